@@ -1,0 +1,1 @@
+//! Who leads, and who says so: decisions without I/O.

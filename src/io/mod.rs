@@ -1,0 +1,1 @@
+//! The host: mapping, files, sockets, clock, CPUs. The only module with system calls.

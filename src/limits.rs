@@ -1,0 +1,76 @@
+//! Every bound in one place, related to each other by const assertions with the reason beside.
+//!
+//! A *limit* is what the format or the memory plan cannot exceed; a *default* is what a setting has when nobody sets it.
+
+/// Frames start at multiples of this many bytes.
+pub const FRAME_ALIGNMENT: usize = 32;
+/// Bytes of a frame header.
+pub const FRAME_HEADER_BYTES: usize = 32;
+/// Bytes of the header page at the start of a segment file.
+pub const SEGMENT_HEADER_BYTES: usize = 4096;
+/// Bytes of one seal (two of them, alternating, in the header page).
+pub const SEAL_BYTES: usize = 512;
+
+/// Smallest and largest payload of a segment, in bytes; always a power of two.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// See [`SEGMENT_BYTES_MIN`].
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Default payload of a segment, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Largest command a client may send, in bytes, whatever the configuration says.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// What stands before a command's bytes in its frame: session, client sequence, replies received through.
+pub const COMMAND_PREFIX_BYTES: usize = 24;
+/// Largest frame (header, prefix and largest command), rounded up to the alignment.
+pub const FRAME_BYTES_MAX: usize = (FRAME_HEADER_BYTES + COMMAND_PREFIX_BYTES + COMMAND_BYTES_MAX)
+    .next_multiple_of(FRAME_ALIGNMENT);
+/// Largest reply of a service, in bytes.
+pub const REPLY_BYTES_MAX: usize = COMMAND_BYTES_MAX;
+
+/// Bytes of the header of a datagram.
+pub const DATAGRAM_HEADER_BYTES: usize = 64;
+/// Largest UDP payload that is ever sent or received, header included.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Default UDP payload, header included: fits an Ethernet frame with room for a tunnel.
+pub const DATAGRAM_BYTES_DEFAULT: usize = 1408;
+/// Ranges in one NAK.
+pub const NAK_RANGES_MAX: usize = 64;
+/// Separate gaps a receiver keeps track of; a datagram that would open one more is dropped (and asked for later).
+pub const GAPS_MAX: usize = 1024;
+/// Repairs a sender keeps queued; more are dropped (and asked for again).
+pub const REPAIRS_MAX: usize = 1024;
+
+/// Default window of the replication stream, in bytes.
+pub const WINDOW_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+/// Voting and observing nodes of one group.
+pub const NODES_MAX: usize = 16;
+/// Sessions open at once in one group, at most.
+pub const SESSIONS_MAX: usize = 16_384;
+/// Commands of one session that may be unanswered at once, at most.
+pub const SESSION_IN_FLIGHT_MAX: usize = 256;
+
+/// Depth of the mailboxes between the threads of a node.
+pub const MAILBOX_DEPTH: usize = 256;
+/// Hot segments that a core may hold at once.
+pub const HOT_SEGMENTS_MAX: usize = 64;
+
+const _: () = assert!(
+    FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGNMENT),
+    "a header-only frame must be aligned"
+);
+const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two() && SEGMENT_BYTES_MAX.is_power_of_two());
+const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_power_of_two());
+const _: () = assert!(
+    WINDOW_BYTES_DEFAULT >= 2 * FRAME_BYTES_MAX as u64,
+    "the window holds two of the largest frames, or a large command would stall the stream"
+);
+const _: () = assert!(
+    SEGMENT_BYTES_DEFAULT >= 2 * WINDOW_BYTES_DEFAULT,
+    "two hot segments always cover two windows, so retiring one never takes bytes a repair may ask for"
+);
+const _: () = assert!(
+    2 * SEAL_BYTES + 1024 <= SEGMENT_HEADER_BYTES,
+    "header fields and two seals fit in the page"
+);
+const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);

@@ -1,0 +1,437 @@
+//! What the threads of a node say to each other: small messages over bounded mailboxes, and positions as latest values.
+//!
+//! Control decides, the core obeys and reports, sync makes durable, the keeper prepares and clears away. In the simulator
+//! the same mailboxes join the same state machines.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::frame::Predecessor;
+use crate::limits::MAILBOX_DEPTH;
+use crate::types::{
+    Chain, Commit, CutEpoch, Durable, Generation, Incarnation, Leadership, NodeId, Position,
+    Sequence, Tail, Term,
+};
+
+/// How far an acknowledgement must have come on the node that gives it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Rung {
+    /// In the hot tier: survives a crash of the process.
+    Memory = 0,
+    /// On the disk, after the grouped sync.
+    Disk = 1,
+}
+
+/// The durability ladder: one rung for the leader, one for its followers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Durability {
+    /// Of the leader.
+    pub leader: Rung,
+    /// Of each follower.
+    pub follower: Rung,
+}
+
+/// Recency of a log: generation and term of its last frame, then its tail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Recency {
+    /// Leadership of the last frame.
+    pub last: Leadership,
+    /// End of the log.
+    pub tail: Tail,
+}
+
+/// Control to core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlToCore {
+    /// Accept and acknowledge nothing of a leadership older than this; answer [`CoreToControl::Fenced`].
+    Fence(Leadership),
+    /// Lead: append a term start, then accept commands.
+    Lead(Leadership),
+    /// Follow `leader`: find the match point with it, cut what lies above, take its stream.
+    Follow {
+        /// Leadership to enter.
+        leadership: Leadership,
+        /// Who leads it.
+        leader: NodeId,
+    },
+    /// `may_ack_memory` is durable (or no longer): statuses may promise what is only in memory.
+    MayAckMemory(bool),
+    /// The node is admitted: no longer provisional.
+    Admitted,
+    /// Stop acknowledging and answer [`CoreToControl::Stopped`].
+    Stop,
+}
+
+/// Core to control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CoreToControl {
+    /// The core accepts nothing older than `leadership` from now on, and this is its log.
+    Fenced {
+        /// The fence.
+        leadership: Leadership,
+        /// Its log.
+        recency: Recency,
+        /// What of it is on the disk.
+        durable: Durable,
+    },
+    /// A datagram of a newer leadership than the fence came in from a node.
+    LeadershipSeen {
+        /// The newer leadership.
+        leadership: Leadership,
+        /// Who sent it.
+        node: NodeId,
+    },
+    /// The role given has been taken up at this position.
+    Entered {
+        /// Leadership.
+        leadership: Leadership,
+        /// Leading or following.
+        leads: bool,
+        /// Own tail at that moment.
+        tail: Tail,
+    },
+    /// The state at `sequence` has this hash.
+    StateHash {
+        /// Last applied entry.
+        sequence: Sequence,
+        /// Hash of service and sessions.
+        hash: u64,
+    },
+    /// Something an operator may want to know.
+    Event(CoreEvent),
+    /// The core has stopped acknowledging; its log ends here.
+    Stopped {
+        /// End of the log, for the clean mark.
+        tail: Predecessor,
+        /// Known commit position.
+        commit: Commit,
+    },
+}
+
+/// What the core reports besides. Numbers only: control writes the words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CoreEvent {
+    /// A suffix was cut on entering a leadership.
+    Cut {
+        /// First byte cut.
+        from: Position,
+        /// End of the log before.
+        to: Position,
+        /// Entries cut.
+        entries: u64,
+        /// Of those, bytes below the end of what this node had promised.
+        promised_bytes: u64,
+    },
+    /// The leader no longer holds in memory what this node needs.
+    RangeGone {
+        /// First byte needed.
+        needed: Position,
+        /// Lowest the leader holds.
+        lowest: Position,
+    },
+    /// This log contradicts the leader's below what both know as committed.
+    Diverged {
+        /// Where.
+        position: Position,
+        /// Own chain there.
+        own: Chain,
+        /// The leader's.
+        leaders: Chain,
+    },
+    /// No segment was ready: commands were turned away.
+    OutOfSegments {
+        /// Where the log stopped.
+        position: Position,
+    },
+    /// Segments are there again.
+    SegmentsBack,
+    /// The leader lost its quorum (fresh echoes) or has it again.
+    Quorum {
+        /// Whether it has one.
+        present: bool,
+    },
+    /// Datagrams of another protocol version arrive.
+    ForeignVersion {
+        /// Version of the first one.
+        version: u8,
+    },
+    /// Datagrams of another group arrive.
+    ForeignGroup {
+        /// Group of the first one.
+        group: u64,
+    },
+    /// A frame arrived whole but did not chain; its range was asked for again.
+    BadFrame {
+        /// Where.
+        position: Position,
+    },
+}
+
+/// Keeper to core: the next hot segment, zero-filled and populated.
+#[derive(Debug)]
+pub struct SegmentReady<M> {
+    /// Base of its payload.
+    pub base: Position,
+    /// Its memory.
+    pub memory: M,
+}
+
+/// Core to keeper: a segment that is no longer needed hot.
+#[derive(Debug)]
+pub struct SegmentRetired<M> {
+    /// Base of its payload.
+    pub base: Position,
+    /// Its memory, to be unmapped there.
+    pub memory: M,
+}
+
+/// Core to sync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CoreToSync {
+    /// Cut the log at `at`: the core writes nothing until [`SyncToCore::CutDone`].
+    Cut {
+        /// What stands before the cut: the log's new end.
+        at: Predecessor,
+        /// End of the log before the cut.
+        end: Position,
+        /// Number of this cut.
+        epoch: CutEpoch,
+    },
+}
+
+/// Sync to core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncToCore {
+    /// Everything below is on the disk.
+    Durable {
+        /// Cut epoch the report belongs to; older ones are dropped.
+        epoch: CutEpoch,
+        /// End of what is durable.
+        durable: Durable,
+    },
+    /// Suffix saved, truncation recorded, files cut.
+    CutDone {
+        /// Number of the cut.
+        epoch: CutEpoch,
+    },
+    /// A write or sync failed, for good.
+    Failed,
+}
+
+/// Keeper to sync: the durable file for this segment exists, and this is how its hot bytes are read.
+#[derive(Debug)]
+pub struct SegmentOpened<V> {
+    /// Base of its payload.
+    pub base: Position,
+    /// The hot bytes.
+    pub view: V,
+}
+
+/// The core's ends of its mailboxes.
+#[derive(Debug)]
+pub struct CoreLink<M> {
+    /// From control.
+    pub from_control: Receiver<ControlToCore>,
+    /// To control.
+    pub to_control: Sender<CoreToControl>,
+    /// From the keeper.
+    pub from_keeper: Receiver<SegmentReady<M>>,
+    /// To the keeper.
+    pub to_keeper: Sender<SegmentRetired<M>>,
+    /// From sync.
+    pub from_sync: Receiver<SyncToCore>,
+    /// To sync.
+    pub to_sync: Sender<CoreToSync>,
+}
+
+/// Control's ends.
+#[derive(Debug)]
+pub struct ControlLink {
+    /// From the core.
+    pub from_core: Receiver<CoreToControl>,
+    /// To the core.
+    pub to_core: Sender<ControlToCore>,
+}
+
+/// Sync's ends.
+#[derive(Debug)]
+pub struct SyncLink<V> {
+    /// From the core.
+    pub from_core: Receiver<CoreToSync>,
+    /// To the core.
+    pub to_core: Sender<SyncToCore>,
+    /// From the keeper.
+    pub from_keeper: Receiver<SegmentOpened<V>>,
+}
+
+/// The keeper's ends.
+#[derive(Debug)]
+pub struct KeeperLink<M, V> {
+    /// From the core.
+    pub from_core: Receiver<SegmentRetired<M>>,
+    /// To the core.
+    pub to_core: Sender<SegmentReady<M>>,
+    /// To sync.
+    pub to_sync: Sender<SegmentOpened<V>>,
+}
+
+/// All mailboxes of a node, joined.
+#[must_use]
+pub fn link<M, V>() -> (CoreLink<M>, ControlLink, SyncLink<V>, KeeperLink<M, V>) {
+    let (control_to_core, from_control) = bounded(MAILBOX_DEPTH);
+    let (to_control, core_to_control) = bounded(MAILBOX_DEPTH);
+    let (keeper_to_core, from_keeper) = bounded(MAILBOX_DEPTH);
+    let (to_keeper, core_to_keeper) = bounded(MAILBOX_DEPTH);
+    let (sync_to_core, from_sync) = bounded(MAILBOX_DEPTH);
+    let (to_sync, core_to_sync) = bounded(MAILBOX_DEPTH);
+    let (keeper_to_sync, sync_from_keeper) = bounded(MAILBOX_DEPTH);
+    (
+        CoreLink { from_control, to_control, from_keeper, to_keeper, from_sync, to_sync },
+        ControlLink { from_core: core_to_control, to_core: control_to_core },
+        SyncLink { from_core: core_to_sync, to_core: sync_to_core, from_keeper: sync_from_keeper },
+        KeeperLink { from_core: core_to_keeper, to_core: keeper_to_core, to_sync: keeper_to_sync },
+    )
+}
+
+macro_rules! shared_words {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Latest values that the core shares with the other threads and, through a mapped page, with other processes.
+        /// One writer each (named below), relaxed but for the three positions, which are stored with release ordering after
+        /// the bytes they cover.
+        #[repr(C, align(64))]
+        #[derive(Debug, Default)]
+        pub struct SharedWords { $($(#[$doc])* pub $name: AtomicU64,)* }
+
+        impl SharedWords {
+            /// Names of the words, in the order in which they lie in memory.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+            /// All values, in that order.
+            pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
+                [$(self.$name.load(Ordering::Relaxed)),*].into_iter()
+            }
+        }
+    };
+}
+
+shared_words! {
+    /// End of the verified log (core). Sync writes up to here; acquire/release.
+    verified,
+    /// Commit position (core). Outside readers stop here; acquire/release.
+    commit,
+    /// Durable position (sync); acquire/release.
+    durable,
+    /// Number of cuts so far (core): `verified` belongs to it.
+    cut_epoch,
+    /// End of what the service was given (core).
+    applied,
+    /// Sequence of the last applied entry (core).
+    applied_sequence,
+    /// Sequence of the last entry of the log (core).
+    tail_sequence,
+    /// Leadership: generation (core).
+    generation,
+    /// Leadership: term (core).
+    term,
+    /// 1 follower, 2 leader, 0 neither (core).
+    role,
+    /// Node that leads, plus one (core).
+    leader,
+    /// 1 while a quorum is heard, on the leader (core).
+    quorum,
+    /// Lowest position held hot (core).
+    hot_base,
+    /// State hash at `hash_sequence` (core).
+    state_hash,
+    /// See `state_hash` (core).
+    hash_sequence,
+    /// Sessions open (core).
+    sessions,
+    /// Commands applied (core).
+    commands_applied,
+    /// Commands turned away with back-pressure (core).
+    back_pressure,
+    /// Commands that were already applied and answered from the store (core).
+    duplicates,
+    /// Commands refused because one before them is missing (core).
+    gaps_refused,
+    /// Datagrams received (core).
+    datagrams_received,
+    /// Datagrams sent (core).
+    datagrams_sent,
+    /// Bytes received (core).
+    bytes_received,
+    /// Bytes sent (core).
+    bytes_sent,
+    /// NAKs sent (core).
+    naks_sent,
+    /// NAKs received (core).
+    naks_received,
+    /// Repairs sent (core).
+    repairs_sent,
+    /// Bytes received again though they were there (core).
+    bytes_duplicate,
+    /// Datagrams dropped as garbage: short, or not ours (core).
+    dropped_garbage,
+    /// Datagrams of another protocol version (core).
+    dropped_version,
+    /// Datagrams of another group (core).
+    dropped_group,
+    /// Datagrams of an older leadership (core).
+    dropped_stale,
+    /// Datagrams outside the window, or for which there was no room (core).
+    dropped_window,
+    /// Datagrams that the fault layer dropped (core).
+    dropped_fault,
+    /// Frames that arrived whole and did not chain (core).
+    bad_frames,
+    /// Datagrams the host did not take (core).
+    send_failures,
+    /// Duty cycles (core).
+    duty_cycles,
+    /// Duty cycles with work (core).
+    busy_cycles,
+    /// Batches synced (sync).
+    syncs,
+    /// Bytes synced (sync).
+    synced_bytes,
+    /// 1 after a write or sync failed for good (sync).
+    sync_failed,
+    /// Set by a thread that sleeps until the core shares something: 1 sync (sync).
+    sync_parked,
+}
+
+/// Where the shared words live: in a mapped page on a host, on the heap in tests.
+pub trait SharedPage: Send + Sync + core::fmt::Debug {
+    /// The words.
+    fn words(&self) -> &SharedWords;
+}
+
+impl SharedPage for SharedWords {
+    fn words(&self) -> &SharedWords {
+        self
+    }
+}
+
+/// A handle to the shared words.
+pub type Shared = Arc<dyn SharedPage>;
+
+/// What a node is in its group, as given to the core at its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Which node.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// It may have forgotten what it promised.
+    pub provisional: bool,
+    /// It has no state of an earlier life.
+    pub stateless: bool,
+    /// Generation of its last frame.
+    pub generation: Generation,
+    /// Newest term it has promised not to go below.
+    pub fence: Term,
+}

@@ -1,0 +1,1 @@
+//! Leader and follower of one term, over journal and stream.

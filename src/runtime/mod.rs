@@ -1,0 +1,1 @@
+//! The threads of a node, its configuration, and what wires them together.
