@@ -1,1 +1,2 @@
 //! Leader and follower of one term, over journal and stream.
+pub mod quorum;
