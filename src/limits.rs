@@ -49,6 +49,14 @@ pub const NODES_MAX: usize = 16;
 pub const SESSIONS_MAX: usize = 16_384;
 /// Commands of one session that may be unanswered at once, at most.
 pub const SESSION_IN_FLIGHT_MAX: usize = 256;
+/// Default of how many sessions may be open at once.
+pub const SESSIONS_DEFAULT: usize = 2048;
+/// Kept replies lie in chunks of this many bytes: the unit in which reply space is counted.
+pub const REPLY_CHUNK_BYTES: usize = 64;
+/// Default of the bytes of replies kept for all sessions together. A group constant: all nodes run out at the same command.
+pub const REPLY_SPACE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Default of the bytes of replies kept for one session. A group constant too.
+pub const SESSION_REPLY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
@@ -88,3 +96,9 @@ const _: () = assert!(
     "header fields and two seals fit in the page"
 );
 const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);
+const _: () = assert!(
+    SESSION_REPLY_BYTES_DEFAULT >= 2 * REPLY_BYTES_MAX,
+    "a session keeps one of the largest replies while the next is made"
+);
+const _: () = assert!(REPLY_SPACE_BYTES_DEFAULT >= SESSION_REPLY_BYTES_DEFAULT);
+const _: () = assert!(SESSIONS_DEFAULT <= SESSIONS_MAX);
