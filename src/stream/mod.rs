@@ -5,3 +5,4 @@
 
 pub mod datagram;
 pub mod network;
+pub mod prng;
