@@ -34,6 +34,12 @@ pub const DATAGRAM_HEADER_BYTES: usize = 64;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Default UDP payload, header included: fits an Ethernet frame with room for a tunnel.
 pub const DATAGRAM_BYTES_DEFAULT: usize = 1408;
+/// Smallest setting for the UDP payload, header included: every control body and a client's greeting fit.
+pub const DATAGRAM_BYTES_MIN: usize = 256;
+/// Receive buffers per socket, at most.
+pub const RECEIVE_BATCH_MAX: usize = 1024;
+/// Default size asked of the host for the buffers of a data socket, in bytes.
+pub const SOCKET_BUFFER_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Ranges in one NAK.
 pub const NAK_RANGES_MAX: usize = 64;
 /// Separate gaps a receiver keeps track of; a datagram that would open one more is dropped (and asked for later).

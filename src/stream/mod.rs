@@ -16,3 +16,4 @@ pub use flow::{Pace, Report};
 pub use nak::Medium;
 pub use receiver::{DataOutcome, Receiver, ReceiverOutput, ReceiverSettings};
 pub use sender::{NakOutcome, Sender, SenderSettings, Transmit};
+pub mod prng;

@@ -168,14 +168,15 @@ impl Sender {
         sender.move_limit();
         sender
     }
-    /// Starts over at `start` with the same receivers, as on entering a leadership. Round trips stay; who counts for the
-    /// pace stays; echoes are forgotten.
-    pub fn restart(&mut self, start: Position) {
+    /// Starts over at `start` with the same receivers, as on entering a leadership; what lies in `lowest..start` counts as
+    /// sent and is repaired when asked for. Round trips stay; who counts for the pace stays; echoes are forgotten.
+    pub fn restart(&mut self, lowest: Position, start: Position) {
+        assert!(lowest <= start, "what is held ends at the start");
         for peer in &mut self.peers {
             let fresh = Peer::new(start, self.settings.window_bytes, 0);
             *peer = Peer { round_trip: peer.round_trip, paces: peer.paces, ..fresh };
         }
-        (self.lowest, self.next, self.tail) = (start, start, start);
+        (self.lowest, self.next, self.tail) = (lowest, start, start);
         self.repairs.clear();
         self.sent.clear();
         self.last_sent = Nanos(0);
