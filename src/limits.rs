@@ -54,6 +54,14 @@ pub const SESSION_IN_FLIGHT_MAX: usize = 256;
 pub const MAILBOX_DEPTH: usize = 256;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
+/// Windows of log below the tail that stay hot even when they are on the disk.
+pub const HOT_WINDOWS_MIN: u64 = 2;
+/// Finest step of the sparse index over a hot segment, in bytes: a look-up walks at most this far.
+pub const HOT_INDEX_BYTES_MIN: u64 = 64 * 1024;
+/// Entries of the sparse index of one hot segment, at most: larger segments take larger steps.
+pub const HOT_INDEX_ENTRIES_MAX: usize = 1024;
+/// Starts of terms that a node remembers, for finding where two logs part; the oldest go first.
+pub const TERM_STARTS_MAX: usize = 1024;
 
 const _: () = assert!(
     FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGNMENT),
@@ -69,6 +77,12 @@ const _: () = assert!(
     SEGMENT_BYTES_DEFAULT >= 2 * WINDOW_BYTES_DEFAULT,
     "two hot segments always cover two windows, so retiring one never takes bytes a repair may ask for"
 );
+const _: () = assert!(
+    HOT_WINDOWS_MIN >= 2,
+    "a repair may ask for a whole window while the next one is being filled"
+);
+const _: () =
+    assert!(HOT_SEGMENTS_MAX.is_power_of_two() && HOT_INDEX_ENTRIES_MAX.is_power_of_two());
 const _: () = assert!(
     2 * SEAL_BYTES + 1024 <= SEGMENT_HEADER_BYTES,
     "header fields and two seals fit in the page"
