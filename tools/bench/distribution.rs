@@ -25,11 +25,37 @@ pub(crate) struct Percentile {
     pub(crate) samples_min: u64,
 }
 
+/// Median over the rounds of `subject`'s percentile divided by `base`'s in the same round. Where the samples of single
+/// rounds do not support it, of all rounds together; nothing where those do not either.
+pub(crate) fn ratio(
+    subject: &[&Distribution],
+    base: &[&Distribution],
+    percentile: &Percentile,
+) -> Option<f64> {
+    let of = |subject: &Distribution, base: &Distribution| {
+        let base = base.at_ns(percentile).filter(|ns| *ns > 0)?;
+        Some(subject.at_ns(percentile)? as f64 / base as f64)
+    };
+    let by_round = subject.iter().zip(base).filter_map(|(subject, base)| of(subject, base));
+    median(by_round.collect())
+        .or_else(|| of(&Distribution::merged(subject), &Distribution::merged(base)))
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
 /// The unit of a report; recorded is always in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unit {
     /// Whole nanoseconds.
     Nanoseconds,
+    /// Nanoseconds of one out of this many that were timed together, with two digits behind the point.
+    NanosecondsOfBatch(u32),
     /// Microseconds with three digits behind the point.
     Microseconds,
 }
@@ -54,8 +80,17 @@ impl Distribution {
     }
 
     /// All of the other's too.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("all distributions have the same bounds");
+    }
+
+    /// All of them together.
+    pub(crate) fn merged(all: &[&Self]) -> Self {
+        let mut merged = Self::new();
+        for one in all {
+            merged.merge(one);
+        }
+        merged
     }
 
     /// How many.
@@ -92,6 +127,9 @@ impl Unit {
         match (duration_ns, self) {
             (None, _) => Value::Null,
             (Some(ns), Self::Nanoseconds) => json!(ns),
+            (Some(ns), Self::NanosecondsOfBatch(batch)) => {
+                json!((ns as f64 * 100.0 / f64::from(batch)).round() / 100.0)
+            }
             (Some(ns), Self::Microseconds) => json!(ns as f64 / 1_000.0),
         }
     }
@@ -101,6 +139,9 @@ impl Unit {
         match (duration_ns, self) {
             (None, _) => "-".to_owned(),
             (Some(ns), Self::Nanoseconds) => ns.to_string(),
+            (Some(ns), Self::NanosecondsOfBatch(batch)) => {
+                format!("{:.1}", ns as f64 / f64::from(batch))
+            }
             (Some(ns), Self::Microseconds) => format!("{:.1}", ns as f64 / 1_000.0),
         }
     }
@@ -139,6 +180,7 @@ mod tests {
         assert_eq!(some["p99"], 0.99);
         assert!(some["p99_9"].is_null());
         assert_eq!(some["max"], 1.0);
+        assert_eq!(of(1_000).to_json(Unit::NanosecondsOfBatch(32))["max"], 31.25);
     }
 
     #[test]
@@ -153,9 +195,35 @@ mod tests {
 
     #[test]
     fn merging_is_recording_both() {
-        let mut merged = of(10_000);
-        merged.merge(&of(10_000));
+        let merged = Distribution::merged(&[&of(10_000), &of(10_000)]);
         assert_eq!(merged.count(), 20_000);
         assert_eq!(merged.at_ns(&PERCENTILES[0]), of(10_000).at_ns(&PERCENTILES[0]));
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round() {
+        let rounds = |medians: &[u64]| -> Vec<Distribution> {
+            let one = |ns: &u64| {
+                let mut distribution = Distribution::new();
+                (0..400).for_each(|_| distribution.record_ns(*ns));
+                distribution
+            };
+            medians.iter().map(one).collect()
+        };
+        // The machine is three times slower in the last round: the ratio does not notice.
+        let (base, subject) = (rounds(&[1_000, 1_000, 3_000]), rounds(&[2_000, 1_500, 6_000]));
+        let (base, subject): (Vec<_>, Vec<_>) = (base.iter().collect(), subject.iter().collect());
+        let p50 = ratio(&subject, &base, &PERCENTILES[0]).expect("enough samples");
+        assert!((p50 - 2.0).abs() < 0.01, "{p50}");
+        let p99 = ratio(&subject, &base, &PERCENTILES[2]).expect("enough in all rounds together");
+        assert!((p99 - 2.0).abs() < 0.01, "{p99}");
+        assert_eq!(ratio(&subject, &base, &PERCENTILES[3]), None, "1,200 samples have no p99.9");
     }
 }

@@ -13,6 +13,7 @@ mod distribution;
 mod environment;
 mod failure;
 mod floor;
+mod journal;
 mod load;
 mod report;
 mod round_trip;

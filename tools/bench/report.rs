@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::distribution::{Distribution, PERCENTILES, Unit};
 use crate::environment::Environment;
-use crate::rounds::{Plan, Series, ratios};
+use crate::rounds::{Plan, Series};
 
 /// Stolen CPU time above which a run says more about the neighbours than about what was measured, in percent.
 const STOLEN_PERCENT_MAX: f64 = 5.0;
@@ -104,11 +104,11 @@ pub(crate) fn ratio_row(name: &str, ratios: &[(&'static str, Option<f64>)]) -> S
     })
 }
 
-/// Ratios of two series for a report.
-pub(crate) fn ratios_json(subject: &Series, base: &Series) -> Value {
-    let entries = ratios(subject, base).into_iter();
+/// Ratios for a report.
+pub(crate) fn ratios_json(ratios: &[(&'static str, Option<f64>)]) -> Value {
+    let entries = ratios.iter();
     Value::Object(
-        entries.map(|(key, ratio)| (key.to_owned(), json!(ratio.map(thousandths)))).collect(),
+        entries.map(|(key, ratio)| ((*key).to_owned(), json!(ratio.map(thousandths)))).collect(),
     )
 }
 

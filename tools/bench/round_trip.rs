@@ -105,7 +105,7 @@ fn insert_series(report: &mut Map<String, Value>, all: &[Series], open: bool) {
     let ratios: Map<String, Value> = pairs(all)
         .into_iter()
         .map(|(subject, base)| {
-            (format!("{}_to_{}", subject.name, base.name), ratios_json(subject, base))
+            (format!("{}_to_{}", subject.name, base.name), ratios_json(&ratios(subject, base)))
         })
         .collect();
     report.insert("ratios".to_owned(), Value::Object(ratios));

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 use std::sync::atomic::AtomicBool;
 
-use crate::distribution::{Distribution, PERCENTILES, Percentile};
+use crate::distribution::{Distribution, PERCENTILES, ratio};
 use crate::failure::Failure;
 use crate::load::{Load, Outcome};
 use crate::schedule::Schedule;
@@ -71,11 +71,12 @@ impl Plan {
 impl Series {
     /// Response times of all rounds.
     pub(crate) fn response(&self) -> Distribution {
-        self.merged(|outcome| &outcome.response)
+        Distribution::merged(&self.by_round())
     }
     /// Service times of all rounds.
     pub(crate) fn service(&self) -> Distribution {
-        self.merged(|outcome| &outcome.service)
+        let by_round: Vec<_> = self.rounds.iter().map(|outcome| &outcome.service).collect();
+        Distribution::merged(&by_round)
     }
     /// Adds up one count of all rounds.
     pub(crate) fn sum(&self, count: impl Fn(&Outcome) -> u64) -> u64 {
@@ -86,35 +87,15 @@ impl Series {
         let seconds = self.sum(|outcome| outcome.sending_ns) as f64 / 1e9;
         if seconds > 0.0 { self.sum(|outcome| outcome.answered) as f64 / seconds } else { 0.0 }
     }
-    fn merged(&self, of: impl Fn(&Outcome) -> &Distribution) -> Distribution {
-        let mut merged = Distribution::new();
-        self.rounds.iter().for_each(|outcome| merged.merge(of(outcome)));
-        merged
+    fn by_round(&self) -> Vec<&Distribution> {
+        self.rounds.iter().map(|outcome| &outcome.response).collect()
     }
 }
 
-/// Median over the rounds of `subject`'s percentile divided by `base`'s in the same round; nothing where one of them is
-/// not known in any round.
-pub(crate) fn ratio(subject: &Series, base: &Series, percentile: &Percentile) -> Option<f64> {
-    let pairs = subject.rounds.iter().zip(&base.rounds);
-    let ratios = pairs.filter_map(|(subject, base)| {
-        let base = base.response.at_ns(percentile).filter(|ns| *ns > 0)?;
-        Some(subject.response.at_ns(percentile)? as f64 / base as f64)
-    });
-    median(ratios.collect())
-}
-
-/// [`ratio`] of every percentile.
+/// [`ratio`] of every percentile of the response times.
 pub(crate) fn ratios(subject: &Series, base: &Series) -> Vec<(&'static str, Option<f64>)> {
-    PERCENTILES.iter().map(|of| (of.key, ratio(subject, base, of))).collect()
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = values[(values.len() - 1) / 2];
-    Some(f64::midpoint(lower, upper))
+    let (subject, base) = (subject.by_round(), base.by_round());
+    PERCENTILES.iter().map(|of| (of.key, ratio(&subject, &base, of))).collect()
 }
 
 #[cfg(test)]
@@ -165,33 +146,5 @@ mod tests {
             assert_eq!(series.response().count(), 80);
             assert_eq!(series.sum(|outcome| outcome.lost), 0);
         }
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
-    }
-
-    #[test]
-    fn a_ratio_is_taken_round_by_round() {
-        let series = |name, medians: &[u64]| Series {
-            name,
-            rounds: medians
-                .iter()
-                .map(|ns| {
-                    let mut outcome = Load::new(Schedule::closed(0, 0), 0).finish();
-                    (0..100).for_each(|_| outcome.response.record_ns(*ns));
-                    outcome
-                })
-                .collect(),
-        };
-        // The machine is three times slower in the last round: the ratio does not notice.
-        let base = series("base", &[1_000, 1_000, 3_000]);
-        let subject = series("subject", &[2_000, 1_500, 6_000]);
-        let found = ratio(&subject, &base, &PERCENTILES[0]).expect("enough samples");
-        assert!((found - 2.0).abs() < 0.01, "{found}");
-        assert_eq!(ratio(&subject, &base, &PERCENTILES[2]), None, "100 samples have no p99");
     }
 }
