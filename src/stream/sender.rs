@@ -512,7 +512,7 @@ mod tests {
         sender.on_status(NOW, 0, &status(NOW.0 - 900_000));
         assert_eq!(sender.last_echo(0), Some(Nanos(NOW.0 - 500_000)));
         assert_eq!(sender.last_echo(1), None);
-        sender.restart(Position(10));
+        sender.restart(Position(10), Position(10));
         assert_eq!(sender.last_echo(0), None, "an echo of an older leadership is none");
         assert_eq!(sender.round_trip(0).smoothed_ns(), 500_000);
     }
