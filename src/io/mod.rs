@@ -11,3 +11,4 @@ mod option;
 pub mod port;
 mod ring;
 pub mod udp;
+pub mod wake;

@@ -1,1 +1,3 @@
 //! The threads of a node, its configuration, and what wires them together.
+
+pub mod idle;
