@@ -21,3 +21,4 @@ pub(crate) mod test_directory;
 pub use hot_tier::{HostHotTier, HotTierError, HotTierSettings, HotTierWarning};
 pub use mapping::{MappedMemory, MappedView};
 pub use shared_page::{MappedWords, SharedReader};
+pub mod wake;
