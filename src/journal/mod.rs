@@ -1,7 +1,18 @@
 //! The log of one node: hot segments in memory, durable files beside them, and the way back after a crash.
 
+pub mod heap;
+pub mod hot;
+mod index;
 pub mod memory;
+pub mod memory_disk;
+pub mod node_state;
+pub mod seal;
+pub mod segment_header;
+pub mod terms;
 
+pub use heap::{HeapHotTier, HeapMemory, HeapView};
+pub use hot::{HotLog, HotSettings};
 pub use memory::{
     Disk, DurableFile, HotTier, SegmentMemory, SegmentView, parse_segment_name, segment_name,
 };
+pub use terms::{TermSpan, TermStartAt};
