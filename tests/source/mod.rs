@@ -1,5 +1,5 @@
 //! Reading the project's own sources: files, code without comments and text, code without its tests.
-#![allow(dead_code, unreachable_pub)] // each test program uses a part of it
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test program uses a part of it
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,16 @@ impl Source {
     pub fn of(path: &str, text: &str) -> Self {
         Self { path: path.into(), text: text.into(), code: code(text) }
     }
+    /// Whether the whole file is a test: `tests.rs`, `model_tests.rs`, all of a folder `tests`.
+    pub fn is_test(&self) -> bool {
+        self.path.starts_with("tests/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.ends_with("_tests.rs")
+    }
     /// The code with every item blank that stands behind `#[cfg(test)]`, or nothing if the whole file is a test.
     pub fn code_without_tests(&self) -> String {
-        without_tests(&self.code)
+        if self.is_test() { String::new() } else { without_tests(&self.code) }
     }
 }
 
