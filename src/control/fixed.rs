@@ -629,7 +629,10 @@ mod tests {
             _ => None,
         });
         assert_eq!(led.max(), Some(Term(10)));
-        let followed = |order: &ControlToCore| matches!(order, ControlToCore::Follow { leadership, .. } if leadership.term == Term(10));
+        let followed = |order: &ControlToCore| match order {
+            ControlToCore::Follow { leadership, .. } => leadership.term == Term(10),
+            _ => false,
+        };
         assert!(told[1..].iter().all(|orders| orders.iter().any(followed)), "{told:?}");
     }
 }
