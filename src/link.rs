@@ -44,7 +44,7 @@ pub struct Recency {
 }
 
 /// Control to core.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ControlToCore {
     /// Accept and acknowledge nothing of a leadership older than this; answer [`CoreToControl::Fenced`].
     Fence(Leadership),
@@ -169,6 +169,8 @@ pub enum CoreEvent {
         /// Where.
         position: Position,
     },
+    /// A write or sync failed for good.
+    DiskFailed,
 }
 
 /// Keeper to core: the next hot segment, zero-filled and populated.
@@ -390,6 +392,8 @@ shared_words! {
     bad_frames,
     /// Datagrams the host did not take (core).
     send_failures,
+    /// Facts for which a mailbox had no room (core).
+    facts_lost,
     /// Duty cycles (core).
     duty_cycles,
     /// Duty cycles with work (core).

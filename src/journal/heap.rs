@@ -177,8 +177,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Pieces {
     count: Cell<usize>,
     /// Rows of 1, 2, 4, … pieces: made when needed, never moved.
-    rows: [OnceCell<Box<[OnceCell<Vec<u8>>]>>; 32],
+    rows: [OnceCell<Row>; 32],
 }
+
+type Row = Box<[OnceCell<Vec<u8>>]>;
 
 impl Pieces {
     fn keep(&self, piece: Vec<u8>) -> &[u8] {

@@ -127,7 +127,7 @@ impl<M: SegmentMemory> HotLog<M> {
             header: settings.header,
             slots: VecDeque::with_capacity(HOT_SEGMENTS_MAX),
             indexes: indexes.take(HOT_SEGMENTS_MAX).collect(),
-            terms: TermTable::new(&settings.terms),
+            terms: TermTable::new(settings.terms),
             tail,
             frontier: [0; 4],
             claimed: None,

@@ -4,6 +4,10 @@ pub mod heap;
 pub mod hot;
 mod index;
 pub mod memory;
+pub mod memory_disk;
+pub mod node_state;
+pub mod seal;
+pub mod segment_header;
 pub mod terms;
 
 pub use heap::{HeapHotTier, HeapMemory, HeapView};

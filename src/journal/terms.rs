@@ -36,9 +36,9 @@ pub struct TermTable {
 impl TermTable {
     /// A table of these starts (the newest of them, if there are too many), which must ascend.
     #[must_use]
-    pub fn new(starts: &[TermStartAt]) -> Self {
+    pub fn new(starts: impl IntoIterator<Item = TermStartAt>) -> Self {
         let mut table = Self { starts: VecDeque::with_capacity(TERM_STARTS_MAX), unnamed: None };
-        for &start in starts {
+        for start in starts {
             table.push(start.leadership, start.base);
         }
         table
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn finds_the_newest_at_or_below_and_its_end() {
-        let mut table = TermTable::new(&[]);
+        let mut table = TermTable::new([]);
         assert_eq!(table.latest_at_or_below(leadership(9, 9), Position(0)), None);
         table.push(leadership(1, 2), Position(0));
         table.push(leadership(1, 5), Position(96));
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn padding_of_a_new_term_belongs_to_it_before_its_start_is_here() {
-        let mut table = TermTable::new(&[]);
+        let mut table = TermTable::new([]);
         table.push(leadership(1, 1), Position(0));
         table.pad(Position(224));
         let old = table.latest_at_or_below(leadership(1, 1), Position(256)).unwrap();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn forgets_the_oldest_when_full_and_never_grows() {
-        let mut table = TermTable::new(&[]);
+        let mut table = TermTable::new([]);
         let capacity = table.starts.capacity();
         for term in 1..=TERM_STARTS_MAX as u32 + 3 {
             table.push(leadership(1, term), Position(u64::from(term) * 64));

@@ -1,7 +1,19 @@
 //! The reliable byte-range machine: what was sent, what is missing, who needs it again. No I/O; the caller moves bytes.
 //!
 //! [`Sender`] and [`Receiver`] know positions only. The same pair carries leader → followers (the log itself), client →
-//! leader (commands) and leader → client (replies); on the last two the bytes lie in a [`lane`] buffer instead of the journal.
+//! leader (commands) and leader → client (replies); on the last two the bytes lie in a `lane` buffer instead of the journal.
 
 pub mod datagram;
+pub mod flow;
+mod gaps;
+pub mod nak;
 pub mod network;
+pub mod receiver;
+pub mod round_trip;
+pub mod sender;
+
+pub use flow::{Pace, Report};
+pub use nak::Medium;
+pub use receiver::{DataOutcome, Receiver, ReceiverOutput, ReceiverSettings};
+pub use sender::{NakOutcome, Sender, SenderSettings, Transmit};
+pub mod prng;

@@ -1,4 +1,5 @@
 //! The hot log against a plain model: appended, sent, received in any order, cut, retired, found again.
+mod receiving;
 
 use zerocopy::IntoBytes;
 
@@ -180,8 +181,8 @@ fn refusals_are_named_and_change_nothing() {
     let mut log = log(1);
     let limit = log.payload_bytes_max();
     assert_eq!(limit as u64, SEGMENT - 32);
-    let long = ClaimError::TooLong { payload_bytes: limit + 1, limit };
-    assert_eq!(log.claim(limit + 1).unwrap_err(), long);
+    let too_long = ClaimError::TooLong { payload_bytes: limit + 1, limit };
+    assert_eq!(log.claim(limit + 1).unwrap_err(), too_long);
     start_term(&mut log, 1);
     assert!(!log.room_for(limit) && log.room_for(limit - 64));
     let full = ClaimError::NoRoom { position: Position(64) };
