@@ -9,6 +9,6 @@ pub mod multicast;
 pub mod network_error;
 mod option;
 pub mod port;
+pub mod process;
 mod ring;
 pub mod udp;
-pub mod process;
