@@ -32,7 +32,7 @@ impl SessionIndex {
         }
         // What stands behind the free slot and does not belong behind it moves up.
         let mask = self.slots.len() - 1;
-        let mut at = hole;
+        let mut at = free;
         loop {
             at = (at + 1) & mask;
             let moving = self.slots[at];
