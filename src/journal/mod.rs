@@ -1,5 +1,6 @@
 //! The log of one node: hot segments in memory, durable files beside them, and the way back after a crash.
 
+mod cut;
 pub mod heap;
 pub mod hot;
 mod index;
@@ -7,7 +8,9 @@ pub mod memory;
 pub mod memory_disk;
 pub mod node_state;
 pub mod seal;
+pub mod segment_file;
 pub mod segment_header;
+pub mod syncer;
 pub mod terms;
 
 pub use heap::{HeapHotTier, HeapMemory, HeapView};

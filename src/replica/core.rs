@@ -2,6 +2,7 @@
 
 use core::mem;
 use core::net::SocketAddr;
+use core::sync::atomic::{Ordering, fence};
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -14,10 +15,10 @@ use super::settings::CoreSettings;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
-use crate::limits::NAK_RANGES_MAX;
+use crate::limits::{MAILBOX_DEPTH, NAK_RANGES_MAX};
 use crate::link::{
-    ControlToCore, CoreEvent, CoreLink, CoreToControl, Recency, Rung, SegmentRetired, Shared,
-    SyncToCore,
+    ControlToCore, CoreEvent, CoreLink, CoreToControl, CoreWakers, Recency, Rung, SegmentRetired,
+    Shared, SyncToCore,
 };
 use crate::service::{Role, Service};
 use crate::session::State;
@@ -74,6 +75,11 @@ pub struct Core<N, M, S> {
     pub(super) cutting: Option<Cutting>,
     pub(super) may_ack_memory: bool,
     pub(super) provisional: bool,
+    wakers: CoreWakers,
+    /// There is a fact for control, or bytes for sync, that they were not woken for.
+    pub(super) wake_control: bool,
+    pub(super) wake_sync: bool,
+    wake_control_at: Nanos,
     /// Match requests so far: each has its number.
     pub(super) match_requests: u64,
     out_of_segments: bool,
@@ -84,6 +90,10 @@ pub struct Core<N, M, S> {
 
 /// How often the counters are copied to where others read them, ns.
 const COUNTERS_INTERVAL_NS: u64 = 5 * Nanos::MILLISECOND;
+/// Control is woken at most this often, ns: a suppressed wake follows when the interval ends.
+const WAKE_INTERVAL_NS: u64 = 500 * Nanos::MICROSECOND;
+/// Slots of the mailbox to control that only answers may take.
+const ANSWERS_RESERVED: usize = 32;
 /// Datagram batches handled in one duty cycle.
 const RECEIVE_BATCHES_MAX: usize = 4;
 
@@ -97,6 +107,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         state: State<S>,
         link: CoreLink<M>,
         shared: Shared,
+        wakers: CoreWakers,
         start: Start,
     ) -> Self {
         settings.assert_valid();
@@ -128,6 +139,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             cutting: None,
             may_ack_memory: false,
             provisional,
+            wakers,
+            wake_control: false,
+            wake_sync: false,
+            wake_control_at: Nanos(0),
             match_requests: 0,
             out_of_segments: false,
             foreign_version_told: false,
@@ -141,11 +156,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// One duty cycle. Returns how much was done; 0 means that the thread may idle until [`Core::deadline`].
     pub fn step(&mut self, now: Now) -> usize {
         let mut work = self.take_mail(now);
-        if self.cutting.is_some() {
-            // The log must not change until sync has saved and recorded what is cut.
-            return work;
-        }
-        work += self.receive(now);
+        if self.cutting.is_none() {
+            work += self.work(now);
+        } // else the log must not change until sync has saved and recorded what is cut
+        self.wake_others(now);
+        work
+    }
+
+    fn work(&mut self, now: Now) -> usize {
+        let mut work = self.receive(now);
         work += match self.work {
             Work::Leader(_) => self.lead(now),
             Work::Follower(_) => self.follow(now),
@@ -160,6 +179,22 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         work
     }
 
+    /// Wakes control for facts, not oftener than every so often, and sync for bytes, if it sleeps.
+    fn wake_others(&mut self, now: Now) {
+        if self.wake_control && now.at >= self.wake_control_at {
+            self.wake_control = false;
+            self.wake_control_at = now.at.plus(WAKE_INTERVAL_NS);
+            self.wakers.control.wake();
+        }
+        if mem::take(&mut self.wake_sync) {
+            // Its flag is set before it looks for bytes once more, ours after the bytes: one of the two sees the other.
+            fence(Ordering::SeqCst);
+            if self.shared.words().sync_parked.load(Ordering::Relaxed) != 0 {
+                self.wakers.sync.wake();
+            }
+        }
+    }
+
     /// When the next duty cycle has something to do even if nothing arrives.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
@@ -168,7 +203,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Work::Follower(_) => self.follower_deadline(),
             Work::Idle | Work::Halted => None,
         };
-        [role, Some(self.counters_due.plus(COUNTERS_SOFT_NS))].into_iter().flatten().min()
+        let wake = self.wake_control.then_some(self.wake_control_at);
+        let counters = Some(self.counters_due.plus(COUNTERS_SOFT_NS));
+        [role, wake, counters].into_iter().flatten().min()
     }
 
     /// Whether anything in the mailboxes waits: looked at once more after the parked flag is set.
@@ -410,11 +447,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
-    /// Hands a fact to control. Requests have a reserved slot each; the mailbox is deeper than all of them together.
+    /// Hands a fact to control. Answers to requests have slots that nothing else may take.
     pub(super) fn tell(&mut self, fact: CoreToControl) {
-        if self.link.to_control.try_send(fact).is_err() {
+        let answer = matches!(
+            fact,
+            CoreToControl::Fenced { .. }
+                | CoreToControl::Entered { .. }
+                | CoreToControl::Stopped { .. }
+        );
+        let room = answer || self.link.to_control.len() < MAILBOX_DEPTH - ANSWERS_RESERVED;
+        if !room || self.link.to_control.try_send(fact).is_err() {
             self.counters.facts_lost += 1;
         }
+        self.wake_control = true;
     }
 
     pub(super) fn event(&mut self, event: CoreEvent) {

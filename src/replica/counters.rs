@@ -48,6 +48,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.tail_sequence.store(tail.sequence.0, Relaxed);
         words.verified.store(tail.position.0, Release);
         words.commit.store(self.commit.0.0, Release);
+        self.wake_sync = true;
     }
 
     /// Copies the counters.

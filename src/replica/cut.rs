@@ -1,5 +1,7 @@
 //! The core's half of the cut protocol (DESIGN §5): stop, let sync save and record the suffix, lower the log, go on.
 
+use core::sync::atomic::Ordering::Release;
+
 use super::core::{Core, Now, Work};
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
@@ -29,13 +31,22 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if cutting.asked {
             return;
         }
-        assert!(self.applied.0 <= cutting.at.position, "what was applied is never cut here");
-        let epoch = CutEpoch(self.cut_epoch.0 + 1);
-        let request = CoreToSync::Cut { at: cutting.at, end: cutting.end, epoch };
-        if self.link.to_sync.try_send(request).is_ok() {
-            cutting.asked = true;
-            self.cut_epoch = epoch;
+        if self.link.to_sync.is_full() {
+            return;
         }
+        assert!(self.applied.0 <= cutting.at.position, "what was applied is never cut here");
+        cutting.asked = true;
+        self.cut_epoch = CutEpoch(self.cut_epoch.0 + 1);
+        // Sync reads these words: the epoch first, then the position that belongs to it.
+        let words = self.shared.words();
+        words.cut_epoch.store(u64::from(self.cut_epoch.0), Release);
+        words.verified.store(cutting.at.position.0, Release);
+        let request = CoreToSync::Cut { at: cutting.at, end: cutting.end, epoch: self.cut_epoch };
+        assert!(
+            self.link.to_sync.try_send(request).is_ok(),
+            "only the core sends, and there was room"
+        );
+        self.wake_sync = true;
     }
 
     /// Saved, recorded and cut on the disk: now in memory.

@@ -15,6 +15,8 @@ mod leader;
 pub mod matching;
 pub mod quorum;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Core, Now};
 pub use self::settings::{CoreSettings, Peer};

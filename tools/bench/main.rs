@@ -13,6 +13,7 @@ mod distribution;
 mod environment;
 mod failure;
 mod floor;
+mod group;
 mod journal;
 mod load;
 mod report;
@@ -43,6 +44,8 @@ enum Verb {
     Echo(ChildArgs),
     #[command(name = floor::FORWARD, hide = true)]
     Forward(ChildArgs),
+    #[command(name = group::BECOME, hide = true)]
+    Become(group::BecomeArgs),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn run(verb: &Verb) -> Result<bool, Failure> {
         Verb::Floor(args) => round_trip::floor(args, &*stop_on_signal()?),
         Verb::Echo(args) => floor::run_echo(args).map(|()| true),
         Verb::Forward(args) => floor::run_forward(args).map(|()| true),
+        Verb::Become(args) => Err(group::run_become(args)),
     }
 }
 
