@@ -198,10 +198,16 @@ fn write_all(args: &Args, founding: &Founding) -> Result<Vec<PathBuf>, Failure> 
         return Err(Failure::usage(&message));
     }
     fs::create_dir_all(dir).map_err(|error| Failure::host(dir, &error))?;
-    for (path, text) in &files {
+    for (index, (path, text)) in files.iter().enumerate() {
         let file = OpenOptions::new().write(true).create_new(true).open(path);
-        file.and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| Failure::host(path, &error))?;
+        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            // Half a group would be worse than none; these files were made just now, by this very loop.
+            let made = index + usize::from(error.kind() != io::ErrorKind::AlreadyExists);
+            for (path, _) in &files[..made] {
+                let _ = fs::remove_file(path);
+            }
+            return Err(Failure::host(path, &error));
+        }
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
