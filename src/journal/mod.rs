@@ -7,6 +7,7 @@ mod index;
 pub mod memory;
 pub mod memory_disk;
 pub mod node_state;
+pub mod reader;
 pub mod seal;
 pub mod segment_file;
 pub mod segment_header;
