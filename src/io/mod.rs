@@ -4,19 +4,19 @@ mod batch;
 pub mod clock;
 pub mod cpu;
 pub mod faults;
+pub mod hot_tier;
 pub mod interface;
+pub mod mapping;
 pub mod multicast;
 pub mod network_error;
 mod option;
 pub mod port;
 pub mod process;
 mod ring;
-pub mod udp;
-pub mod hot_tier;
-pub mod mapping;
 pub mod shared_page;
 #[cfg(test)]
 pub(crate) mod test_directory;
+pub mod udp;
 
 pub use hot_tier::{HostHotTier, HotTierError, HotTierSettings, HotTierWarning};
 pub use mapping::{MappedMemory, MappedView};

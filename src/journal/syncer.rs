@@ -32,9 +32,7 @@ use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::limits::FRAME_HEADER_BYTES;
 use crate::link::{CoreToSync, Shared, SyncLink, SyncToCore};
-use crate::types::{
-    Commit, CutEpoch, Durable, Generation, GroupId, Leadership, Nanos, Position,
-};
+use crate::types::{Commit, CutEpoch, Durable, Generation, GroupId, Leadership, Nanos, Position};
 
 /// How the sync thread works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,8 +220,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         if self.failure.is_some() {
             return None;
         }
-        let gathered =
-            self.gathering_since.map(|since| since.plus(self.settings.group_delay_ns));
+        let gathered = self.gathering_since.map(|since| since.plus(self.settings.group_delay_ns));
         let retry = self.cut.as_ref().map(|cut| cut.retry_at);
         [gathered, retry, self.settle_at].into_iter().flatten().min()
     }
@@ -347,8 +344,11 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
                 batch.pieces.push((base, before.position, before.position));
             }
             let padding = header.kind == Kind::Padding as u8;
-            let written =
-                if padding { before.position.plus(FRAME_HEADER_BYTES as u64) } else { next.position };
+            let written = if padding {
+                before.position.plus(FRAME_HEADER_BYTES as u64)
+            } else {
+                next.position
+            };
             batch.pieces.last_mut().expect("pushed above").2 = written;
             note_term(&mut self.terms, self.generation, before, &header, |length| {
                 view.bytes(offset + FRAME_HEADER_BYTES as u64, length)
@@ -420,8 +420,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
     }
 
     fn write_seal(&mut self, seal: &Seal) -> Result<Position, SyncFailure> {
-        let base =
-            seal_base(seal.claimed.position, self.log_start, self.settings.segment_bytes);
+        let base = seal_base(seal.claimed.position, self.log_start, self.settings.segment_bytes);
         let file = open(&self.disk, &mut self.files, base)?;
         write_seal(file, seal, self.settings.group).map_err(failed("sealing", base))?;
         Ok(base)
@@ -546,7 +545,10 @@ fn open<'a, D: Disk>(
 }
 
 /// What a failure to do `action` to a segment file is called.
-pub(super) fn failed(action: &'static str, base: Position) -> impl FnOnce(io::Error) -> SyncFailure {
+pub(super) fn failed(
+    action: &'static str,
+    base: Position,
+) -> impl FnOnce(io::Error) -> SyncFailure {
     move |error| SyncFailure { action: format!("{action} {}", segment_name(base)), error }
 }
 
