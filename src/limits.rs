@@ -64,6 +64,24 @@ pub const REPLY_SPACE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 /// Default of the bytes of replies kept for one session. A group constant too.
 pub const SESSION_REPLY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
+/// Bytes of the header of a lane message, both ways.
+pub const LANE_MESSAGE_HEADER_BYTES: usize = 24;
+/// Lane messages start at multiples of this many bytes of their lane.
+pub const LANE_MESSAGE_ALIGNMENT: usize = 8;
+/// Largest lane message: header and largest command or reply, rounded up to the alignment.
+pub const LANE_MESSAGE_BYTES_MAX: usize =
+    (LANE_MESSAGE_HEADER_BYTES + COMMAND_BYTES_MAX).next_multiple_of(LANE_MESSAGE_ALIGNMENT);
+/// Default window of a lane, each way, in bytes.
+pub const LANE_WINDOW_BYTES_DEFAULT: u64 = 64 * 1024;
+/// Separate gaps kept track of per lane.
+pub const LANE_GAPS_MAX: usize = 12;
+/// Repairs kept waiting per lane.
+pub const LANE_REPAIRS_MAX: usize = 12;
+/// Default bytes of one piece of the memory that all lanes of a node share.
+pub const LANE_CHUNK_BYTES_DEFAULT: usize = 2048;
+/// Default memory that all lanes of a node share, in bytes.
+pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
 /// Hot segments that a core may hold at once.
@@ -100,6 +118,14 @@ const _: () =
 const _: () = assert!(
     2 * SEAL_BYTES + 1024 <= SEGMENT_HEADER_BYTES,
     "header fields and two seals fit in the page"
+);
+const _: () = assert!(
+    REPLY_BYTES_MAX <= COMMAND_BYTES_MAX,
+    "a lane message holds the largest reply as well as the largest command"
+);
+const _: () = assert!(
+    LANE_POOL_BYTES_DEFAULT >= 4 * LANE_MESSAGE_BYTES_MAX,
+    "one message of the largest size always finds room, whatever the others hold"
 );
 const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);
 const _: () = assert!(

@@ -404,8 +404,6 @@ shared_words! {
     synced_bytes,
     /// 1 after a write or sync failed for good (sync).
     sync_failed,
-    /// Set by a thread that sleeps until the core shares something: 1 sync (sync).
-    sync_parked,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

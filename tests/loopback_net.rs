@@ -3,15 +3,23 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use quorate::io::clock::HostClock;
+use quorate::io::cpu::{RunQueue, this_thread};
 
 use quorate::io::faults::FaultSettings;
 use quorate::io::multicast::MulticastSettings;
 use quorate::io::network_error::NetworkError;
 use quorate::io::udp::{Gso, Transport, UdpNetwork, UdpSettings};
+use quorate::io::wake::parking;
+use quorate::runtime::idle::{Deadlines, IdleKind, Idler};
 use quorate::stream::datagram::{DatagramHeader, DatagramKind, FLAG_PADS, parse};
 use quorate::stream::network::{Destination, Network};
-use quorate::types::{GroupId, Leadership, NodeId, Position};
+use quorate::types::{GroupId, Leadership, Nanos, NodeId, Position};
 
 const GROUP: GroupId = GroupId(77);
 
@@ -84,7 +92,7 @@ fn receive(network: &mut UdpNetwork, count: usize) -> Vec<Seen> {
         }
         if batch == 0 {
             quiet += 1;
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         } else {
             quiet = 0;
         }
@@ -418,4 +426,55 @@ fn held_back_datagrams_come_when_they_are_due() {
     assert_eq!((seen.len(), &seen[0].body[..]), (1, &b"late"[..]));
     assert!(start.elapsed() >= Duration::from_millis(30));
     assert_eq!(networks[1].next_release(), None);
+}
+
+/// A thread that sends a heartbeat each 10 ms, answers those of others, and idles as a core does. Returns the share of a CPU
+/// it took.
+fn beat(mut network: UdpNetwork, seconds: u64) -> f64 {
+    let shared_cpu = Arc::new(AtomicBool::new(true));
+    let mut idler = Idler::new(IdleKind::default(), parking().unwrap().0, shared_cpu);
+    let queue = RunQueue::open(this_thread()).unwrap();
+    let before = queue.read().unwrap().ran_ns;
+    let start = HostClock.now();
+    let (mut next, mut heard) = (start, 0);
+    loop {
+        let now = HostClock.now();
+        if now.since(start) > seconds * Nanos::SECOND {
+            break;
+        }
+        let mut work = network.poll();
+        for index in 0..work {
+            let (from, bytes) = network.datagram(index);
+            if parse(bytes, GROUP).unwrap().1 == DatagramKind::Heartbeat {
+                heard += 1;
+                let mut answer = header(0, 0);
+                answer.kind = DatagramKind::Status as u8;
+                network.send(Destination::Address(from), &answer, &[], &[0; 72]);
+            }
+        }
+        if now >= next {
+            let mut beat = header(0, 0);
+            beat.kind = DatagramKind::Heartbeat as u8;
+            network.send(Destination::Members, &beat, &[], &[]);
+            next = next.plus(10 * Nanos::MILLISECOND);
+            work += 1;
+        }
+        let deadlines = Deadlines { sharp: None, soft: Some(next) };
+        idler.idle(work, deadlines, HostClock.now(), network.descriptors(), || false);
+    }
+    assert!(heard >= 150 * seconds, "heard {heard} heartbeats of two others in {seconds} s");
+    (queue.read().unwrap().ran_ns - before) as f64 / (seconds * Nanos::SECOND) as f64
+}
+
+#[test]
+fn an_idle_node_with_heartbeats_takes_under_two_per_cent_of_a_core() {
+    let threads: Vec<_> =
+        open_all(3, |_| {}).into_iter().map(|network| thread::spawn(|| beat(network, 1))).collect();
+    for thread in threads {
+        let share = thread.join().unwrap();
+        println!("{:.2} % of a core", share * 100.0);
+        // Code that is not optimised spends more on each wake-up.
+        let limit = if cfg!(debug_assertions) { 0.04 } else { 0.02 };
+        assert!(share < limit, "{:.2} % of a core", share * 100.0);
+    }
 }

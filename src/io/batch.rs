@@ -125,12 +125,16 @@ impl Batcher {
             counters.send_calls += 1;
             match retry(|| socket.sendmsg(&message, 0)) {
                 Ok(bytes) => return counters.sent(run.datagrams, bytes),
-                // The interface cannot do it at all, or these datagrams are longer than this path takes.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
-                    counters.offload_refused += 1;
-                    self.offload &= error.raw_os_error() == Some(libc::EINVAL);
-                }
-                Err(_) => return counters.send_failures += run.datagrams as u64,
+                Err(error) => match error.raw_os_error() {
+                    // The interface cannot do it at all.
+                    Some(libc::EIO) => {
+                        counters.offload_refused += 1;
+                        self.offload = false;
+                    }
+                    // These datagrams are longer than this path takes (`EINVAL` from older kernels).
+                    Some(libc::EMSGSIZE | libc::EINVAL) => counters.offload_refused += 1,
+                    _ => return counters.send_failures += run.datagrams as u64,
+                },
             }
         }
         for datagram in slices.chunks_exact(SLICES) {

@@ -72,6 +72,12 @@ impl Waker {
     }
 }
 
+impl crate::link::Wake for Waker {
+    fn wake(&self) {
+        Self::wake(self);
+    }
+}
+
 impl Parker {
     /// Sleeps until woken, until one of `descriptors` has something, or for `timeout_ns`. Does not sleep when `mail` says,
     /// after the flag is up, that something waits.

@@ -17,8 +17,8 @@ impl Clients {
     }
     pub(super) fn close(&mut self) {}
     pub(super) fn open(&mut self, _now: Nanos) {}
-    pub(super) fn deadline(&self) -> Option<Nanos> {
-        None
+    pub(super) fn deadline(&self) -> Nanos {
+        Nanos(u64::MAX)
     }
     pub(super) fn on_lane(
         &mut self,

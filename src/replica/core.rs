@@ -2,7 +2,6 @@
 
 use core::mem;
 use core::net::SocketAddr;
-use core::sync::atomic::{Ordering, fence};
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -37,6 +36,15 @@ pub struct Now {
     pub at: Nanos,
     /// The leader's clock: recorded in entries, never decided upon.
     pub time: Timestamp,
+}
+
+/// When a core has something to do by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deadlines {
+    /// Repairs and hand-overs: being late costs a client that much.
+    pub sharp: Option<Nanos>,
+    /// Heartbeats, statuses, expiry: 2 ms late is fine.
+    pub soft: Option<Nanos>,
 }
 
 /// What the core is doing.
@@ -187,25 +195,22 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.wakers.control.wake();
         }
         if mem::take(&mut self.wake_sync) {
-            // Its flag is set before it looks for bytes once more, ours after the bytes: one of the two sees the other.
-            fence(Ordering::SeqCst);
-            if self.shared.words().sync_parked.load(Ordering::Relaxed) != 0 {
-                self.wakers.sync.wake();
-            }
+            self.wakers.sync.wake();
         }
     }
 
     /// When the next duty cycle has something to do even if nothing arrives.
     #[must_use]
-    pub fn deadline(&self) -> Option<Nanos> {
+    pub fn deadlines(&self) -> Deadlines {
         let role = match &self.work {
-            Work::Leader(_) => self.leader_deadline(),
-            Work::Follower(_) => self.follower_deadline(),
-            Work::Idle | Work::Halted => None,
+            Work::Leader(_) => self.leader_deadlines(),
+            Work::Follower(_) => self.follower_deadlines(),
+            Work::Idle | Work::Halted => Deadlines::default(),
         };
         let wake = self.wake_control.then_some(self.wake_control_at);
         let counters = Some(self.counters_due.plus(COUNTERS_SOFT_NS));
-        [role, wake, counters].into_iter().flatten().min()
+        let soft = [role.soft, wake, counters].into_iter().flatten().min();
+        Deadlines { soft, ..role }
     }
 
     /// Whether anything in the mailboxes waits: looked at once more after the parked flag is set.

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
-use super::core::{Core, Now, Work};
+use super::core::{Core, Deadlines, Now, Work};
 use super::counters::Counters;
 use super::cut::Cutting;
 use super::matching::{self, Verdict};
@@ -170,14 +170,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         work
     }
 
-    pub(super) fn follower_deadline(&self) -> Option<Nanos> {
-        let Work::Follower(following) = &self.work else { return None };
-        let retry = match following.phase {
+    pub(super) fn follower_deadlines(&self) -> Deadlines {
+        let Work::Follower(following) = &self.work else { return Deadlines::default() };
+        let sharp = match following.phase {
             Phase::Matching { retry_at, .. } => Some(retry_at),
             Phase::Streaming => self.receiver.deadline(),
             Phase::Stuck => None,
         };
-        [retry, Some(following.status_due)].into_iter().flatten().min()
+        Deadlines { sharp, soft: Some(following.status_due) }
     }
 
     fn ask_for_match(&mut self, now: Now) {

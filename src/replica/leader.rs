@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::core::{Core, Now, Work};
+use super::core::{Core, Deadlines, Now, Work};
 use super::matching;
 use super::quorum::{self, LeaderSide, Progress};
 use super::settings::CoreSettings;
@@ -152,11 +152,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         work
     }
 
-    pub(super) fn leader_deadline(&self) -> Option<Nanos> {
-        let Work::Leader(leading) = &self.work else { return None };
+    pub(super) fn leader_deadlines(&self) -> Deadlines {
+        let Work::Leader(leading) = &self.work else { return Deadlines::default() };
+        let stream = self.sender.deadline();
+        // Once those who set the pace have everything, the rest is heartbeats (to a node that is down, say).
+        let settled = self.sender.acknowledged() >= self.sender.tail();
         let clients = self.clients.deadline();
-        let timers = [leading.commit_due, clients].into_iter().flatten();
-        timers.chain([leading.quorum_check_at, self.sender.deadline()]).min()
+        let (sharp, soft) = if settled { (clients, stream) } else { (clients.min(stream), stream) };
+        let soft = soft.min(leading.quorum_check_at).min(leading.commit_due.unwrap_or(soft));
+        Deadlines { sharp: Some(sharp), soft: Some(soft) }
     }
 
     /// Sends what the stream machine wants sent, straight from the map.

@@ -18,5 +18,5 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Core, Now};
+pub use self::core::{Core, Deadlines, Now, Start};
 pub use self::settings::{CoreSettings, Peer};

@@ -437,7 +437,7 @@ fn d13_stale_and_foreign_datagrams_change_nothing() {
     world.append(5, 64);
     assert!(world.run(5000, |world| world.all_applied()));
     let before = world.nodes[1].core.log.tail();
-    let mut send = |group: GroupId, node: u16, term: u32, from: SocketAddr, position: u64| {
+    let send = |group: GroupId, node: u16, term: u32, from: SocketAddr, position: u64| {
         let kind = crate::stream::datagram::DatagramKind::Data;
         let mut header = DatagramHeader::new(kind, group, Some(NodeId(node)), leadership(term));
         header.position = position.into();

@@ -297,6 +297,12 @@ impl Sender {
         self.heartbeat_due = Nanos(0);
     }
 
+    /// The tail is known at the other side by other means: silence counts from now.
+    pub fn spoke(&mut self, now: Nanos) {
+        self.last_sent = now;
+        self.schedule_heartbeat();
+    }
+
     /// End of what was given out.
     #[must_use]
     pub fn next(&self) -> Position {
@@ -389,11 +395,6 @@ impl Sender {
             || (self.sent.iter().rev())
                 .take_while(|repair| now.since(repair.sent) < answered_ns)
                 .any(|repair| repair.covers(receiver, from, to))
-    }
-
-    fn spoke(&mut self, now: Nanos) {
-        self.last_sent = now;
-        self.schedule_heartbeat();
     }
 
     /// The tail is said again after silence: a round trip and a half of the receiver that lacks something, doubled each

@@ -2,21 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate::io::hot_tier::MEMORY_DIRECTORY;
 use quorate::io::process::{die_with_parent, run_on};
 
 use crate::failure::Failure;
 use crate::floor::Cpus;
+use crate::scratch::Scratch;
 
 /// Hidden verb: becomes another program, which then ends with its parent.
 pub(crate) const BECOME: &str = "bench-become";
-/// Where hot segments go, if it is there.
-const MEMORY_FILE_SYSTEM: &str = "/dev/shm";
+
 /// Variables that would change the configuration of the nodes behind our back.
 const VARIABLE_PREFIX: &str = "QUORATE_";
 /// Last bytes of a node's talk that are shown when it has ended.
@@ -74,7 +73,7 @@ impl Group {
     /// Founds a group and starts its nodes.
     pub(crate) fn start(settings: &GroupSettings) -> Result<Self, Failure> {
         let data = Scratch::new(&settings.dir)?;
-        let memory = Path::new(MEMORY_FILE_SYSTEM);
+        let memory = Path::new(MEMORY_DIRECTORY);
         let hot = memory.is_dir().then(|| Scratch::new(memory)).transpose()?;
         found(settings, data.path())?;
         let mut nodes = Vec::new();
@@ -211,59 +210,5 @@ fn without_variables(command: &mut Command) {
         if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
             command.env_remove(name);
         }
-    }
-}
-
-/// A folder of our own, removed with all that is in it.
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A new one in `parent`.
-    pub(crate) fn new(parent: &Path) -> Result<Self, Failure> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("quorate-bench-{}-{number}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self(path)),
-                // Left behind by a process of this number that was killed.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Failure::Host { what: "creating a folder", error }),
-            }
-        }
-    }
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("quorate-bench: {} was not removed: {error}", self.0.display());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scratch_folder_goes_with_its_content() {
-        let scratch = Scratch::new(&std::env::temp_dir()).expect("a writable temp folder");
-        let other = Scratch::new(&std::env::temp_dir()).expect("a writable temp folder");
-        let path = scratch.path().to_owned();
-        assert_ne!(path, other.path());
-        fs::write(path.join("file"), b"content").expect("our own folder");
-        drop(scratch);
-        assert!(!path.exists() && other.path().exists());
-    }
-
-    #[test]
-    fn an_unusable_folder_is_an_error() {
-        let failed = Scratch::new(Path::new("/proc/nowhere"));
-        assert!(matches!(failed, Err(Failure::Host { what: "creating a folder", .. })));
     }
 }

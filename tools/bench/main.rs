@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use quorate::error::{EXIT_DONE, EXIT_FINDINGS};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+mod append;
 mod children;
 mod distribution;
 mod environment;
@@ -20,6 +21,7 @@ mod report;
 mod round_trip;
 mod rounds;
 mod schedule;
+mod scratch;
 mod settings;
 mod shared_memory;
 mod subject;
@@ -27,6 +29,7 @@ mod waiting;
 
 use children::ChildArgs;
 use failure::Failure;
+use journal::JournalArgs;
 use settings::LoadArgs;
 
 #[derive(Parser)]
@@ -40,6 +43,8 @@ struct Arguments {
 enum Verb {
     /// The floors of a round trip alone: raw UDP, and the bare quorum skeleton
     Floor(LoadArgs),
+    /// Appending to the log, beside a header, a copy and a CRC
+    Journal(JournalArgs),
     #[command(name = floor::ECHO, hide = true)]
     Echo(ChildArgs),
     #[command(name = floor::FORWARD, hide = true)]
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
 fn run(verb: &Verb) -> Result<bool, Failure> {
     match verb {
         Verb::Floor(args) => round_trip::floor(args, &*stop_on_signal()?),
+        Verb::Journal(args) => journal::run(args, &*stop_on_signal()?),
         Verb::Echo(args) => floor::run_echo(args).map(|()| true),
         Verb::Forward(args) => floor::run_forward(args).map(|()| true),
         Verb::Become(args) => Err(group::run_become(args)),
