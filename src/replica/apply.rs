@@ -25,6 +25,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut applied = 0;
         let mut at = self.applied.0;
         let mut hash_due = None;
+        let mut session_outcome = None;
         for (position, header, payload) in self.log.frames(at, end).take(APPLY_ENTRIES_MAX) {
             assert_eq!(position, at, "frames follow one another");
             at = position.plus(header.span());
@@ -38,13 +39,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 _ => {}
             }
             if leads {
-                self.clients.answer(now.at, &self.state, &done.outcome, &mut self.counters);
+                self.clients.answer(&self.state, &done.outcome);
+                if let Outcome::SessionOpened { .. } | Outcome::SessionsFull { .. } = done.outcome {
+                    session_outcome = Some(done.outcome);
+                }
             }
             if kind != Kind::Padding && done.sequence.0.is_multiple_of(self.settings.hash_interval)
             {
                 // At most one per cycle is worth telling; the position of each is the same on all nodes.
                 hash_due = Some((done.sequence, self.state.state_hash()));
                 break;
+            }
+            if session_outcome.is_some() {
+                break; // its client is told before the next entry, which may be of that session
             }
         }
         assert!(applied > 0, "committed entries are held until they are applied");
@@ -57,18 +64,21 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             words.hash_sequence.store(sequence.0, Relaxed);
             self.tell(CoreToControl::StateHash { sequence, hash });
         }
-        self.open_for_clients(at, now);
+        if let Some(outcome) = session_outcome {
+            self.on_session_outcome(now, &outcome);
+        }
+        self.open_for_clients(at);
         applied
     }
 
     /// Clients are served once the term's own entry is applied: everything before it is known then.
-    fn open_for_clients(&mut self, applied: Position, now: Now) {
+    fn open_for_clients(&mut self, applied: Position) {
         if let Work::Leader(leading) = &mut self.work
             && !leading.opened
             && applied >= leading.term_opened
         {
             leading.opened = true;
-            self.clients.open(now.at);
+            self.state.sessions_mut().name_again();
         }
     }
 }

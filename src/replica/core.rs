@@ -179,6 +179,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Work::Idle | Work::Halted => 0,
         };
         work += self.apply_committed(now);
+        if matches!(self.work, Work::Leader(_)) {
+            work += self.transmit_lanes(now);
+        }
         if now.at >= self.counters_due {
             self.counters_due = now.at.plus(COUNTERS_INTERVAL_NS);
             self.retire_segments();
@@ -348,14 +351,16 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         if header.flags & FLAG_LANE != 0 {
             let lead = matches!(&self.work, Work::Leader(leading) if leading.opened);
-            if lead {
-                self.clients.on_lane(now.at, from, &header, kind, body, &mut self.counters);
+            if !lead {
+                return self.misdirected_lane(now, from);
             }
-            return;
+            let Self { clients, counters, .. } = self;
+            let taken = clients.on_lane(now.at, from, &header, kind, body, counters);
+            return self.after_lane(now, from, taken);
         }
         if kind == DatagramKind::Hello {
-            let body: HelloBytes = HelloBytes::copy(body);
-            return self.on_hello(now, from, &header, &body);
+            let hello = HelloBytes::copy(body);
+            return self.on_hello(now, from, &hello);
         }
         // Between nodes: only from an address on the list, under its own number.
         let Some(peer) = self.peer(&header, from) else {

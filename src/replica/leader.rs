@@ -39,6 +39,7 @@ pub(super) struct Leading {
     pub(super) quorum: bool,
     quorum_check_at: Nanos,
     since: Nanos,
+    young_ns: u64,
     /// Commit position that the followers were last told, and when it must be told without other traffic.
     commit_told: Position,
     commit_due: Option<Nanos>,
@@ -46,6 +47,18 @@ pub(super) struct Leading {
 
 /// A commit position that no other datagram carries is told after this, ns.
 const COMMIT_QUIET_NS: u64 = Nanos::MILLISECOND;
+
+impl Leading {
+    /// What is known of the other nodes.
+    pub(super) fn others(&self, peers: usize) -> &[Progress] {
+        &self.others[..peers]
+    }
+
+    /// It has not led for long enough to know that it has no quorum.
+    pub(super) fn is_young(&self, now: Nanos) -> bool {
+        now.since(self.since) < self.young_ns
+    }
+}
 
 /// The sender of a leader, made once.
 pub(super) fn sender(settings: &CoreSettings, start: Position) -> Sender {
@@ -85,6 +98,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             quorum: false,
             quorum_check_at: now.at.plus(self.settings.leader_timeout_ns),
             since: now.at,
+            young_ns: self.settings.leader_timeout_ns,
             commit_told: Position(0),
             commit_due: None,
         });
