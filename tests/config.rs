@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use quorate::io::faults::FaultSettings;
 use quorate::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, NODES_MAX};
 use quorate::link::Rung;
 use quorate::runtime::config::{
@@ -60,7 +61,9 @@ fn a_small_file_and_the_defaults_make_settings() {
     assert_eq!(settings.transport.kind, TransportKind::Auto);
     assert_eq!(settings.transport.interface, settings.own().data.ip());
     assert_eq!(settings.timing.heartbeat_ns, 10_000_000);
-    assert!(!settings.faults.any());
+    assert_eq!(settings.faults, None);
+    let faults = good().set("faults.seed", "9").set("faults.loss", "0.5").check().unwrap().faults;
+    assert_eq!(faults, Some(FaultSettings { loss: 0.5, seed: 9, ..FaultSettings::default() }));
     // Relative to the file, whatever folder the process is in.
     assert_eq!(settings.node.data_dir, Path::new("/etc/quorate/data"));
     assert_eq!(settings.node.admin_socket, Path::new("/etc/quorate/data/admin.sock"));
@@ -99,7 +102,7 @@ fn flags_beat_variables_beat_the_file_beats_the_default() {
     assert_eq!(origin("timing.heartbeat_ms"), Some(Origin::Flag("--set".into())));
     let path = PathBuf::from("/etc/quorate/node.toml");
     assert_eq!(origin("timing.leader_timeout_ms"), Some(Origin::File { path, line: 19 }));
-    assert_eq!(origin("timing.session_timeout_ms"), Some(Origin::Default));
+    assert_eq!(origin("timing.session_timeout_min_ms"), Some(Origin::Default));
     assert_eq!(origin("transport.group"), None);
 }
 
@@ -200,7 +203,9 @@ fn values_that_do_not_fit_together_are_named_with_what_would_be_right() {
         error("group.segment_bytes", "12 MiB").contains("takes a power of two, 64 KiB to 1 GiB")
     );
     assert!(error("timing.leader_timeout_ms", "29").contains("at least 30, because of timing.hea"));
-    assert!(error("timing.session_timeout_ms", "299").contains("at least 300"));
+    assert!(error("timing.session_timeout_min_ms", "299").contains("at least 300"));
+    assert!(error("timing.session_timeout_max_ms", "999").contains("at least 1000, because of"));
+    assert!(error("group.reply_bytes_total", "1 MiB").contains("because of group.session_reply"));
     assert!(error("transport.kind", "multicast").contains("multicast needs transport.group"));
     assert!(error("transport.group", "127.0.0.1:7").contains("such as \"239.1.2.3:7000\""));
     assert!(error("transport.group", "[ff15::1]:7").contains("same family as members.0.data"));

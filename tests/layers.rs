@@ -100,6 +100,25 @@ fn programs_use_the_public_api() {
 }
 
 #[test]
+fn the_architecture_page_says_the_same() {
+    let page = std::fs::read_to_string(source::root().join("docs/ARCHITECTURE.md")).unwrap();
+    let rows =
+        page.lines().skip_while(|line| *line != "## Modules").filter(|l| l.starts_with("| `"));
+    let mut told = Vec::new();
+    for row in rows.take_while(|row| row.split('|').count() == 5) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let words = |cell: &str| -> Vec<String> {
+            cell.split_whitespace().map(|word| word.trim_matches('`').to_owned()).collect()
+        };
+        told.push((words(cells[1]).remove(0), words(cells[3])));
+    }
+    let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let real: Vec<(_, Vec<_>)> =
+        LAYERS.iter().map(|(module, allowed)| ((*module).to_owned(), own(allowed))).collect();
+    assert_eq!(told, real);
+}
+
+#[test]
 fn each_rule_finds_what_breaks_it() {
     let journal = |text: &str| Source::of("src/journal/writer.rs", text);
     let imports = |text: &str| wrong_imports(&journal(text));

@@ -4,7 +4,7 @@
 
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use source::{Source, files, line_of, relative, root, sources};
@@ -108,6 +108,21 @@ fn every_program_and_benchmark_is_listed() {
     for path in there {
         assert!(listed.contains(&path), "{path} is not listed in Cargo.toml");
     }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let rows = page.lines().skip_while(|line| *line != "## Dependencies");
+    let rows = rows.take_while(|line| *line != "## Decisions");
+    let told: BTreeSet<_> =
+        rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    let sections = ["dependencies", "dev-dependencies"].map(|name| manifest[name].as_table());
+    let real: BTreeSet<_> =
+        sections.into_iter().flatten().flat_map(|table| table.keys().map(String::as_str)).collect();
+    assert_eq!(told, real);
 }
 
 #[test]

@@ -7,11 +7,12 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    FaultSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SyncSettings,
-    ThreadSettings, TimingSettings, TransportSettings, Values,
+    GroupSettings, MemberSettings, NodeSettings, Settings, SyncSettings, ThreadSettings,
+    TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, ServiceName, TransportKind};
+use crate::io::faults::FaultSettings;
 use crate::limits::{COMMAND_PREFIX_BYTES, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, NODES_MAX};
 use crate::link::Durability;
 use crate::types::{GroupId, Nanos, NodeId};
@@ -112,10 +113,21 @@ fn fit(layers: &Layers, values: &Values, errors: &mut Vec<ConfigError>) {
         let rule = Rule::AtLeast { min, because: "timing.heartbeat_ms" };
         wrong("timing.leader_timeout_ms", rule);
     }
-    if timing.session_timeout_ns < 2 * timing.leader_timeout_ns {
+    let (shortest, longest) = timing.session_timeout_ns;
+    if shortest < 2 * timing.leader_timeout_ns {
         let min = 2 * timing.leader_timeout_ns / Nanos::MILLISECOND;
         let rule = Rule::AtLeast { min, because: "timing.leader_timeout_ms" };
-        wrong("timing.session_timeout_ms", rule);
+        wrong("timing.session_timeout_min_ms", rule);
+    }
+    if longest < shortest {
+        let min = shortest / Nanos::MILLISECOND;
+        let rule = Rule::AtLeast { min, because: "timing.session_timeout_min_ms" };
+        wrong("timing.session_timeout_max_ms", rule);
+    }
+    if group.reply_bytes_total < group.session_reply_bytes {
+        let min = group.session_reply_bytes as u64;
+        let rule = Rule::AtLeast { min, because: "group.session_reply_bytes" };
+        wrong("group.reply_bytes_total", rule);
     }
     if values.node.admin_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         wrong("node.admin_socket", Rule::SocketPath { bytes_max: SOCKET_PATH_BYTES_MAX });
@@ -178,20 +190,16 @@ impl Reader<'_> {
             timing: TimingSettings {
                 heartbeat_ns: self.number("timing.heartbeat_ms") * Nanos::MILLISECOND,
                 leader_timeout_ns: self.number("timing.leader_timeout_ms") * Nanos::MILLISECOND,
-                session_timeout_ns: self.number("timing.session_timeout_ms") * Nanos::MILLISECOND,
+                session_timeout_ns: (
+                    self.number("timing.session_timeout_min_ms") * Nanos::MILLISECOND,
+                    self.number("timing.session_timeout_max_ms") * Nanos::MILLISECOND,
+                ),
             },
             sync: SyncSettings {
                 group_delay_ns: self.number("sync.group_delay_us") * Nanos::MICROSECOND,
                 batch_bytes_max: self.number("sync.batch_bytes_max"),
             },
-            faults: FaultSettings {
-                loss: self.probability("faults.loss"),
-                duplicate: self.probability("faults.duplicate"),
-                corrupt: self.probability("faults.corrupt"),
-                delay_ns: self.number("faults.delay_ms") * Nanos::MILLISECOND,
-                reorder_ns: self.number("faults.reorder_ms") * Nanos::MILLISECOND,
-                seed: self.number("faults.seed"),
-            },
+            faults: self.faults(),
             members,
         }
     }
@@ -213,6 +221,7 @@ impl Reader<'_> {
             sessions_max: self.number("group.sessions_max") as usize,
             session_in_flight_max: self.number("group.session_in_flight_max") as usize,
             reply_bytes_total: self.number("group.reply_bytes_total") as usize,
+            session_reply_bytes: self.number("group.session_reply_bytes") as usize,
         }
     }
 
@@ -256,8 +265,22 @@ impl Reader<'_> {
             ttl: self.number("transport.ttl") as u8,
             datagram_bytes: self.number("transport.datagram_bytes") as usize,
             socket_buffer_bytes: self.number("transport.socket_buffer_bytes") as usize,
+            client_pool_bytes: self.number("transport.client_pool_bytes") as usize,
             gso: self.flag("transport.gso"),
         }
+    }
+
+    fn faults(&self) -> Option<FaultSettings> {
+        let faults = FaultSettings {
+            loss: self.probability("faults.loss"),
+            duplicate: self.probability("faults.duplicate"),
+            corrupt: self.probability("faults.corrupt"),
+            delay_ms: self.number("faults.delay_ms"),
+            reorder_ms: self.number("faults.reorder_ms"),
+            seed: self.number("faults.seed"),
+        };
+        let none = FaultSettings { seed: faults.seed, ..FaultSettings::default() };
+        (faults != none).then_some(faults)
     }
 
     fn threads(&self) -> ThreadSettings {

@@ -3,9 +3,10 @@
 
 use super::words::{Idle, RungName, Scheduling, ServiceName, TransportKind};
 use crate::limits::{
-    COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MAX, NODES_MAX, REPLY_BYTES_MAX,
-    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX,
-    SESSIONS_MAX, WINDOW_BYTES_DEFAULT,
+    COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, NODES_MAX,
+    REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX, SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT,
+    SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
 };
 
 /// One setting: all that is to be said about it.
@@ -150,20 +151,26 @@ pub const KEYS: &[Key] = &[
     key(
         "group.sessions_max",
         number(1, SESSIONS_MAX as u64, "sessions"),
-        Default::Number(1024),
+        Default::Number(SESSIONS_DEFAULT as u64),
         "Client sessions open at once; one more is refused by name.",
     ),
     key(
         "group.session_in_flight_max",
         number(1, SESSION_IN_FLIGHT_MAX as u64, "commands"),
-        Default::Number(64),
+        Default::Number(SESSION_IN_FLIGHT_MAX as u64),
         "Commands of one session that may be unanswered at once.",
     ),
     key(
         "group.reply_bytes_total",
         bytes(REPLY_BYTES_MAX as u64, 1 << 34),
-        Default::Number(32 << 20),
+        Default::Number(REPLY_SPACE_BYTES_DEFAULT as u64),
         "Room for the replies that clients have not yet acknowledged, of all sessions together.",
+    ),
+    key(
+        "group.session_reply_bytes",
+        bytes(REPLY_BYTES_MAX as u64, 1 << 34),
+        Default::Number(SESSION_REPLY_BYTES_DEFAULT as u64),
+        "Of that, room for one session. At most group.reply_bytes_total.",
     ),
     key(
         "members.*.id",
@@ -251,15 +258,21 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "transport.datagram_bytes",
-        bytes(256, DATAGRAM_BYTES_MAX as u64),
+        bytes(DATAGRAM_BYTES_MIN as u64, DATAGRAM_BYTES_MAX as u64),
         Default::Number(DATAGRAM_BYTES_DEFAULT as u64),
         "Largest UDP payload sent, header included. Above the path's MTU each loss costs a whole fragmented datagram.",
     ),
     key(
         "transport.socket_buffer_bytes",
         bytes(4096, 1 << 30),
-        Default::Number(4 << 20),
+        Default::Number(SOCKET_BUFFER_BYTES_DEFAULT as u64),
         "Size asked of the host for the data socket's buffers; what it does not grant is one warning.",
+    ),
+    key(
+        "transport.client_pool_bytes",
+        bytes(4 << 20, 1 << 34),
+        Default::Number(64 << 20),
+        "Room for commands and replies that are on their way from and to the clients of this node, all together.",
     ),
     key(
         "transport.gso",
@@ -312,10 +325,16 @@ pub const KEYS: &[Key] = &[
         "Silence after which the others hold the leader for dead, and a leader its quorum for lost. At least three heartbeats.",
     ),
     key(
-        "timing.session_timeout_ms",
+        "timing.session_timeout_min_ms",
         number(100, 86_400_000, "ms"),
-        Default::Number(10_000),
-        "Longest silence of a client that does not ask for another; then its session is closed. At least two leader time-outs.",
+        Default::Number(1_000),
+        "Shortest silence that a client may ask its session to be closed after. At least two leader time-outs.",
+    ),
+    key(
+        "timing.session_timeout_max_ms",
+        number(100, 86_400_000, "ms"),
+        Default::Number(600_000),
+        "Longest silence that a client may ask its session to be closed after.",
     ),
     key(
         "sync.group_delay_us",

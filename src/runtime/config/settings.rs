@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::layers::Assigned;
 use super::words::{Idle, Scheduling, ServiceName, TransportKind};
+use crate::io::faults::FaultSettings;
 use crate::link::Durability;
 use crate::types::{GroupId, NodeId};
 
@@ -44,8 +45,8 @@ pub struct Values {
     pub timing: TimingSettings,
     /// The sync thread.
     pub sync: SyncSettings,
-    /// Planted faults.
-    pub faults: FaultSettings,
+    /// Planted faults; none where no key asks for any.
+    pub faults: Option<FaultSettings>,
 }
 
 /// `[group]`.
@@ -74,6 +75,8 @@ pub struct GroupSettings {
     pub session_in_flight_max: usize,
     /// Room for kept replies.
     pub reply_bytes_total: usize,
+    /// Room for those of one session.
+    pub session_reply_bytes: usize,
 }
 
 /// One of `[[members]]`.
@@ -124,6 +127,8 @@ pub struct TransportSettings {
     pub datagram_bytes: usize,
     /// Size asked for the data socket's buffers.
     pub socket_buffer_bytes: usize,
+    /// Room for client traffic on its way.
+    pub client_pool_bytes: usize,
     /// Segmentation offload where the host has it.
     pub gso: bool,
 }
@@ -156,8 +161,8 @@ pub struct TimingSettings {
     pub heartbeat_ns: u64,
     /// Silence after which a leader is held for dead, ns.
     pub leader_timeout_ns: u64,
-    /// Silence after which a session is closed, ns, unless the client asks for another.
-    pub session_timeout_ns: u64,
+    /// Shortest and longest silence a client may ask its session to be closed after, ns.
+    pub session_timeout_ns: (u64, u64),
 }
 
 /// `[sync]`.
@@ -168,33 +173,6 @@ pub struct SyncSettings {
     pub group_delay_ns: u64,
     /// Most bytes of a batch.
     pub batch_bytes_max: u64,
-}
-
-/// `[faults]`.
-#[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
-pub struct FaultSettings {
-    /// Share of datagrams dropped.
-    pub loss: f64,
-    /// Share of datagrams that arrive twice.
-    pub duplicate: f64,
-    /// Share of datagrams with a bit turned.
-    pub corrupt: f64,
-    /// Delay of each, ns.
-    pub delay_ns: u64,
-    /// Random delay on top, up to this many ns.
-    pub reorder_ns: u64,
-    /// Seed.
-    pub seed: u64,
-}
-
-impl FaultSettings {
-    /// Whether any fault is planted.
-    #[must_use]
-    pub fn any(&self) -> bool {
-        let shares = self.loss + self.duplicate + self.corrupt;
-        shares > 0.0 || self.delay_ns > 0 || self.reorder_ns > 0
-    }
 }
 
 impl Settings {
