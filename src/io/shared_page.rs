@@ -274,7 +274,7 @@ mod tests {
         let node = MappedWords::create(tier.path()).unwrap();
         let reader = SharedReader::open(tier.path()).unwrap();
         node.words().commit.store(640, Ordering::Release);
-        node.words().sync_parked.store(7, Ordering::Relaxed);
+        node.words().sync_failed.store(7, Ordering::Relaxed);
         assert_eq!(reader.commit(), Commit(Position(640)));
         assert_eq!(reader.verified(), Verified(Position(0)));
         assert_eq!(reader.readable(), Position(0), "committed, but not here yet");

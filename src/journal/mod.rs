@@ -1,14 +1,20 @@
 //! The log of one node: hot segments in memory, durable files beside them, and the way back after a crash.
 
+mod cut;
 pub mod heap;
 pub mod hot;
 mod index;
+pub mod keeper;
 pub mod memory;
 pub mod memory_disk;
 pub mod node_state;
 pub mod reader;
+pub mod recovery;
+pub mod recovery_table;
 pub mod seal;
+pub mod segment_file;
 pub mod segment_header;
+pub mod syncer;
 pub mod terms;
 
 pub use heap::{HeapHotTier, HeapMemory, HeapView};
