@@ -10,6 +10,8 @@ pub mod memory_disk;
 pub mod node_state;
 pub mod recovery;
 pub mod recovery_table;
+#[cfg(test)]
+pub(crate) mod rig;
 pub mod seal;
 pub mod segment_file;
 pub mod segment_header;
