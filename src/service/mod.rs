@@ -3,12 +3,19 @@
 //! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference; [`conformance`] checks a service
 //! of one's own.
 
+// `side` and `size` are the words of the trade.
+#[allow(clippy::similar_names)]
+pub mod book;
 pub mod echo;
 pub mod hash;
 pub mod image;
 pub mod index;
+pub mod line;
+#[allow(clippy::similar_names)]
+pub mod lobster;
 pub mod sequencer;
 
+pub use book::Book;
 pub use echo::Echo;
 pub use sequencer::Sequencer;
 

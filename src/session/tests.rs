@@ -253,10 +253,10 @@ fn silent_sessions_are_named_once_and_those_heard_are_not() {
     };
     let hash = table.state_hash();
     assert_eq!(all(&mut table, 110, 0), (1..=9).collect::<Vec<_>>());
-    assert_eq!(all(&mut table, 110, 0).len(), 0);
+    assert!(all(&mut table, 110, 0).is_empty());
     table.touch(SessionId(4), Timestamp(105));
     table.name_again();
-    assert_eq!(all(&mut table, 300, 250).len(), 0, "the grace of a new leadership");
+    assert!(all(&mut table, 300, 250).is_empty(), "the grace of a new leadership");
     table.touch(SessionId(4), Timestamp(105));
     assert!(table.close(SessionId(3)) && !table.close(SessionId(3)));
     assert_eq!(
