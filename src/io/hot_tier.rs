@@ -5,7 +5,7 @@
 //! <tier>/hot.id                  16 hex digits, drawn when the tier was new; locked while a node runs
 //! <tier>/<base>.qlog             header page and payload, as in the data directory
 //! <tier>/shared.words            what the node shares with tools (io::shared_page)
-//! <data directory>/hot.path      where the tier is, for tools
+//! <data directory>/hot.path      where the tier is, for tools; then, whose: a copied data directory has none
 //! ```
 #![allow(unsafe_code)] // one call: free space of a file system
 
@@ -177,7 +177,7 @@ impl HostHotTier {
         let (directory, warning) = choose(settings, &canonical)?;
         let (lock, id, new) = identify(&directory)?;
         let path_file = canonical.join(HOT_PATH_FILE);
-        write_path(&path_file, &directory).map_err(host(&path_file))?;
+        write_path(&path_file, &directory, &canonical).map_err(host(&path_file))?;
         let segment_bytes = settings.segment_bytes;
         Ok((Self { directory, segment_bytes, id, new, _lock: lock }, warning))
     }
@@ -393,9 +393,27 @@ fn draw() -> u64 {
     std::hash::RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
 }
 
-fn write_path(file: &Path, directory: &Path) -> io::Result<()> {
-    let mut text = directory.as_os_str().as_encoded_bytes().to_vec();
-    text.push(b'\n');
+/// The tier of a data directory, as the node that ran there last has written it down.
+///
+/// # Errors
+/// The host's; `NotFound` when none ran, `InvalidData` when the directory is a copy of another one.
+pub fn told_tier(data_directory: &Path) -> io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let data = data_directory.canonicalize()?;
+    let text = fs::read(data.join(HOT_PATH_FILE))?;
+    let mut lines = text.split(|&byte| byte == b'\n');
+    match (lines.next(), lines.next()) {
+        (Some(tier), Some(of)) if of == data.as_os_str().as_encoded_bytes() => {
+            Ok(PathBuf::from(std::ffi::OsStr::from_bytes(tier)))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "hot.path is of another directory")),
+    }
+}
+
+fn write_path(file: &Path, directory: &Path, data: &Path) -> io::Result<()> {
+    let lines =
+        [directory.as_os_str().as_encoded_bytes(), data.as_os_str().as_encoded_bytes(), b""];
+    let text = lines.join(&b'\n');
     if fs::read(file).is_ok_and(|found| found == text) {
         return Ok(());
     }
@@ -447,7 +465,12 @@ mod tests {
         assert_eq!(tier.list().unwrap(), [Position(0)]);
         assert_eq!(view.bytes(32, 3), b"abc");
         let told = fs::read_to_string(data.path().join(HOT_PATH_FILE)).unwrap();
-        assert_eq!(told, format!("{}\n", place.display()));
+        assert_eq!(told, format!("{}\n{}\n", place.display(), data.path().display()));
+        assert_eq!(told_tier(data.path()).unwrap(), place);
+        let copy = TestDirectory::new("copy");
+        assert_eq!(told_tier(copy.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::copy(data.path().join(HOT_PATH_FILE), copy.path().join(HOT_PATH_FILE)).unwrap();
+        assert_eq!(told_tier(copy.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod faults;
 pub mod hot_tier;
 pub mod interface;
+pub mod log_reader;
 pub mod mapping;
 pub mod multicast;
 pub mod network_error;
@@ -19,6 +20,7 @@ pub(crate) mod test_directory;
 pub mod udp;
 
 pub use hot_tier::{HostHotTier, HotTierError, HotTierSettings, HotTierWarning};
+pub use log_reader::{LogReader, OpenError, ReadOptions, SegmentFile, Tier, Tiers};
 pub use mapping::{MappedMemory, MappedView};
 pub use shared_page::{MappedWords, SharedReader};
 pub mod wake;

@@ -15,7 +15,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -128,6 +128,7 @@ pub struct SharedReader {
     raw: MmapRaw,
     names: Vec<String>,
     process: u64,
+    file: (u64, u64),
     /// Numbers of verified, commit and durable.
     positions: [usize; 3],
 }
@@ -140,7 +141,8 @@ impl SharedReader {
     pub fn open(tier: &Path) -> Result<Self, SharedPageError> {
         let file = File::open(tier.join(SHARED_WORDS_FILE)).map_err(SharedPageError::Host)?;
         let mut page = [0; PAGE_BYTES];
-        if file.metadata().map_err(SharedPageError::Host)?.len() != PAGE_BYTES as u64 {
+        let metadata = file.metadata().map_err(SharedPageError::Host)?;
+        if metadata.len() != PAGE_BYTES as u64 {
             return Err(SharedPageError::Foreign);
         }
         file.read_exact_at(&mut page, 0).map_err(SharedPageError::Host)?;
@@ -152,7 +154,8 @@ impl SharedReader {
         let positions = [find("verified")?, find("commit")?, find("durable")?];
         let process = u64_at(&page, PROCESS_AT);
         let raw = MmapOptions::new().len(PAGE_BYTES).map_raw_read_only(&file);
-        Ok(Self { raw: raw.map_err(SharedPageError::Host)?, names, process, positions })
+        let raw = raw.map_err(SharedPageError::Host)?;
+        Ok(Self { raw, names, process, file: file_id(&metadata), positions })
     }
 
     /// Process id of the node that wrote it, in that node's own namespace.
@@ -167,7 +170,20 @@ impl SharedReader {
         Verified(Position(self.load(self.positions[0])))
     }
 
-    /// Commit position: an outside reader stops here. What lies below it is in the files.
+    /// Where an outside reader stops: below it everything is committed, and verified on this node.
+    #[must_use]
+    pub fn readable(&self) -> Position {
+        let commit = self.commit().position();
+        commit.min(self.verified().position())
+    }
+
+    /// The page that a tier holds now is still this one.
+    #[must_use]
+    pub fn is_current(&self, tier: &Path) -> bool {
+        fs::metadata(tier.join(SHARED_WORDS_FILE)).is_ok_and(|found| file_id(&found) == self.file)
+    }
+
+    /// Commit position. A follower may know of a commit before it holds the bytes: see [`SharedReader::readable`].
     #[must_use]
     pub fn commit(&self) -> Commit {
         Commit(Position(self.load(self.positions[1])))
@@ -209,6 +225,10 @@ fn word(raw: &MmapRaw, number: usize) -> &AtomicU64 {
     // SAFETY: eight bytes inside the page, aligned (the mapping starts at a page), mapped as long as `raw` lives, and
     // accessed atomically by everybody. Loads of this size are allowed on read-only memory.
     unsafe { AtomicU64::from_ptr(start.cast_mut().cast()) }
+}
+
+fn file_id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// A fresh page.
@@ -257,6 +277,7 @@ mod tests {
         node.words().sync_failed.store(7, Ordering::Relaxed);
         assert_eq!(reader.commit(), Commit(Position(640)));
         assert_eq!(reader.verified(), Verified(Position(0)));
+        assert_eq!(reader.readable(), Position(0), "committed, but not here yet");
         assert_eq!(reader.process(), u64::from(std::process::id()));
         assert!(reader.words().map(|(_, value)| value).eq(node.words().values()));
         assert!(reader.words().map(|(name, _)| name).eq(SharedWords::NAMES.iter().copied()));
@@ -288,6 +309,7 @@ mod tests {
         let fresh = SharedReader::open(tier.path()).unwrap();
         assert_eq!(fresh.words().count(), SharedWords::NAMES.len());
         assert_eq!(reader.commit(), Commit(Position(32)), "the old page is another file now");
+        assert!(!reader.is_current(tier.path()) && fresh.is_current(tier.path()));
         let mut bad = page();
         bad[NAMES_AT] ^= 1;
         for foreign in [&bad[..], b"short", &[0; PAGE_BYTES]] {

@@ -14,7 +14,7 @@ const GENERATION: Generation = Generation { counter: 2, random: 9 };
 const ALL: Position = Position(u64::MAX);
 
 fn empty() -> HotLog<HeapMemory> {
-    let header = HeaderPage { enter: |_, _| {}, before: |_| None };
+    let header = HeaderPage::standard();
     let settings = HotSettings {
         segment_bytes: SEGMENT,
         window_bytes: SEGMENT,
@@ -220,10 +220,10 @@ proptest! {
 
     /// Cut anywhere, and followed by nothing, zeros or rubbish: exactly the whole frames below the cut are found.
     #[test]
-    fn any_cut_recovers_to_a_prefix(cut in 0.0..1.0_f64, behind in 0_u8..3, noise in any::<u8>()) {
+    fn any_cut_recovers_to_a_prefix(cut in 0_u64..=1000, behind in 0_u8..3, noise in any::<u8>()) {
         let log = sample();
         let image = image(&log);
-        let cut = (image.len() as f64 * cut) as usize;
+        let cut = image.len() * cut as usize / 1000;
         let mut torn = image[..cut].to_vec();
         match behind {
             0 => {}
@@ -248,10 +248,10 @@ proptest! {
 
     /// One changed byte anywhere: everything below its frame is found, and nothing from it on.
     #[test]
-    fn any_changed_byte_ends_the_walk_at_its_frame(at in 0.0..1.0_f64, xor in 1_u8..) {
+    fn any_changed_byte_ends_the_walk_at_its_frame(at in 0_u64..1_000_000, xor in 1_u8..) {
         let log = sample();
         let mut image = image(&log);
-        let at = (image.len() as f64 * at) as usize;
+        let at = image.len() * at as usize / 1_000_000;
         image[at] ^= xor;
         let end = follow(&image);
         let frame = log.frames(Position(0), log.tail().position)
