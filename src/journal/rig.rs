@@ -96,10 +96,9 @@ impl Rig {
     /// Starts the process: recovery, then the machines. Checks that nothing reported durable is missing.
     pub(crate) fn start(&mut self) -> Result<(), RecoveryError> {
         assert!(self.node.is_none());
-        let state = NodeStateStore::open(&self.disk, GROUP, NodeId(0))
-            .map_err(RecoveryError::NodeState)?;
-        let boot =
-            Boot { boot_id: BootId([self.boot; 16]), first_incarnation: Incarnation(100) };
+        let state =
+            NodeStateStore::open(&self.disk, GROUP, NodeId(0)).map_err(RecoveryError::NodeState)?;
+        let boot = Boot { boot_id: BootId([self.boot; 16]), first_incarnation: Incarnation(100) };
         let recovered = recover(&self.disk, &mut self.tier, &self.settings, &state, boot)?;
         let known = self.ends.get(&recovered.tail.position);
         assert_eq!(known, Some(&recovered.tail), "a prefix of what was written");
