@@ -96,10 +96,9 @@ impl Rig {
     /// Starts the process: recovery, then the machines. Checks that nothing reported durable is missing.
     pub(crate) fn start(&mut self) -> Result<(), RecoveryError> {
         assert!(self.node.is_none());
-        let state = NodeStateStore::open(&self.disk, GROUP, NodeId(0))
-            .map_err(RecoveryError::NodeState)?;
-        let boot =
-            Boot { boot_id: BootId([self.boot; 16]), first_incarnation: Incarnation(100) };
+        let state =
+            NodeStateStore::open(&self.disk, GROUP, NodeId(0)).map_err(RecoveryError::NodeState)?;
+        let boot = Boot { boot_id: BootId([self.boot; 16]), first_incarnation: Incarnation(100) };
         let recovered = recover(&self.disk, &mut self.tier, &self.settings, &state, boot)?;
         let known = self.ends.get(&recovered.tail.position);
         assert_eq!(known, Some(&recovered.tail), "a prefix of what was written");
@@ -125,6 +124,7 @@ impl Rig {
         shared.commit.store(recovered.known_commit.position().0, Ordering::Release);
         shared.cut_epoch.store(u64::from(epoch.0), Ordering::Release);
         let lowest = recovered.segments[0].0;
+        shared.hot_base.store(lowest.0, Ordering::Release);
         let mut views = Vec::new();
         for (base, memory, view) in recovered.segments {
             log.add_segment(base, memory).expect("recovered segments fit");
@@ -230,7 +230,11 @@ impl Rig {
                 node.log.add_segment(ready.base, ready.memory).expect("in order");
             }
             let reported = Position(node.shared.durable.load(Ordering::Acquire));
-            if let Some((base, memory)) = node.log.retire(reported) {
+            // Not while a cut is under way: it may end below.
+            if node.cutting.is_none()
+                && let Some((base, memory)) = node.log.retire(reported)
+            {
+                node.shared.hot_base.store(node.log.hot_base().0, Ordering::Release);
                 node.core.to_keeper.try_send(SegmentRetired { base, memory }).unwrap();
             } else if worked == 0 {
                 break;

@@ -32,9 +32,7 @@ use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::limits::FRAME_HEADER_BYTES;
 use crate::link::{CoreToSync, Shared, SyncLink, SyncToCore};
-use crate::types::{
-    Commit, CutEpoch, Durable, Generation, GroupId, Leadership, Nanos, Position,
-};
+use crate::types::{Commit, CutEpoch, Durable, Generation, GroupId, Leadership, Nanos, Position};
 
 /// How the sync thread works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,8 +220,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         if self.failure.is_some() {
             return None;
         }
-        let gathered =
-            self.gathering_since.map(|since| since.plus(self.settings.group_delay_ns));
+        let gathered = self.gathering_since.map(|since| since.plus(self.settings.group_delay_ns));
         let retry = self.cut.as_ref().map(|cut| cut.retry_at);
         [gathered, retry, self.settle_at].into_iter().flatten().min()
     }
@@ -347,8 +344,11 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
                 batch.pieces.push((base, before.position, before.position));
             }
             let padding = header.kind == Kind::Padding as u8;
-            let written =
-                if padding { before.position.plus(FRAME_HEADER_BYTES as u64) } else { next.position };
+            let written = if padding {
+                before.position.plus(FRAME_HEADER_BYTES as u64)
+            } else {
+                next.position
+            };
             batch.pieces.last_mut().expect("pushed above").2 = written;
             note_term(&mut self.terms, self.generation, before, &header, |length| {
                 view.bytes(offset + FRAME_HEADER_BYTES as u64, length)
@@ -420,8 +420,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
     }
 
     fn write_seal(&mut self, seal: &Seal) -> Result<Position, SyncFailure> {
-        let base =
-            seal_base(seal.claimed.position, self.log_start, self.settings.segment_bytes);
+        let base = seal_base(seal.claimed.position, self.log_start, self.settings.segment_bytes);
         let file = open(&self.disk, &mut self.files, base)?;
         write_seal(file, seal, self.settings.group).map_err(failed("sealing", base))?;
         Ok(base)
@@ -436,11 +435,14 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         self.outbox.durable = Some(SyncToCore::Durable { epoch: self.epoch, durable });
     }
 
-    /// Lets go of views and files that lie wholly below what is durable, but for the file that takes the next seal.
+    /// Lets go of files that lie wholly below what is durable, but for the one that takes the next seal, and of views that
+    /// lie below what the core holds, too: it may cut the log back and write there again.
     fn release(&mut self) {
         let segment_bytes = self.settings.segment_bytes;
         let durable = self.durable.position;
-        while self.views.front().is_some_and(|(base, _)| base.plus(segment_bytes) <= durable) {
+        let hot_base = Position(self.shared.words().hot_base.load(Ordering::Acquire));
+        let unused = durable.min(hot_base);
+        while self.views.front().is_some_and(|(base, _)| base.plus(segment_bytes) <= unused) {
             self.views.pop_front();
         }
         let kept = seal_base(durable, self.log_start, segment_bytes);
@@ -486,8 +488,9 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         self.gathering_since = None;
         self.settle_at = None;
         self.shared.words().durable.store(self.durable.position.0, Ordering::Release);
-        // A report of the epoch before that is still waiting is worthless now.
-        self.outbox.durable = None;
+        // This replaces a report of the epoch before that may still be waiting: it is worthless now.
+        let durable = Durable(at.position);
+        self.outbox.durable = Some(SyncToCore::Durable { epoch, durable });
         self.outbox.cut_done = Some(SyncToCore::CutDone { epoch });
         Ok(1)
     }
@@ -513,7 +516,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
 impl Outbox {
     fn send<V>(&mut self, link: &SyncLink<V>) -> usize {
         let mut sent = 0;
-        for report in [&mut self.durable, &mut self.cut_done, &mut self.failed] {
+        for report in [&mut self.cut_done, &mut self.durable, &mut self.failed] {
             let Some(message) = *report else { continue };
             // Full: next time. Nobody there any more: nobody needs to know.
             if link.to_core.is_full() {
@@ -546,7 +549,10 @@ fn open<'a, D: Disk>(
 }
 
 /// What a failure to do `action` to a segment file is called.
-pub(super) fn failed(action: &'static str, base: Position) -> impl FnOnce(io::Error) -> SyncFailure {
+pub(super) fn failed(
+    action: &'static str,
+    base: Position,
+) -> impl FnOnce(io::Error) -> SyncFailure {
     move |error| SyncFailure { action: format!("{action} {}", segment_name(base)), error }
 }
 
