@@ -204,7 +204,9 @@ impl Rig {
                 break;
             }
             self.keep();
-            self.step_sync();
+            if !self.node().log.room_for(payload.len()) {
+                self.step_sync();
+            }
         }
         let node = self.node();
         let before = node.log.tail();
