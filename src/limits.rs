@@ -34,6 +34,12 @@ pub const DATAGRAM_HEADER_BYTES: usize = 64;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Default UDP payload, header included: fits an Ethernet frame with room for a tunnel.
 pub const DATAGRAM_BYTES_DEFAULT: usize = 1408;
+/// Smallest setting for the UDP payload, header included: every control body and a client's greeting fit.
+pub const DATAGRAM_BYTES_MIN: usize = 256;
+/// Receive buffers per socket, at most.
+pub const RECEIVE_BATCH_MAX: usize = 1024;
+/// Default size asked of the host for the buffers of a data socket, in bytes.
+pub const SOCKET_BUFFER_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Ranges in one NAK.
 pub const NAK_RANGES_MAX: usize = 64;
 /// Separate gaps a receiver keeps track of; a datagram that would open one more is dropped (and asked for later).
@@ -49,6 +55,32 @@ pub const NODES_MAX: usize = 16;
 pub const SESSIONS_MAX: usize = 16_384;
 /// Commands of one session that may be unanswered at once, at most.
 pub const SESSION_IN_FLIGHT_MAX: usize = 256;
+/// Default of how many sessions may be open at once.
+pub const SESSIONS_DEFAULT: usize = 2048;
+/// Kept replies lie in chunks of this many bytes: the unit in which reply space is counted.
+pub const REPLY_CHUNK_BYTES: usize = 64;
+/// Default of the bytes of replies kept for all sessions together. A group constant: all nodes run out at the same command.
+pub const REPLY_SPACE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Default of the bytes of replies kept for one session. A group constant too.
+pub const SESSION_REPLY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// Bytes of the header of a lane message, both ways.
+pub const LANE_MESSAGE_HEADER_BYTES: usize = 24;
+/// Lane messages start at multiples of this many bytes of their lane.
+pub const LANE_MESSAGE_ALIGNMENT: usize = 8;
+/// Largest lane message: header and largest command or reply, rounded up to the alignment.
+pub const LANE_MESSAGE_BYTES_MAX: usize =
+    (LANE_MESSAGE_HEADER_BYTES + COMMAND_BYTES_MAX).next_multiple_of(LANE_MESSAGE_ALIGNMENT);
+/// Default window of a lane, each way, in bytes.
+pub const LANE_WINDOW_BYTES_DEFAULT: u64 = 64 * 1024;
+/// Separate gaps kept track of per lane.
+pub const LANE_GAPS_MAX: usize = 12;
+/// Repairs kept waiting per lane.
+pub const LANE_REPAIRS_MAX: usize = 12;
+/// Default bytes of one piece of the memory that all lanes of a node share.
+pub const LANE_CHUNK_BYTES_DEFAULT: usize = 2048;
+/// Default memory that all lanes of a node share, in bytes.
+pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
@@ -87,4 +119,18 @@ const _: () = assert!(
     2 * SEAL_BYTES + 1024 <= SEGMENT_HEADER_BYTES,
     "header fields and two seals fit in the page"
 );
+const _: () = assert!(
+    REPLY_BYTES_MAX <= COMMAND_BYTES_MAX,
+    "a lane message holds the largest reply as well as the largest command"
+);
+const _: () = assert!(
+    LANE_POOL_BYTES_DEFAULT >= 4 * LANE_MESSAGE_BYTES_MAX,
+    "one message of the largest size always finds room, whatever the others hold"
+);
 const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);
+const _: () = assert!(
+    SESSION_REPLY_BYTES_DEFAULT >= 2 * REPLY_BYTES_MAX,
+    "a session keeps one of the largest replies while the next is made"
+);
+const _: () = assert!(REPLY_SPACE_BYTES_DEFAULT >= SESSION_REPLY_BYTES_DEFAULT);
+const _: () = assert!(SESSIONS_DEFAULT <= SESSIONS_MAX);

@@ -23,11 +23,12 @@ pub use receive::{BadFrame, Refusal, Verification};
 
 use super::index::SparseIndex;
 use super::memory::SegmentMemory;
+use super::segment_header::{Content, SegmentHeader};
 use super::terms::{TermSpan, TermStartAt, TermTable};
 use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::limits::{FRAME_HEADER_BYTES, HOT_SEGMENTS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use crate::types::{Generation, GroupId, Leadership, Position, Verified};
+use crate::types::{CutEpoch, Generation, GroupId, Leadership, Position, Verified};
 
 /// What a hot log is made with.
 #[derive(Clone, Debug)]
@@ -53,6 +54,32 @@ pub struct HeaderPage {
     pub enter: fn(page: &mut [u8], start: &SegmentStart),
     /// Reads back what stands before the first frame; `None` when the page was never filled.
     pub before: fn(page: &[u8]) -> Option<Predecessor>,
+}
+
+impl HeaderPage {
+    /// The layout of every file of a log: [`SegmentHeader`].
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self { enter: enter_standard, before: before_standard }
+    }
+}
+
+fn enter_standard(page: &mut [u8], start: &SegmentStart) {
+    let header = SegmentHeader {
+        content: Content::Segment,
+        group: start.group,
+        generation: start.generation,
+        segment_bytes: start.segment_bytes,
+        before: start.before,
+        // Only durable files answer for cuts: a hot one that was cut is empty again.
+        cut_epoch: CutEpoch(0),
+    };
+    header.encode_into(page);
+}
+
+fn before_standard(page: &[u8]) -> Option<Predecessor> {
+    let header = SegmentHeader::decode(page).ok()?;
+    (header.content == Content::Segment).then_some(header.before)
 }
 
 /// What a header page records.

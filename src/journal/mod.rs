@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod memory;
 pub mod memory_disk;
 pub mod node_state;
+pub mod reader;
 pub mod recovery;
 pub mod recovery_table;
 #[cfg(test)]

@@ -4,4 +4,26 @@
 //! leader (commands) and leader → client (replies); on the last two the bytes lie in a [`lane`] buffer instead of the journal.
 
 pub mod datagram;
+mod deadlines;
+pub mod endpoint;
+pub mod flow;
+mod gaps;
+mod index;
+pub mod lane;
+pub mod lanes;
+pub mod message;
+pub mod nak;
 pub mod network;
+pub mod pool;
+pub mod receiver;
+pub mod round_trip;
+pub mod sender;
+
+pub use endpoint::{EndSettings, LaneEnd, LaneError};
+pub use flow::{Pace, Report};
+pub use lane::LaneRefusal;
+pub use lanes::{LaneIndex, LanesSettings, NodeLanes};
+pub use nak::Medium;
+pub use receiver::{DataOutcome, Receiver, ReceiverOutput, ReceiverSettings};
+pub use sender::{NakOutcome, Sender, SenderSettings, Transmit};
+pub mod prng;

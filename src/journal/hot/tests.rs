@@ -13,35 +13,13 @@ const GROUP: GroupId = GroupId(0xFEED);
 const GENERATION: Generation = Generation { counter: 1, random: 0xABCD };
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
-/// A header page of the tests' own: the predecessor, behind a mark.
-const PAGE: HeaderPage = HeaderPage {
-    enter: |page, start| {
-        let before = start.before;
-        page[0] = 1;
-        page[8..16].copy_from_slice(&before.position.0.to_le_bytes());
-        page[16..24].copy_from_slice(&before.sequence.0.to_le_bytes());
-        page[24..28].copy_from_slice(&before.term.0.to_le_bytes());
-        page[28..32].copy_from_slice(&before.chain.0.to_le_bytes());
-        page[32..40].copy_from_slice(&start.generation.to_u64().to_le_bytes());
-    },
-    before: |page| {
-        let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
-        (page[0] == 1).then(|| Predecessor {
-            position: Position(word(8)),
-            sequence: Sequence(word(16)),
-            term: Term(word(24) as u32),
-            chain: Chain((word(24) >> 32) as u32),
-        })
-    },
-};
-
 fn settings() -> HotSettings {
     HotSettings {
         segment_bytes: SEGMENT,
         window_bytes: SEGMENT / 4,
         group: GROUP,
         generation: GENERATION,
-        header: PAGE,
+        header: HeaderPage::standard(),
         terms: Vec::new(),
     }
 }
@@ -281,7 +259,8 @@ fn a_cut_restores_the_log_of_that_moment() {
         let from = at.position.0.saturating_sub(slot.base.0).min(SEGMENT);
         assert!(slot.memory.bytes(from, (SEGMENT - from) as usize).iter().all(|&b| b == 0));
         assert_eq!(slot.entered, slot.base < at.position);
-        assert_eq!(slot.memory.header_mut()[0], u8::from(slot.base < at.position));
+        let before = before_standard(slot.memory.header_mut());
+        assert_eq!(before.is_some(), slot.base < at.position);
     }
     start_term(&mut log, 3);
     while log.tail().position < Position(2 * SEGMENT) {

@@ -1,0 +1,234 @@
+//! The stream machine over a network that does its worst, in virtual time: what the sender wrote is what everybody gets,
+//! and what it costs is counted in round trips.
+
+#[path = "support/stream_world.rs"]
+mod stream_world;
+
+use proptest::prelude::*;
+use quorate::stream::{Medium, Pace, ReceiverSettings, SenderSettings};
+use quorate::types::Position;
+use stream_world::{Link, Packet, World};
+
+const ROUND_TRIP_NS: u64 = 100_000;
+const SECOND: u64 = 1_000_000_000;
+
+fn sender(receivers: usize) -> SenderSettings {
+    SenderSettings { receivers, ..SenderSettings::default() }
+}
+
+/// A world whose both sides have measured the round trip: some bytes went through, one of them by repair.
+fn warm(
+    sender: SenderSettings,
+    receiver: ReceiverSettings,
+    bytes: usize,
+    link: Link,
+) -> (World, u64) {
+    let mut world = World::new(sender, receiver, bytes, link, 7);
+    let mut written = 0;
+    for round in 0..24 {
+        world.lose = Box::new(
+            move |_, _, packet| matches!(packet, Packet::Data { from, repair: false, .. } if *from == round * 4_032),
+        );
+        written += 3 * 1_344;
+        world.write(written);
+        let until = world.now + SECOND;
+        assert!(world.run(until, World::complete));
+    }
+    world.lose = Box::new(|_, _, _| false);
+    let settle = world.now + 50 * ROUND_TRIP_NS;
+    world.run(settle, |_| false);
+    for node in &mut world.nodes {
+        node.complete_at = None;
+    }
+    (world, written)
+}
+
+#[test]
+fn a5_64_gaps_are_repaired_within_two_round_trips() {
+    let (mut world, start) =
+        warm(sender(1), ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));
+    world.lose = Box::new(
+        move |_, _, packet| matches!(packet, Packet::Data { from, repair: false, .. } if (from - start) / 1_344 % 2 == 1),
+    );
+    let naks = world.naks;
+    let written_at = world.now;
+    world.write(start + 129 * 1_344);
+    assert!(world.run(written_at + SECOND, World::complete));
+    world.assert_equal_bytes();
+    let took = world.nodes[0].complete_at.expect("complete") - written_at;
+    // Half a round trip for the bytes themselves, then the repair.
+    let repair_ns = took - ROUND_TRIP_NS / 2;
+    assert!(repair_ns <= 2 * ROUND_TRIP_NS, "{repair_ns} ns");
+    assert_eq!(world.naks - naks, 1, "64 ranges fit one NAK when they are seen at once");
+}
+
+#[test]
+fn a6_a_lost_repair_costs_one_round_trip() {
+    let (mut world, start) =
+        warm(sender(1), ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));
+    let mut repairs_lost = 0;
+    world.lose = Box::new(move |_, _, packet| match packet {
+        Packet::Data { from, repair: false, .. } => *from == start + 1_344,
+        Packet::Data { repair: true, .. } if repairs_lost == 0 => {
+            repairs_lost += 1;
+            true
+        }
+        _ => false,
+    });
+    let written_at = world.now;
+    world.write(start + 8 * 1_344);
+    assert!(world.run(written_at + SECOND, World::complete));
+    let took = world.nodes[0].complete_at.expect("complete") - written_at;
+    let without_loss_of_the_repair = ROUND_TRIP_NS / 2 + ROUND_TRIP_NS;
+    let cost = took - without_loss_of_the_repair;
+    assert!(cost <= ROUND_TRIP_NS * 6 / 5, "a lost repair cost {cost} ns");
+}
+
+#[test]
+fn a_lost_tail_is_repaired_in_round_trips_not_heartbeats() {
+    let mut settings = sender(1);
+    settings.heartbeat_ns = 500 * ROUND_TRIP_NS;
+    settings.idle_heartbeat_ns = 500 * ROUND_TRIP_NS;
+    let (mut world, start) =
+        warm(settings, ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));
+    world.lose = Box::new(move |_, _, packet| matches!(packet, Packet::Data { repair: false, .. }));
+    let written_at = world.now;
+    world.write(start + 100);
+    assert!(world.run(written_at + SECOND, World::complete));
+    let took = world.now - written_at;
+    // One and a half of silence, half to say the tail, one to ask and get.
+    assert!(took <= 7 * ROUND_TRIP_NS / 2, "{took} ns");
+}
+
+#[test]
+fn a_tail_said_in_vain_is_said_again_at_growing_intervals() {
+    let (mut world, start) =
+        warm(sender(1), ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));
+    world.lose = Box::new(|_, _, _| true);
+    world.write(start + 100);
+    let (from, heartbeats) = (world.now, world.heartbeats);
+    world.run(from + SECOND, |_| false);
+    let said = world.heartbeats - heartbeats;
+    // About 100 at 10 ms each, and the few quick ones before.
+    assert!((95..115).contains(&said), "{said} heartbeats in a second");
+}
+
+#[test]
+fn on_multicast_few_ask_for_what_all_miss() {
+    let receivers = 5;
+    let sender = SenderSettings { multicast: true, ..sender(receivers) };
+    let medium = Medium::Multicast { receivers: receivers as u16 };
+    let receiver = ReceiverSettings { medium, ..ReceiverSettings::default() };
+    let (mut world, mut written) = warm(sender, receiver, 1 << 20, Link::clean(ROUND_TRIP_NS));
+    let (naks, repairs) = (world.naks, world.repairs);
+    let rounds = 40;
+    for _ in 0..rounds {
+        let start = written;
+        world.lose = Box::new(
+            move |_, _, packet| matches!(packet, Packet::Data { from, repair: false, .. } if *from == start + 1_344),
+        );
+        written += 4 * 1_344;
+        world.write(written);
+        let until = world.now + SECOND;
+        assert!(world.run(until, World::complete));
+        let settle = world.now + 20 * ROUND_TRIP_NS;
+        world.run(settle, |_| false);
+    }
+    let (naks, repairs) = (world.naks - naks, world.repairs - repairs);
+    assert!(naks < rounds * 3, "{naks} NAKs for {rounds} losses on 5 receivers");
+    assert!(repairs < rounds * 3 / 2, "{repairs} repairs for {rounds} losses on 5 receivers");
+}
+
+#[test]
+fn r16_a_network_gap_longer_than_every_resend_interval_heals_by_itself() {
+    let (mut world, start) =
+        warm(sender(2), ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));
+    let (gap_from, gap_to) = (world.now, world.now + 2 * SECOND);
+    world.lose = Box::new(move |now, _, _| (gap_from..gap_to).contains(&now));
+    for step in 1..=20 {
+        world.write(start + step * 10_000);
+        let until = gap_from + step * SECOND / 10;
+        world.run(until, |_| false);
+    }
+    assert!(!world.complete());
+    assert!(world.run(gap_to + 20 * 1_000_000, World::complete), "one heartbeat and some repairs");
+    world.assert_equal_bytes();
+}
+
+#[test]
+fn the_quorum_sets_the_pace_and_a_dead_receiver_is_left_behind() {
+    let mut settings = sender(3);
+    settings.pace = Pace::Fastest(2);
+    settings.window_bytes = 64 * 1024;
+    let receiver = ReceiverSettings { window_bytes: 64 * 1024, ..ReceiverSettings::default() };
+    let mut world = World::new(settings, receiver, 1 << 20, Link::clean(ROUND_TRIP_NS), 3);
+    world.lose = Box::new(|_, node, _| node == 2);
+    world.write(1 << 20);
+    let healthy = |world: &World| {
+        world.nodes[..2].iter().all(|node| node.receiver.received().position().0 == 1 << 20)
+    };
+    assert!(world.run(SECOND, healthy));
+    assert!(world.now < 40 * ROUND_TRIP_NS, "17 windows took {} ns", world.now);
+    assert!(world.sender.lagging(2) && !world.sender.lagging(0) && !world.sender.lagging(1));
+    world.run(world.now + ROUND_TRIP_NS, |_| false);
+    assert_eq!(world.sender.acknowledged(), Position(1 << 20));
+
+    // It comes back: within the bytes still held it catches up by repairs alone.
+    world.lose = Box::new(|_, _, _| false);
+    let back_at = world.now;
+    assert!(world.run(back_at + SECOND, World::complete));
+    world.assert_equal_bytes();
+}
+
+#[test]
+fn two_runs_of_one_seed_are_one_run() {
+    let run = || {
+        let link = Link {
+            delay_ns: 50_000,
+            jitter_ns: 200_000,
+            loss_per_mille: 100,
+            duplicate_per_mille: 50,
+        };
+        let mut world = World::new(sender(3), ReceiverSettings::default(), 200_000, link, 11);
+        world.write(200_000);
+        assert!(world.run(10 * SECOND, World::complete));
+        (world.now, world.naks, world.repairs, world.heartbeats)
+    };
+    assert_eq!(run(), run());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_order_loss_and_duplication_gives_the_senders_bytes(
+        seed in any::<u64>(),
+        receivers in 1_usize..4,
+        multicast in any::<bool>(),
+        window_bytes in 2_000_u64..40_000,
+        gaps_max in 2_usize..24,
+        datagram_bytes in 1_u64..3_000,
+        loss_per_mille in 0_u64..400,
+        duplicate_per_mille in 0_u64..400,
+        jitter_ns in 0_u64..3_000_000,
+        steps in prop::collection::vec((1_u64..6_000, 0_u64..2_000_000), 1..12),
+    ) {
+        let datagram_bytes = datagram_bytes.max(window_bytes / 64);
+        let settings = SenderSettings { receivers, multicast, window_bytes, ..SenderSettings::default() };
+        let medium = if multicast { Medium::Multicast { receivers: receivers as u16 } } else { Medium::Unicast };
+        let receiver = ReceiverSettings { window_bytes, medium, gaps_max, ..ReceiverSettings::default() };
+        let link = Link { delay_ns: 50_000, jitter_ns, loss_per_mille, duplicate_per_mille };
+        let total: u64 = steps.iter().map(|step| step.0).sum();
+        let mut world = World::new(settings, receiver, total as usize, link, seed);
+        world.datagram_bytes = datagram_bytes;
+        let mut tail = 0;
+        for (bytes, pause) in steps {
+            tail += bytes;
+            world.write(tail);
+            let until = world.now + pause;
+            world.run(until, |_| false);
+        }
+        let until = world.now + 60 * SECOND;
+        prop_assert!(world.run(until, World::complete), "not complete after a minute");
+        world.assert_equal_bytes();
+    }
+}
