@@ -210,12 +210,7 @@ fn look<D: Disk>(
     let Ok(read) = file.read_at(&mut page, 0) else {
         return Ok(Found { length, header: None, blank: false, seal: None });
     };
-    let header = SegmentHeader::decode_segment(
-        &page,
-        settings.group,
-        settings.segment_bytes,
-        base,
-    );
+    let header = SegmentHeader::decode_segment(&page, settings.group, settings.segment_bytes, base);
     let blank = header == Err(HeaderError::Blank);
     let header = match header {
         Ok(header) => Some(header),
@@ -313,8 +308,7 @@ impl Walk<'_> {
             let base = self.at.position.segment_base(self.segment_bytes);
             if !opened.contains_key(&base) {
                 // A file of another size is no segment of this log.
-                let Some(found) =
-                    listed.contains(&base).then(|| hot.open(base).ok()).flatten()
+                let Some(found) = listed.contains(&base).then(|| hot.open(base).ok()).flatten()
                 else {
                     return Ok(Stop::new(Finding::HotMissing));
                 };

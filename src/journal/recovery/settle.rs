@@ -112,7 +112,8 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
         let left = base.plus(self.settings.segment_bytes).since(from) as usize;
         let length = bytes.len().min(left);
         let file = self.disk.open(&segment_name(base));
-        let read = file.and_then(|file| file.read_at(&mut bytes[..length], file_offset(base, from)));
+        let read =
+            file.and_then(|file| file.read_at(&mut bytes[..length], file_offset(base, from)));
         bytes[read.unwrap_or(0)..length].fill(0);
         length
     }
