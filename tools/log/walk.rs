@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 use std::io;
 
-use quorate::frame::{FrameError, Predecessor};
+use quorate::frame::Predecessor;
 use quorate::io::log_reader::LogReader;
 use quorate::journal::reader::{Cause, Found, Trouble};
 use quorate::journal::segment_name;
@@ -105,7 +105,7 @@ fn describe(reader: &LogReader, trouble: &Trouble, resumed: Option<Predecessor>)
     let base = from.segment_base(reader.segment_bytes());
     let header = reader.segments().iter().find(|segment| segment.base == base);
     let rule = match (&trouble.cause, &place) {
-        (Cause::Frame(FrameError::Short { .. }), None) => {
+        (Cause::Frame(_), None) => {
             format!("segment file {} is missing", segment_name(base))
         }
         (Cause::Frame(error), _) => error.to_string(),
