@@ -5,6 +5,8 @@
 mod config;
 mod flags;
 mod init;
+mod node;
+mod status;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Node(node::Args),
+    Status(status::Args),
     #[command(subcommand)]
     Config(config::Args),
 }
@@ -32,6 +36,8 @@ pub(crate) fn run() -> ExitCode {
     // A wrong use ends here, with code 2; `--help` and `--version` with 0.
     let code = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Node(args) => node::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Config(args) => config::run(&args),
     };
     ExitCode::from(code)

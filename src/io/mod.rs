@@ -4,6 +4,7 @@ mod batch;
 pub mod clock;
 pub mod cpu;
 pub mod faults;
+pub mod files;
 pub mod hot_tier;
 pub mod interface;
 pub mod log_reader;

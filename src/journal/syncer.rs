@@ -249,6 +249,12 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         }
     }
 
+    /// Whether the core or the keeper has left something to do.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.link.from_core.is_empty() || !self.link.from_keeper.is_empty()
+    }
+
     /// End of what is durable.
     #[must_use]
     pub fn durable(&self) -> Durable {

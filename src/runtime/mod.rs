@@ -1,5 +1,15 @@
 //! The threads of a node, its configuration, and what wires them together.
 
+mod admin;
 pub mod config;
+mod control_thread;
+pub mod events;
 pub mod idle;
+pub mod node;
+mod replay;
 pub mod terminal;
+mod threads;
+
+pub use admin::ask;
+pub use control_thread::{Ended, SourceError};
+pub use node::{Node, NodeError, NodeOptions};

@@ -1,6 +1,7 @@
 //! Settings that are one of a few words.
 
 use crate::link::Rung;
+use crate::service::ServiceKind;
 
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)* }) => {
@@ -70,6 +71,18 @@ RungName {
     /// On the disk.
     Disk = "disk",
 });
+
+impl ServiceName {
+    /// The service itself.
+    #[must_use]
+    pub const fn kind(self) -> ServiceKind {
+        match self {
+            Self::Echo => ServiceKind::Echo,
+            Self::Sequencer => ServiceKind::Sequencer,
+            Self::Book => ServiceKind::Book,
+        }
+    }
+}
 
 impl From<RungName> for Rung {
     fn from(name: RungName) -> Self {

@@ -23,6 +23,7 @@
 //! rejection; [`BookLimits`] are constants of the group, so it is one on every node.
 
 pub mod command;
+pub mod describe;
 pub mod report;
 mod rules;
 mod snapshot;
