@@ -14,8 +14,8 @@ use quorate::journal::node_state::{
 use quorate::journal::seal::Seal;
 use quorate::journal::segment_header::{Content, SegmentHeader};
 use quorate::types::{
-    Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId, Position,
-    Sequence, Term, Timestamp,
+    Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId,
+    Position, Sequence, Term, Timestamp,
 };
 use zerocopy::IntoBytes;
 
@@ -153,10 +153,12 @@ fn read_back(bytes: &[u8], node: NodeId) -> NodeState {
 fn frames_as_they_follow_the_genesis() {
     let mut before = Predecessor::genesis(GROUP);
     let mut log = Vec::new();
-    for (kind, payload) in [(Kind::SessionOpen, &b"0123456789abcdefname"[..]), (Kind::Command, b"")] {
+    for (kind, payload) in [(Kind::SessionOpen, &b"0123456789abcdefname"[..]), (Kind::Command, b"")]
+    {
         let length = (32 + payload.len()) as u32;
         let sequence = before.sequence.next();
-        let mut header = FrameHeader::new(length, kind, Term(1), sequence, Timestamp(1_700_000_000));
+        let mut header =
+            FrameHeader::new(length, kind, Term(1), sequence, Timestamp(1_700_000_000));
         header.crc = crc::chain(before.chain, &header, before.position, payload).0.into();
         log.extend_from_slice(header.as_bytes());
         log.extend_from_slice(payload);

@@ -13,8 +13,8 @@ use quorate::journal::segment_header::{Content, SegmentHeader};
 use quorate::journal::{HeapHotTier, HeapMemory, HeapView, HotTier, SegmentMemory, segment_name};
 use quorate::limits::SEGMENT_BYTES_MIN as SEGMENT;
 use quorate::types::{
-    Chain, Commit, CutEpoch, Generation, GroupId, Incarnation, Leadership, NodeId, Position, Sequence,
-    Term, Timestamp,
+    Chain, Commit, CutEpoch, Generation, GroupId, Incarnation, Leadership, NodeId, Position,
+    Sequence, Term, Timestamp,
 };
 use zerocopy::IntoBytes;
 
@@ -94,9 +94,9 @@ impl Log {
         let end = self.end();
         let padding = kind == Kind::Padding;
         let sequence = if padding { end.sequence } else { end.sequence.next() };
-        let payload = vec![end.sequence.0 as u8 | 1; if padding { 0 } else { length as usize - 32 }];
-        let mut header =
-            FrameHeader::new(length as u32, kind, Term(1), sequence, Timestamp(5));
+        let payload =
+            vec![end.sequence.0 as u8 | 1; if padding { 0 } else { length as usize - 32 }];
+        let mut header = FrameHeader::new(length as u32, kind, Term(1), sequence, Timestamp(5));
         header.crc = crc::chain(end.chain, &header, end.position, &payload).0.into();
         self.bytes.extend_from_slice(header.as_bytes());
         self.bytes.extend(payload);

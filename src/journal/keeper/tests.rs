@@ -62,7 +62,8 @@ impl Fixture {
         let tier = Tier { heap: HeapHotTier::new(SEGMENT, 1), full: Arc::default() };
         let shared = Arc::new(SharedWords::default());
         let (core, _, sync, keeper_link) = link();
-        let mut settings = KeeperSettings { piece_bytes: 16 * 1024, ..KeeperSettings::new(SEGMENT) };
+        let mut settings =
+            KeeperSettings { piece_bytes: 16 * 1024, ..KeeperSettings::new(SEGMENT) };
         change(&mut settings);
         let keeper = Keeper::new(
             disk.clone(),
