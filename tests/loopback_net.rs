@@ -274,6 +274,18 @@ fn the_largest_datagrams_pass() {
 }
 
 #[test]
+fn what_the_host_drops_is_known() {
+    let mut networks = open_all(2, |settings| settings.socket_buffer_bytes = 8192);
+    for _ in 0..200 {
+        networks[0].send(Destination::Members, &header(0, 0), &[], &bytes(1000));
+    }
+    let received = receive(&mut networks[1], 1).len() as u64;
+    assert!(received < 200, "a buffer of 8 KiB does not hold 200 datagrams");
+    assert_eq!(networks[1].host_drops(), Some(200 - received));
+    assert_eq!(networks[0].host_drops(), Some(0));
+}
+
+#[test]
 fn a_client_and_a_node_talk() {
     let members = addresses(1);
     let mut node =

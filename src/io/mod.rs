@@ -7,6 +7,7 @@ pub mod faults;
 pub mod interface;
 pub mod multicast;
 pub mod network_error;
+pub mod network_settings;
 mod option;
 pub mod port;
 mod ring;
