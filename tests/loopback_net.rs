@@ -12,7 +12,7 @@ use quorate::io::clock::HostClock;
 use quorate::io::cpu::{RunQueue, this_thread};
 
 use quorate::io::faults::FaultSettings;
-use quorate::io::multicast::MulticastSettings;
+use quorate::io::multicast::{MulticastSettings, probe};
 use quorate::io::network_error::NetworkError;
 use quorate::io::udp::{Gso, Transport, UdpNetwork, UdpSettings};
 use quorate::io::wake::parking;
@@ -179,6 +179,25 @@ fn multicast_really_is_one_datagram_whatever_the_members() {
         unicast[0].send(Destination::Members, &header(0, 0), &[], &bytes(500));
         assert_eq!(unicast[0].counters().datagrams_sent, u64::from(nodes) - 1);
     }
+}
+
+#[test]
+fn a_probe_tells_whether_multicast_comes_back() {
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let wait = Duration::from_millis(500);
+    for (group, source_specific) in [("239.255.77.8", false), ("232.77.1.8", true)] {
+        let group = group_address(group);
+        let multi = MulticastSettings { source_specific, ..MulticastSettings::new(group) };
+        assert_eq!(probe(&multi, NodeId(0), bind, wait), Ok(true));
+    }
+    // The loopback interface has no route for IPv6 multicast of this scope, or it has: both are an answer.
+    let group = group_address("ff15::77");
+    let v6 = SocketAddr::new("::1".parse().unwrap(), 0);
+    if UdpSocket::bind(v6).is_ok() {
+        probe(&MulticastSettings::new(group), NodeId(0), v6, Duration::from_millis(20)).unwrap();
+    }
+    let wrong = MulticastSettings::new(SocketAddr::from(([10, 0, 0, 1], 5)));
+    assert!(probe(&wrong, NodeId(0), bind, wait).is_err());
 }
 
 #[test]
