@@ -170,9 +170,11 @@ impl Receiver {
         self.learn_tail(now);
     }
 
-    /// Somebody else asked for these ranges where this receiver hears it: it waits for that repair.
+    /// Somebody else asked for these ranges where this receiver hears it: it waits for that repair. On multicast, NAKs
+    /// that go to the whole group spare more questions than those that go to the sender alone.
     pub fn on_overheard_nak(&mut self, now: Nanos, ranges: &[NakRange]) {
-        let wait = self.pace.again(now, 1);
+        let jitter_ns = self.pace.retry_jitter_ns();
+        let wait = self.pace.again(now, 1, jitter_ns);
         for range in ranges {
             let (from, to) = (Position(range.from.get()), Position(range.to.get()));
             for gap in self.gaps.iter_mut().filter(|gap| from <= gap.from && gap.to <= to) {
@@ -266,6 +268,7 @@ impl Receiver {
             self.pace.repair_lost(now);
         }
         let mut room = self.pace.ask_bytes().saturating_sub(on_the_way);
+        let jitter_ns = self.pace.retry_jitter_ns();
         let mut count = 0;
         let mut index = 0;
         self.next_due = Nanos(u64::MAX);
@@ -298,14 +301,14 @@ impl Receiver {
                 self.gaps.split(index, to);
             }
             room -= to.since(gap.from);
-            self.mark_asked(now, index);
+            self.mark_asked(now, index, jitter_ns);
             index += 1;
         }
         self.counters.ranges += count as u64;
         count
     }
 
-    fn mark_asked(&mut self, now: Nanos, index: usize) {
+    fn mark_asked(&mut self, now: Nanos, index: usize, jitter_ns: u64) {
         let Some(gap) = self.gaps.get_mut(index) else { return };
         if gap.asked == 0 {
             gap.first_asked = now;
@@ -314,7 +317,7 @@ impl Receiver {
         }
         gap.asked += 1;
         gap.last_asked = now;
-        gap.due = self.pace.again(now, gap.asked);
+        gap.due = self.pace.again(now, gap.asked, jitter_ns);
         self.next_due = self.next_due.min(gap.due);
     }
 
