@@ -327,15 +327,15 @@ fn a_thousand_sessions_at_once_share_one_bounded_pool() {
     let until = world.now + 60 * SECOND;
     let done = world.run(until, |world| {
         for (user, sent) in world.users.iter_mut().zip(&mut sent) {
-            // 5 commands of 5 kB each: more at once than the pool holds.
-            while *sent < 5 && user.client.send(&[*sent; 5_000]).is_ok() {
+            // 3 commands of 4 kB each: more at once than the pool holds.
+            while *sent < 3 && user.client.send(&[*sent; 4_000]).is_ok() {
                 *sent += 1;
             }
         }
-        world.users.iter().all(|user| user.answers.len() == 5)
+        world.users.iter().all(|user| user.answers.len() == 3)
     });
     assert!(done);
-    assert!(world.table.sessions.values().all(|entry| entry.applied.len() == 5));
+    assert!(world.table.sessions.values().all(|entry| entry.applied.len() == 3));
     let full = world.hosts[0].errors.iter().filter(|&&error| error == LaneError::PoolEmpty);
     assert!(full.count() > 0, "the test is to fill the pool");
     // Then nobody has anything to say, and a duty cycle touches nobody.

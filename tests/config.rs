@@ -1,5 +1,7 @@
 //! The configuration as a user meets it: what is accepted, what each mistake is answered with, and which layer wins.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,8 @@
 //! A test `r15_<key>` (dots as underscores, `members_priority` for `members.*.priority`) proves it, wherever in the sources
 //! it stands; a key whose effect another test proves is listed in [`ELSEWHERE`] with that test's name.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 mod source;
 
 use std::collections::BTreeSet;

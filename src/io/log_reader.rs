@@ -255,6 +255,41 @@ impl LogReader {
         self.walker.next_frame(limit)
     }
 
+    /// Goes on behind a frame for which the caller answers: how tools read on behind damage.
+    pub fn restart(&mut self, before: Predecessor) {
+        self.walker.restart(before);
+    }
+
+    /// The bytes that stand at `position` and behind it in one segment, judged by nobody. Returns how many there are.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn bytes_at(&self, position: Position, bytes: &mut [u8]) -> io::Result<usize> {
+        self.walker.source().read(position, bytes)
+    }
+
+    /// The file in which `position` stands, and where in it. None: there is none.
+    #[must_use]
+    pub fn place_of(&self, position: Position) -> Option<(PathBuf, u64)> {
+        let files = self.walker.source();
+        let place = |path: &Path, base: Position| {
+            let offset = position.0.checked_sub(base.0)?;
+            Some((path.to_path_buf(), SEGMENT_HEADER_BYTES as u64 + offset))
+        };
+        match &files.place {
+            Place::File(path, base) => place(path, *base),
+            Place::Directories(_) => {
+                let base = position.segment_base(files.segment_bytes);
+                let here = |segment: &&SegmentFile| segment.base == base;
+                let hot =
+                    |segment: &&SegmentFile| segment.tier == Tier::Hot && segment.header.is_ok();
+                let found = self.segments.iter().filter(here).find(hot);
+                let found = found.or_else(|| self.segments.iter().find(here))?;
+                place(&found.path, base)
+            }
+        }
+    }
+
     /// Looks again for segments, for the hot tier and for the page of a node that was started since.
     ///
     /// # Errors

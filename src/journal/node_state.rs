@@ -16,7 +16,7 @@ mod store;
 #[cfg(test)]
 mod model_tests;
 
-pub use store::{NODE_STATE_NAME, NodeStateError, NodeStateStore};
+pub use store::{NODE_STATE_NAME, NodeStateError, NodeStateStore, decode_node_state};
 
 use core::fmt;
 

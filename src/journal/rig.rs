@@ -124,6 +124,7 @@ impl Rig {
         shared.commit.store(recovered.known_commit.position().0, Ordering::Release);
         shared.cut_epoch.store(u64::from(epoch.0), Ordering::Release);
         let lowest = recovered.segments[0].0;
+        shared.hot_base.store(lowest.0, Ordering::Release);
         let mut views = Vec::new();
         for (base, memory, view) in recovered.segments {
             log.add_segment(base, memory).expect("recovered segments fit");
@@ -203,7 +204,9 @@ impl Rig {
                 break;
             }
             self.keep();
-            self.step_sync();
+            if !self.node().log.room_for(payload.len()) {
+                self.step_sync();
+            }
         }
         let node = self.node();
         let before = node.log.tail();
@@ -229,7 +232,11 @@ impl Rig {
                 node.log.add_segment(ready.base, ready.memory).expect("in order");
             }
             let reported = Position(node.shared.durable.load(Ordering::Acquire));
-            if let Some((base, memory)) = node.log.retire(reported) {
+            // Not while a cut is under way: it may end below.
+            if node.cutting.is_none()
+                && let Some((base, memory)) = node.log.retire(reported)
+            {
+                node.shared.hot_base.store(node.log.hot_base().0, Ordering::Release);
                 node.core.to_keeper.try_send(SegmentRetired { base, memory }).unwrap();
             } else if worked == 0 {
                 break;

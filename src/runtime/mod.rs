@@ -4,6 +4,7 @@ mod admin;
 pub mod config;
 mod control_thread;
 pub mod events;
+mod host_client;
 pub mod idle;
 pub mod node;
 mod replay;
@@ -12,4 +13,5 @@ mod threads;
 
 pub use admin::ask;
 pub use control_thread::{Ended, SourceError};
-pub use node::{Node, NodeError, NodeOptions};
+pub use host_client::{ConnectError, ConnectOptions, HostClient};
+pub use node::{Node, NodeError, NodeOptions, state_limits};

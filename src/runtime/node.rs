@@ -435,7 +435,9 @@ fn udp_settings(settings: &Settings, kind: TransportKind) -> (UdpSettings, Optio
     }
 }
 
-fn state_limits(settings: &Settings) -> StateLimits {
+/// Bounds of the state of a group with these settings: its logs are replayed with the same ones.
+#[must_use]
+pub fn state_limits(settings: &Settings) -> StateLimits {
     let group = &settings.group;
     StateLimits {
         sessions: SessionLimits {

@@ -114,7 +114,9 @@ impl Table {
             entry.last = number;
             entry.applied.push(bytes.to_vec());
             entry.replies.retain(|&number, _| number > through);
-            entry.replies.insert(number, (self.log, bytes.iter().rev().copied().collect()));
+            let mut reply = bytes.to_vec();
+            reply.reverse();
+            entry.replies.insert(number, (self.log, reply));
             entry.kept_max = entry.kept_max.max(entry.replies.len());
         }
         match entry.replies.get(&number) {
@@ -416,8 +418,13 @@ fn take(host: &mut Host, table: &mut Table, now: Nanos, lane: LaneIndex) -> bool
     let message = host.lanes.message(lane).expect("clients keep the protocol");
     let message = message.expect("a ready lane has a message");
     let header = message.request();
-    let payload: Vec<u8> = message.payload.flatten().copied().collect();
     let number = header.client_sequence().0;
+    let known = header.kind() != Some(RequestKind::Query)
+        && table.sessions.get(&id).is_some_and(|entry| number <= entry.last);
+    let mut payload = vec![0; if known { 0 } else { message.payload.len() }];
+    if !known {
+        message.payload.copy_to(&mut payload);
+    }
     let (answer, reply) = match header.kind().expect("known kinds") {
         RequestKind::Command | RequestKind::Batch if host.turn_away > 0 => {
             host.turn_away -= 1;

@@ -254,7 +254,7 @@ fn read<F: DurableFile>(file: &F) -> Result<(NodeState, u64, bool), NodeStateErr
 ///
 /// # Errors
 /// [`NodeStateError::Foreign`], [`NodeStateError::Version`] or [`NodeStateError::Damaged`].
-pub(super) fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateError> {
+pub fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateError> {
     let Ok((block, _)) = Block::ref_from_prefix(block) else { return Err(NodeStateError::Damaged) };
     if block.magic != MAGIC {
         let foreign = block.magic.iter().zip(MAGIC).any(|(&found, m)| found != 0 && found != m);

@@ -207,14 +207,15 @@ fn look<D: Disk>(
     let file = disk.open(name).map_err(io_error("opening", name))?;
     let length = file.length().map_err(io_error("measuring", name))?;
     let mut page = [0; SEGMENT_HEADER_BYTES];
-    let Ok(read) = file.read_at(&mut page, 0) else {
+    // A file shorter than the page reads as if zeroes followed.
+    if file.read_at(&mut page, 0).is_err() {
         return Ok(Found { length, header: None, blank: false, seal: None });
-    };
+    }
     let header = SegmentHeader::decode_segment(&page, settings.group, settings.segment_bytes, base);
     let blank = header == Err(HeaderError::Blank);
     let header = match header {
         Ok(header) => Some(header),
-        Err(error) if error.may_be_torn() || read < page.len() => None,
+        Err(error) if error.may_be_torn() => None,
         Err(error) => return Err(RecoveryError::Header { name: name.to_owned(), error }),
     };
     Ok(Found { length, header, blank, seal: Seal::newest(&page, settings.group) })
