@@ -12,8 +12,6 @@ use core::net::{IpAddr, SocketAddr};
 use std::io::{self, Read};
 use std::time::Duration;
 
-use std::time::Duration;
-
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock::HostClock;
@@ -21,9 +19,6 @@ use super::interface::{Interface, InterfaceChoice};
 use super::network_error::{NetworkError, SocketOwner};
 use super::{interface, option};
 use crate::types::NodeId;
-
-/// How long a probe waits for its own datagram.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Multicast settings of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,36 +126,6 @@ pub(super) fn open_receiver(
     Ok(socket)
 }
 
-<<<<<<< HEAD
-/// Whether multicast works here: a datagram sent to the group, at a port of its own, comes back.
-#[must_use]
-pub fn probe(settings: &super::udp::UdpSettings) -> bool {
-    let super::udp::Transport::Multicast(multicast) = &settings.transport else { return false };
-    probe_once(multicast, settings.bind.ip()).unwrap_or(false)
-}
-
-fn probe_once(settings: &MulticastSettings, own: IpAddr) -> Result<bool, NetworkError> {
-    let failed = |error| host("probe multicast", &error);
-    let interface = interface::resolve(settings.interface.as_ref(), own)?;
-    let any_port = SocketAddr::new(settings.group.ip(), 0);
-    let any_source =
-        MulticastSettings { group: any_port, source_specific: false, ..settings.clone() };
-    let owner = SocketOwner::Client;
-    let receiver = open_receiver(&any_source, &interface, &[], owner)?;
-    receiver.set_nonblocking(false).map_err(failed)?;
-    receiver.set_read_timeout(Some(PROBE_TIMEOUT)).map_err(failed)?;
-    let receiver = std::net::UdpSocket::from(receiver);
-    let port = receiver.local_addr().map_err(failed)?.port();
-    let sender = Socket::new(Domain::for_address(any_port), Type::DGRAM, Some(Protocol::UDP))
-        .map_err(failed)?;
-    sender.bind(&SocketAddr::new(own, 0).into()).map_err(failed)?;
-    prepare_sender(&sender, settings, &interface)?;
-    let word = std::process::id().to_le_bytes();
-    let group = SocketAddr::new(settings.group.ip(), port);
-    sender.send_to(&word, &target(group, &interface)).map_err(failed)?;
-    let mut bytes = [0; 16];
-    Ok(receiver.recv(&mut bytes).is_ok_and(|length| bytes[..length] == word))
-=======
 /// Does multicast work on this host's interface? Sends to the group from `bind`'s address and any port, and waits up to
 /// `timeout` for that to come back. It cannot know whether the network between the hosts carries it: the nodes find out by
 /// hearing each other. Blocks; for the start of a node whose transport is chosen by itself.
@@ -197,7 +162,6 @@ pub fn probe(
         }
     }
     Ok(false)
->>>>>>> net
 }
 
 /// The calls for IPv4 and IPv6 are the same: the address says which it is.

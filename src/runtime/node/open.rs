@@ -1,7 +1,7 @@
 //! What a node owns on the host: its data directory and the log in it, its hot tier, its sockets.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::settings::udp_settings;
 use super::{NodeError, NodeOptions, host};
@@ -20,6 +20,8 @@ use crate::runtime::control_thread::Sources;
 use crate::runtime::events::{EVENTS_NAME, EventSink};
 use crate::types::Incarnation;
 
+/// How long a probe of multicast waits for its own datagram.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Hot segments that must find room when a node starts.
 const HOT_SEGMENTS_MIN: u64 = 4;
 
@@ -134,9 +136,20 @@ fn open_network(
     (udp, auto): (UdpSettings, Option<UdpSettings>),
 ) -> Result<(UdpNetwork, bool), NetworkError> {
     let udp = match auto {
-        Some(multicast) if probe(&multicast) => multicast,
+        Some(multicast) if carries_multicast(&multicast) => multicast,
         _ => udp,
     };
     let multicast = matches!(udp.transport, Transport::Multicast(_));
     UdpNetwork::open(&udp).map(|network| (network, multicast))
+}
+
+/// Whether a datagram of this node to its group comes back. What is wrong with the host otherwise, opening the network
+/// tells.
+fn carries_multicast(udp: &UdpSettings) -> bool {
+    match (&udp.transport, udp.node) {
+        (Transport::Multicast(settings), Some(node)) => {
+            probe(settings, node, udp.bind, PROBE_TIMEOUT).unwrap_or(false)
+        }
+        _ => false,
+    }
 }
