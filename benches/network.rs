@@ -25,11 +25,15 @@ const WARM_UP: usize = 200;
 const FLOOD: Duration = Duration::from_millis(400);
 
 fn main() {
+    if std::env::args().len() == 1 {
+        println!("to measure: cargo bench --bench network [-- calls|trips|runs|flood]");
+        return; // run as a test
+    }
     let cpus = &*CPUS;
     println!(
         "CPUs {cpus:?}; loopback; header of 64 bytes in each datagram of ours and of the bare socket alike\n"
     );
-    let only = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let only = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let wanted =
         |section: &str| only.as_ref().is_none_or(|only| section.starts_with(only.as_str()));
     if wanted("calls") {
