@@ -265,7 +265,10 @@ pub fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateErro
     if block.version.get() != VERSION {
         return Err(NodeStateError::Version { found: block.version.get() });
     }
-    if block.crc.get() != block.checksum() {
+    let known = PROVISIONAL | MAY_ACK_MEMORY | FOUNDED | CLEAN_MARK | TRUNCATION;
+    let as_written =
+        block.flags.get() & !known == 0 && block.reserved.iter().all(|&byte| byte == 0);
+    if block.crc.get() != block.checksum() || !as_written {
         return Err(NodeStateError::Damaged);
     }
     Ok((block.state(), block.number.get()))
