@@ -10,7 +10,6 @@ use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::runtime::config::Settings;
 use quorate::runtime::state_limits;
 use quorate::service::BuiltIn;
-
 use quorate::session::{Outcome, State};
 use quorate::types::{ClientSequence, Sequence, SessionId};
 
