@@ -61,14 +61,16 @@ impl NakPace {
     pub(crate) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }
-    /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked sooner:
-    /// such short times may lower the round trip only slowly.
+    /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked a little
+    /// sooner: such short times lower the round trip with half their weight.
     pub(crate) fn answered_after(&mut self, nanoseconds: u64) {
-        let smoothed = self.round_trip.smoothed_ns();
-        self.round_trip.sample(match self.medium {
-            Medium::Unicast => nanoseconds,
-            Medium::Multicast { .. } => nanoseconds.max(smoothed - smoothed / 16),
-        });
+        let believed_at_least = match self.medium {
+            Medium::Multicast { .. } if self.round_trip.is_measured() => {
+                self.round_trip.smoothed_ns() / 2
+            }
+            _ => 0,
+        };
+        self.round_trip.sample(nanoseconds.max(believed_at_least));
     }
     pub(crate) fn round_trip_mut(&mut self) -> &mut RoundTrip {
         &mut self.round_trip
