@@ -26,8 +26,10 @@ use crate::types::{
 pub const NODE_STATE_NAME: &str = "node.state";
 /// Its name while it is being born.
 const BIRTH_NAME: &str = "node.state.new";
+/// Bytes of each of its two copies.
+pub const NODE_STATE_COPY_BYTES: usize = 4096;
 /// Where the copies stand, and how far apart.
-const BLOCK_BYTES: usize = 4096;
+const BLOCK_BYTES: usize = NODE_STATE_COPY_BYTES;
 /// First bytes of a copy.
 const MAGIC: [u8; 8] = *b"QUORNODE";
 /// Version of the format that this program writes.
