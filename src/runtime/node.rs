@@ -159,6 +159,7 @@ impl Node {
         }
         announce(&mut events, &opened, &network);
 
+        let description = describe(settings, service.name(), multicast);
         let mut state = State::new(service, state_limits(settings));
         let Opened { disk, hot, store, recovered, shared, .. } = opened;
         let commit = recovered.known_commit;
@@ -274,7 +275,7 @@ impl Node {
             events,
             stop: Arc::clone(&options.stop),
             ended,
-            description: describe(settings, multicast),
+            description,
             keeper: from_keeper,
             contention: Watch::new(Arc::clone(&core_number), shared_cpu),
             sync_failures: bounded(4),
@@ -540,13 +541,13 @@ fn group_delays(settings: &Settings) -> [u64; 2] {
     })
 }
 
-fn describe(settings: &Settings, multicast: bool) -> serde_json::Value {
+fn describe(settings: &Settings, service: &str, multicast: bool) -> serde_json::Value {
     json!({
         "node": settings.node.id.0,
         "name": settings.own().name,
         "group": format!("{:016x}", settings.group.id.0),
         "group_name": settings.group.name,
-        "service": settings.group.service.name(),
+        "service": service,
         "transport": if multicast { "multicast" } else { "unicast" },
         "process": std::process::id(),
     })
