@@ -238,7 +238,7 @@ impl Engine {
     /// long.
     ///
     /// # Errors
-    /// [`ExecuteError`]: after [`ExecuteError::Unknown`] it may have taken effect, after all others it has not.
+    /// [`ExecuteError`]: after [`ExecuteError::Unknown`] it may have taken effect, after a rejection or refusal it has not.
     pub fn execute(&self, command: &[u8], timeout: Duration) -> Result<Executed, ExecuteError> {
         self.ask(timeout, |client| client.send(command).map(crate::client::Request::Command))
     }

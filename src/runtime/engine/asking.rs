@@ -39,7 +39,7 @@ pub enum ExecuteError {
         /// The entry of the log that decided so.
         sequence: Sequence,
     },
-    /// It took effect, but its reply was no longer kept.
+    /// It was decided, but its reply was no longer kept.
     Forgotten,
     /// Longer than the group takes now, though not when the session began: it took no effect.
     TooLong,
@@ -51,14 +51,11 @@ impl fmt::Display for ExecuteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
-            Self::Refused(Refusal::TooLong { bytes, bytes_max }) => {
-                write!(f, "{bytes} bytes, at most {bytes_max} are taken")
-            }
-            Self::Refused(refusal) => write!(f, "not taken in time: {refusal:?}"),
+            Self::Refused(refusal) => write!(f, "not sent: {refusal}"),
             Self::Rejected { code, sequence } => {
                 write!(f, "rejected with code {code} by entry {sequence}")
             }
-            Self::Forgotten => write!(f, "applied, but the reply is no longer kept"),
+            Self::Forgotten => write!(f, "decided earlier, the reply is no longer kept"),
             Self::TooLong => write!(f, "longer than the group takes now"),
             Self::Unknown => write!(f, "no answer in time: it may have been applied"),
         }
@@ -67,7 +64,11 @@ impl fmt::Display for ExecuteError {
 
 impl std::error::Error for ExecuteError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        if let Self::Connect(error) = self { Some(error) } else { None }
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
     }
 }
 
