@@ -164,10 +164,10 @@ fn echo_by_hand_send_tail_and_status_p() {
     assert!(replies.iter().all(|reply| reply["outcome"] == "applied"), "{text}");
     group.settle();
 
-    // Term start, session, four commands; the same from every node.
-    let tails: Vec<_> = (0..3).map(|node| out(&group.run(node, "tail", &["-n", "6"]))).collect();
-    assert_eq!(tails[0].lines().count(), 6, "{}", tails[0]);
-    assert!(tails[0].lines().nth(2).unwrap().ends_with(" one"), "{}", tails[0]);
+    // Term start, setting, session, four commands; the same from every node.
+    let tails: Vec<_> = (0..3).map(|node| out(&group.run(node, "tail", &["-n", "7"]))).collect();
+    assert_eq!(tails[0].lines().count(), 7, "{}", tails[0]);
+    assert!(tails[0].lines().nth(3).unwrap().ends_with(" one"), "{}", tails[0]);
     assert!(tails.iter().all(|tail| *tail == tails[0]));
     let sequence = replies[2]["sequence"].to_string();
     let from = group.run(2, "tail", &["--from", &sequence, "-n", "2", "--json"]);
