@@ -56,7 +56,11 @@ fn an_unknown_key_is_named_with_file_and_line_p() {
     let file = &group.nodes[0].file;
     let text = fs::read_to_string(file).unwrap();
     fs::write(file, text.replacen("[node]\n", "[node]\ncolour = \"red\"\n", 1)).unwrap();
-    let line = 1 + fs::read_to_string(file).unwrap().lines().position(|l| l.starts_with("colour")).unwrap();
+    let line = 1 + fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .position(|l| l.starts_with("colour"))
+        .unwrap();
     let place = format!("{}:{line}", file.display());
     assert_said(&refused(file, &[]), 2, &[&place, "node.colour"]);
     let other = refused(&group.nodes[1].file, &["node.colour=red"]);
@@ -135,7 +139,8 @@ fn the_data_of_another_group_is_refused_p() {
     caller.close();
     group.stop(0);
     let other = Group::found(1, "echo", SMALL);
-    let [own, others] = [&group, &other].map(|g| format!("{:016x}", g.nodes[0].settings.group.id.0));
+    let [own, others] =
+        [&group, &other].map(|g| format!("{:016x}", g.nodes[0].settings.group.id.0));
     let set = format!("node.data_dir={}", group.data(0).display());
     let output = refused(&other.nodes[0].file, &[&set]);
     assert_said(&output, 3, &[&own, &others]);
@@ -176,7 +181,8 @@ fn r13_damage_in_the_middle_is_refused_with_its_range_and_never_cut_p() {
     let text = err(&output);
     println!("{text}");
     let numbers = text.lines().find(|line| line.contains(name)).unwrap();
-    let numbers = numbers.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok());
+    let numbers =
+        numbers.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok());
     assert!(numbers.into_iter().any(|n| n <= offset && offset < n + 4200), "{text}");
     // Healed by hand, it is a log again; and the others had gone on anyway.
     file.write_all_at(&byte, offset).unwrap();
@@ -273,7 +279,11 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
         let deadline = Instant::now() + PATIENCE;
         for node in 0..3 {
             while group.word(node, word) < least {
-                assert!(Instant::now() < deadline, "node {node}: {word}: {}", group.word(node, word));
+                assert!(
+                    Instant::now() < deadline,
+                    "node {node}: {word}: {}",
+                    group.word(node, word)
+                );
                 std::thread::sleep(Duration::from_millis(10));
             }
         }

@@ -114,10 +114,7 @@ impl Member {
         let members: Vec<_> = settings.members.iter().map(|m| (m.id, m.data)).collect();
         let addresses = members.iter().map(|(_, address)| *address).collect();
         let bind = "127.0.0.1:0".parse().unwrap();
-        let udp = UdpSettings {
-            socket_buffer_bytes: 65_536,
-            ..UdpSettings::client(members, bind)
-        };
+        let udp = UdpSettings { socket_buffer_bytes: 65_536, ..UdpSettings::client(members, bind) };
         let seed = 0x5EED_0000 + number as u64;
         let mut of = ClientSettings::new(settings.group.id, addresses, seed);
         of.in_flight_max = 4;
@@ -154,7 +151,8 @@ fn a_thousand_sessions() {
             }
             if Instant::now() > deadline {
                 let left: Vec<_> = members.iter().filter(|member| !done(member)).collect();
-                let some: Vec<_> = left.iter().take(3).map(|m| (m.client.state(), *m.client.counters())).collect();
+                let some: Vec<_> =
+                    left.iter().take(3).map(|m| (m.client.state(), *m.client.counters())).collect();
                 panic!("{} are not {what}, such as {some:?}", left.len());
             }
         }
