@@ -141,7 +141,7 @@ fn a_thousand_sessions() {
     let mut group = Group::start(3, "echo", SMALL);
     let settings = group.nodes[0].settings.clone();
     let mut members: Vec<_> = (0..SESSIONS).map(|number| Member::new(&settings, number)).collect();
-    let mut turn = |members: &mut Vec<Member>, what: &str, done: &dyn Fn(&Member) -> bool| {
+    let turn = |members: &mut Vec<Member>, what: &str, done: &dyn Fn(&Member) -> bool| {
         let deadline = Instant::now() + PATIENCE;
         while !members.iter().all(done) {
             let work: usize =

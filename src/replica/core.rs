@@ -49,6 +49,7 @@ pub struct Deadlines {
 
 /// What the core is doing.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // there is one, in the core itself: boxing it would allocate
 pub(super) enum Work {
     /// Nothing: no role was given yet, or it was fenced.
     Idle,
@@ -62,6 +63,7 @@ pub(super) enum Work {
 
 /// The core of a node.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Core<N, M, S> {
     pub(super) settings: CoreSettings,
     pub(super) network: N,
