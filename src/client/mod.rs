@@ -14,6 +14,7 @@
 mod connect;
 mod core;
 mod outbox;
+mod session;
 mod settings;
 
 pub use self::core::{Claim, Client};

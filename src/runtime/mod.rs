@@ -11,6 +11,7 @@ pub mod node;
 mod replay;
 pub mod terminal;
 mod threads;
+mod watch;
 
 pub use admin::ask;
 pub use control_thread::{Ended, SourceError};
