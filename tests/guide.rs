@@ -363,3 +363,33 @@ fn blocks(page: &str) -> Vec<&str> {
     let rest = page.split("```rust\n").skip(1);
     rest.map(|block| block.split("```").next().unwrap_or_default()).collect()
 }
+
+/// docs/OPERATIONS.md has a row for every code that a node may show, and for no other.
+#[test]
+fn every_event_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/OPERATIONS.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| Q-")?.split(' ').next());
+    let told: Vec<_> = rows.collect();
+    let mut real = Vec::new();
+    let mut codes = |path: &str, before: &str| {
+        let text = std::fs::read_to_string(root.join(path)).unwrap();
+        let found = text.split(before).skip(1).filter_map(|rest| {
+            let digits = rest.get(..4)?;
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.to_owned())
+        });
+        let count = real.len();
+        real.extend(found);
+        assert!(real.len() > count, "{path} has codes");
+    };
+    codes("src/control/event.rs", "} => ");
+    codes("src/control/event.rs", "Self::DiskFailed => ");
+    codes("src/control/event.rs", "Self::SpaceBack => ");
+    codes("src/control/event.rs", "Self::QuorumRegained => ");
+    codes("src/control/event.rs", "Self::InsufficientNodes => ");
+    codes("src/runtime/node.rs", ".line(");
+    codes("src/runtime/control_thread.rs", ".line(");
+    real.sort();
+    real.dedup();
+    assert_eq!(told, real);
+}

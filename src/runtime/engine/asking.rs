@@ -140,8 +140,7 @@ impl Engine {
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2);
         let mut slot = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: what does not come back whole is made anew for the next question.
-        let kept = slot.take().filter(Asker::is_usable);
-        let mut asker = if let Some(asker) = kept {
+        let mut asker = if let Some(asker) = slot.take().filter(Asker::is_usable) {
             asker
         } else {
             let client = self.client_within("engine", timeout_ns);
