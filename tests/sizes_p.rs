@@ -8,7 +8,7 @@ mod group;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use group::{Group, PATIENCE, SMALL, numbered};
+use group::{Group, PATIENCE, numbered};
 use quorate::client::{Client, ClientSettings, ClientState, CloseCause, Outcome, Refusal, Request};
 use quorate::io::clock::HostClock;
 use quorate::io::udp::{UdpNetwork, UdpSettings};
@@ -114,10 +114,7 @@ impl Member {
         let members: Vec<_> = settings.members.iter().map(|m| (m.id, m.data)).collect();
         let addresses = members.iter().map(|(_, address)| *address).collect();
         let bind = "127.0.0.1:0".parse().unwrap();
-        let udp = UdpSettings {
-            socket_buffer_bytes: 65_536,
-            ..UdpSettings::client(members, bind)
-        };
+        let udp = UdpSettings { socket_buffer_bytes: 65_536, ..UdpSettings::client(members, bind) };
         let seed = 0x5EED_0000 + number as u64;
         let mut of = ClientSettings::new(settings.group.id, addresses, seed);
         of.in_flight_max = 4;
@@ -141,7 +138,7 @@ fn text(session: usize, command: u64) -> String {
 }
 
 fn a_thousand_sessions() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[]);
     let settings = group.nodes[0].settings.clone();
     let mut members: Vec<_> = (0..SESSIONS).map(|number| Member::new(&settings, number)).collect();
     let mut turn = |members: &mut Vec<Member>, what: &str, done: &dyn Fn(&Member) -> bool| {
@@ -154,7 +151,8 @@ fn a_thousand_sessions() {
             }
             if Instant::now() > deadline {
                 let left: Vec<_> = members.iter().filter(|member| !done(member)).collect();
-                let some: Vec<_> = left.iter().take(3).map(|m| (m.client.state(), *m.client.counters())).collect();
+                let some: Vec<_> =
+                    left.iter().take(3).map(|m| (m.client.state(), *m.client.counters())).collect();
                 panic!("{} are not {what}, such as {some:?}", left.len());
             }
         }

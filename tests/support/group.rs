@@ -24,7 +24,7 @@ use serde_json::Value;
 use zerocopy::FromBytes;
 
 /// How long anything may take before the test fails: the host may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Settings of a group whose segments are as small as they may be, so that there are many.
@@ -183,6 +183,16 @@ impl Group {
     pub fn told(&self, node: usize) -> String {
         fs::read_to_string(self.folder.path().join(format!("node-{node}.err"))).unwrap_or_default()
     }
+    fn describe(&self, node: usize) -> String {
+        let names = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        };
+        let (hot, data) = (names(&self.hot(node)), names(self.data(node)));
+        format!("{}hot {hot:?}\ndurable {data:?}\n", self.told(node))
+    }
     /// Its events, over all its lives.
     pub fn events(&self, node: usize) -> String {
         fs::read_to_string(self.data(node).join("events.jsonl")).unwrap_or_default()
@@ -260,7 +270,7 @@ impl Group {
             assert!(
                 Instant::now() < deadline,
                 "waiting until {what}: {statuses:#?}\n{}",
-                (0..self.nodes.len()).map(|node| self.told(node)).collect::<String>()
+                (0..self.nodes.len()).map(|node| self.describe(node)).collect::<String>()
             );
             std::thread::sleep(ASK_INTERVAL);
         }
@@ -276,6 +286,24 @@ impl Group {
                     && position(status, "durable") == tail
             })
         })
+    }
+
+    /// Waits until no running node is behind: a small group keeps only the last few segments in memory for the slow.
+    pub fn keep_together(&mut self) {
+        self.wait_until("nobody is behind", |statuses| {
+            let tail = |status: &Value| status["positions"]["tail"].as_u64();
+            statuses.iter().all(|status| tail(status) == tail(&statuses[0]))
+        });
+    }
+    /// Sends commands in portions, none of which leaves a slow node behind what is kept in memory.
+    pub fn load(&mut self, caller: &mut Caller, commands: u64, bytes: usize) {
+        let portion = (50_000 / bytes as u64).max(1);
+        let mut left = commands;
+        while left > 0 {
+            caller.load(left.min(portion), bytes);
+            left -= left.min(portion);
+            self.keep_together();
+        }
     }
 
     pub fn client(&self, name: &str) -> Caller {
