@@ -16,7 +16,6 @@ use quorate::io::hot_tier::MEMORY_DIRECTORY;
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::runtime::config::{Layers, Settings, VARIABLE_PREFIX};
 use quorate::runtime::{ConnectOptions, HostClient, ask, state_limits};
-use quorate::service::book::BookLimits;
 use quorate::service::{BuiltIn, Service};
 use quorate::session::State;
 use quorate::types::{ClientSequence, Nanos, Sequence, SessionId};
@@ -379,7 +378,7 @@ pub fn replay(settings: &Settings, mut after: impl FnMut(&BuiltIn, Sequence)) ->
     let options = ReadOptions { uncommitted: true, ..ReadOptions::default() };
     let directory = &settings.node.data_dir;
     let mut reader = LogReader::open(directory, options).unwrap();
-    let service = BuiltIn::new(settings.group.service.kind(), BookLimits::default());
+    let service = BuiltIn::new(settings.group.service, settings.group.book);
     let mut state = State::new(service, state_limits(settings));
     let mut log = Replayed {
         frames: 0,

@@ -9,44 +9,40 @@ use quorate::frame::payload::{
     batch_items,
 };
 use quorate::journal::reader::Found;
-use quorate::service::CloseReason;
-use quorate::service::book::command::{
-    Command, FLAG_CANCEL_ON_CLOSE, FLAG_IMMEDIATE, FLAG_POST_ONLY,
-};
-use quorate::service::book::command::{New, SeedLevel, Side};
-use quorate::service::lobster::write_message;
+use quorate::service::{CloseReason, ServiceKind};
 use quorate::types::Generation;
 
 /// Bytes of a command that are shown unless all are wanted.
 const SHOWN_BYTES: usize = 32;
 
-/// Whose commands they are.
-#[derive(Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub(crate) enum Service {
-    /// Anybody's: text as text, other bytes as hexadecimal digits.
-    #[default]
-    Opaque,
-    /// Of the order book.
-    Book,
+/// How commands are shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Commands {
+    /// Whose they are; none: anybody's.
+    pub(crate) service: Option<ServiceKind>,
+    /// All bytes, not the first ones only.
+    pub(crate) whole: bool,
+    /// For programs: fields. For people: one line of text.
+    pub(crate) json: bool,
 }
 
 type Fields = Vec<(&'static str, Value)>;
 
 /// The fields of an entry's payload, in order. What does not fit its kind is said so and shown as bytes.
-pub(crate) fn fields(found: &Found<'_>, service: Service, whole: bool) -> Fields {
+pub(crate) fn fields(found: &Found<'_>, show: Commands) -> Fields {
     let payload = found.payload;
     let fields = match found.header.kind() {
         Some(Kind::Padding) => Some(Vec::new()),
         Some(Kind::TermStart) => term_start(payload),
         Some(Kind::SessionOpen) => session_open(found),
         Some(Kind::SessionClose) => session_close(payload),
-        Some(Kind::Command) => command(payload, service, whole),
-        Some(Kind::CommandBatch) => batch(payload, service, whole),
+        Some(Kind::Command) => command(payload, show),
+        Some(Kind::CommandBatch) => batch(payload, show),
         Some(Kind::Membership) => membership(payload),
         Some(Kind::GroupSetting) => group_setting(payload),
         _ => None,
     };
-    fields.unwrap_or_else(|| vec![("payload", bytes(payload, whole))])
+    fields.unwrap_or_else(|| vec![("payload", bytes(payload, show.whole))])
 }
 
 fn term_start(payload: &[u8]) -> Option<Fields> {
@@ -91,24 +87,29 @@ fn prefix(payload: &[u8]) -> Option<(Fields, &[u8])> {
     Some((fields, rest))
 }
 
-fn command(payload: &[u8], service: Service, whole: bool) -> Option<Fields> {
+fn command(payload: &[u8], show: Commands) -> Option<Fields> {
     let (mut fields, command) = prefix(payload)?;
-    fields.push(("command", one(command, service, whole)));
+    fields.push(("command", one(command, show)));
     Some(fields)
 }
 
-fn batch(payload: &[u8], service: Service, whole: bool) -> Option<Fields> {
+fn batch(payload: &[u8], show: Commands) -> Option<Fields> {
     let (mut fields, commands) = prefix(payload)?;
     let commands: Vec<_> = batch_items(commands)
-        .map(|item| item.map_or_else(|_| json!("malformed"), |item| one(item, service, whole)))
+        .map(|item| item.map_or_else(|_| json!("malformed"), |item| one(item, show)))
         .collect();
     fields.push(("commands", json!(commands)));
     Some(fields)
 }
 
-fn one(command: &[u8], service: Service, whole: bool) -> Value {
-    let text = (service == Service::Book).then(|| book(command)).flatten();
-    text.map_or_else(|| bytes(command, whole), Value::String)
+fn one(command: &[u8], show: Commands) -> Value {
+    let Some(service) = show.service else { return bytes(command, show.whole) };
+    let description = service.describe_command(command);
+    if show.json {
+        serde_json::from_str(&description.to_json()).unwrap_or(Value::String(description.text))
+    } else {
+        Value::String(description.text)
+    }
 }
 
 fn membership(mut payload: &[u8]) -> Option<Fields> {
@@ -162,99 +163,19 @@ fn bytes(bytes: &[u8], whole: bool) -> Value {
     json!(format!("{}{more}", digits.concat()))
 }
 
-/// A command of the book as the line from which it can be made; none for bytes that are none.
-fn book(command: &[u8]) -> Option<String> {
-    Some(match Command::parse(command).ok()? {
-        Command::New(new) => new_order(new),
-        Command::Cancel(cancel) => format!("cancel {} id {}", cancel.size, cancel.order),
-        Command::Replace(replace) => {
-            let limit = price(replace.price.get());
-            format!("replace id {} {} @ {limit}", replace.order, replace.size)
-        }
-        Command::Delete(delete) => format!("delete id {}", delete.order),
-        Command::Lobster(message) => {
-            let mut line = String::new();
-            write_message(message, &mut line).ok()?;
-            line
-        }
-        Command::Seed(levels) => seed(levels),
-    })
-}
-
-fn new_order(new: &New) -> String {
-    let mut line = format!(
-        "new {} {} @ {} id {}",
-        side(new.side),
-        new.size,
-        price(new.price.get()),
-        new.order
-    );
-    for (flag, name) in [
-        (FLAG_CANCEL_ON_CLOSE, " cancel-on-close"),
-        (FLAG_IMMEDIATE, " immediate"),
-        (FLAG_POST_ONLY, " post-only"),
-    ] {
-        if new.flags & flag != 0 {
-            line += name;
-        }
-    }
-    line
-}
-
-/// A row of a LOBSTER order book: ask and bid of each level, best first.
-fn seed(levels: &[SeedLevel]) -> String {
-    let of = |side: Side| levels.iter().filter(move |level| level.side == side as u8);
-    let count = of(Side::Sell).count().max(of(Side::Buy).count());
-    let field = |level: Option<&SeedLevel>, none: &str| {
-        level.map_or(format!("{none},0"), |level| format!("{},{}", level.price, level.size))
-    };
-    let (mut asks, mut bids) = (of(Side::Sell), of(Side::Buy));
-    let fields: Vec<_> = (0..count)
-        .flat_map(|_| [field(asks.next(), "9999999999"), field(bids.next(), "-9999999999")])
-        .collect();
-    format!("seed {}", fields.join(","))
-}
-
-fn side(side: u8) -> &'static str {
-    if side == Side::Buy as u8 {
-        "buy"
-    } else if side == Side::Sell as u8 {
-        "sell"
-    } else {
-        "?"
-    }
-}
-
-/// A price, whose unit is 0.0001.
-fn price(price: u64) -> String {
-    let text = format!("{}.{:04}", price / 10_000, price % 10_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate::service::book::text::encode_command;
 
     #[test]
-    fn a_command_of_the_book_is_shown_as_the_line_it_came_from() {
-        for line in [
-            "new buy 100 @ 585.33 id 7",
-            "new sell 1 @ 0.0001 id 8 cancel-on-close post-only",
-            "new sell 5 @ 12 id 9 immediate",
-            "cancel 30 id 7",
-            "replace id 7 80 @ 585.35",
-            "delete id 7",
-            "34200.004241176,1,16113575,18,5853300,1",
-            "seed 5859400,200,5853300,18,5859800,200,5853000,150",
-            "seed 5859400,200,-9999999999,0",
-        ] {
-            let mut command = Vec::new();
-            assert_eq!(encode_command(1, line.as_bytes(), &mut command), Ok(true), "{line}");
-            assert_eq!(book(&command).as_deref(), Some(line));
-        }
-        assert_eq!(book(b"new buy"), None);
-        assert_eq!(one(b"new buy", Service::Book, false), json!("\"new buy\""));
+    fn a_command_is_shown_as_its_service_reads_it() {
+        let mut command = Vec::new();
+        let line = b"new buy 100 @ 585.33 id 7";
+        assert_eq!(ServiceKind::Book.encode(1, line, &mut command), Ok(true));
+        let show = |service, json| one(&command, Commands { service, whole: false, json });
+        assert_eq!(show(Some(ServiceKind::Book), false), json!("new buy 100 @ 585.33 id 7"));
+        assert_eq!(show(Some(ServiceKind::Book), true)["order"], 7);
+        assert!(show(None, true).as_str().is_some_and(|text| text.starts_with("0101")));
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use quorate::error::EXIT_DONE;
 use quorate::io::log_reader::LogReader;
 use quorate::runtime::terminal::{complain, with_stdout};
+use quorate::service::ServiceKind;
 
 use crate::args::Source;
-use crate::decode::Service;
-use crate::render::{self, Style};
+use crate::decode::Commands;
+use crate::render;
 use crate::select::Selection;
 use crate::walk::{End, Step, Why, walk};
 
@@ -30,17 +31,17 @@ pub(crate) struct Args {
 /// How commands are shown.
 #[derive(clap::Args)]
 pub(crate) struct Look {
-    /// Whose commands they are
-    #[arg(long, value_enum, default_value_t)]
-    service: Service,
+    /// Whose commands they are (book, echo, sequencer): shown as that service reads them
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceKind>,
     /// Show all bytes of each command
     #[arg(long)]
     whole: bool,
 }
 
 impl Look {
-    pub(crate) fn style(&self, json: bool) -> Style {
-        Style { json, service: self.service, whole: self.whole }
+    pub(crate) fn commands(&self, json: bool) -> Commands {
+        Commands { service: self.service, whole: self.whole, json }
     }
 }
 
@@ -52,9 +53,9 @@ pub(crate) fn run(args: &Args) -> u8 {
 }
 
 fn dump(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
-    let style = args.look.style(args.source.json);
+    let show = args.look.commands(args.source.json);
     args.selection.start(reader);
-    render::heading(out, style)?;
+    render::heading(out, show)?;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut code = EXIT_DONE;
     if left == 0 {
@@ -63,14 +64,14 @@ fn dump(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
     let end = walk(reader, |step| {
         match step {
             Step::Problem(problem) => {
-                render::problem(out, style.json, problem)?;
+                render::problem(out, show.json, problem)?;
                 code = code.max(problem.what.code(false));
             }
             Step::Frame(_, found) if args.selection.is_over(&found) => {
                 return Ok(ControlFlow::Break(()));
             }
             Step::Frame(_, found) if args.selection.wants(&found) => {
-                render::entry(out, style, &found)?;
+                render::entry(out, show, &found)?;
                 left -= 1;
             }
             Step::Frame(..) => {}
@@ -85,8 +86,13 @@ fn dump(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
 
 /// Says that there is more than was shown, if so.
 pub(crate) fn say_end(reader: &LogReader, end: End) {
-    if end.why == Why::Limit {
-        let limit = reader.limit();
+    let limit = reader.limit();
+    let mut word = [0; 4];
+    let more = match reader.shared() {
+        Some(shared) => shared.verified().position() > limit,
+        None => reader.bytes_at(limit, &mut word).is_ok_and(|read| read == 4 && word != [0; 4]),
+    };
+    if end.why == Why::Limit && more {
         complain(&format_args!(
             "read up to the commit position, {limit} (sequence {}); --uncommitted reads on",
             end.at.sequence

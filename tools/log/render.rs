@@ -9,23 +9,12 @@ use quorate::frame::Kind;
 use quorate::journal::reader::Found;
 use quorate::types::Timestamp;
 
-use crate::decode::{Service, fields};
+use crate::decode::{Commands, fields};
 use crate::problem::Problem;
 
-/// How entries are printed.
-#[derive(Clone, Copy)]
-pub(crate) struct Style {
-    /// One object to a line.
-    pub(crate) json: bool,
-    /// Whose commands they are.
-    pub(crate) service: Service,
-    /// All bytes of a command, not the first ones only.
-    pub(crate) whole: bool,
-}
-
 /// The heading over entries.
-pub(crate) fn heading(out: &mut dyn Write, style: Style) -> io::Result<()> {
-    if style.json {
+pub(crate) fn heading(out: &mut dyn Write, show: Commands) -> io::Result<()> {
+    if show.json {
         return Ok(());
     }
     writeln!(
@@ -36,11 +25,11 @@ pub(crate) fn heading(out: &mut dyn Write, style: Style) -> io::Result<()> {
 }
 
 /// One entry.
-pub(crate) fn entry(out: &mut dyn Write, style: Style, found: &Found<'_>) -> io::Result<()> {
+pub(crate) fn entry(out: &mut dyn Write, show: Commands, found: &Found<'_>) -> io::Result<()> {
     let header = &found.header;
     let kind = header.kind().map_or("unknown", Kind::name);
-    let details = fields(found, style.service, style.whole);
-    if style.json {
+    let details = fields(found, show);
+    if show.json {
         let mut object = Map::new();
         let head = [
             ("position", json!(found.position.0)),

@@ -13,8 +13,9 @@ use quorate::runtime::terminal::{complain, with_stdout};
 use quorate::types::Sequence;
 
 use crate::args::Source;
+use crate::decode::Commands;
 use crate::dump::{Look, say_end};
-use crate::render::{self, Style};
+use crate::render;
 use crate::select::Selection;
 use crate::walk::{End, Step, Why, lowest, start_at, walk};
 
@@ -48,14 +49,14 @@ pub(crate) fn run(args: &Args) -> u8 {
 }
 
 fn tail(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
-    let style = args.look.style(args.source.json);
-    render::heading(out, style)?;
+    let show = args.look.commands(args.source.json);
+    render::heading(out, show)?;
     if args.selection.is_everything() {
         start_near_the_end(reader, args.count)?;
     } else {
         args.selection.start(reader);
     }
-    let (lines, mut code, mut end) = last(args, style, reader)?;
+    let (lines, mut code, mut end) = last(args, show, reader)?;
     for line in lines {
         out.write_all(&line)?;
     }
@@ -80,7 +81,7 @@ fn tail(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
             complain(&error);
             return Ok(EXIT_FAILURE);
         }
-        end = walk(reader, |step| print(out, args, style, &mut code, step))?;
+        end = walk(reader, |step| print(out, args, show, &mut code, step))?;
         out.flush()?;
     }
 }
@@ -88,20 +89,20 @@ fn tail(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
 fn print(
     out: &mut dyn Write,
     args: &Args,
-    style: Style,
+    show: Commands,
     code: &mut u8,
     step: Step<'_>,
 ) -> io::Result<ControlFlow<()>> {
     match step {
         Step::Problem(problem) => {
-            render::problem(out, style.json, problem)?;
+            render::problem(out, show.json, problem)?;
             *code = (*code).max(problem.what.code(false));
         }
         Step::Frame(_, found) if args.selection.is_over(&found) => {
             return Ok(ControlFlow::Break(()));
         }
         Step::Frame(_, found) if args.selection.wants(&found) => {
-            render::entry(out, style, &found)?;
+            render::entry(out, show, &found)?;
         }
         Step::Frame(..) => {}
     }
@@ -111,12 +112,12 @@ fn print(
 type Lines = VecDeque<Vec<u8>>;
 
 /// The last lines from where the reader stands, problems in between included.
-fn last(args: &Args, style: Style, reader: &mut LogReader) -> io::Result<(Lines, u8, End)> {
+fn last(args: &Args, show: Commands, reader: &mut LogReader) -> io::Result<(Lines, u8, End)> {
     let mut lines = Lines::new();
     let mut code = EXIT_DONE;
     let end = walk(reader, |step| {
         let mut line = Vec::new();
-        let flow = print(&mut line, args, style, &mut code, step)?;
+        let flow = print(&mut line, args, show, &mut code, step)?;
         if !line.is_empty() {
             lines.push_back(line);
         }

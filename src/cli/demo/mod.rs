@@ -26,10 +26,12 @@ use self::report::Report;
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
     /// Nodes
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=7))]
+    #[arg(long, value_name = "N", default_value = "3",
+          value_parser = clap::value_parser!(u16).range(1..=7))]
     nodes: u16,
     /// How the leader's bytes reach the others
-    #[arg(long, value_name = "KIND", default_value = "auto", value_parser = ["auto", "multicast", "unicast"])]
+    #[arg(long, value_name = "KIND", default_value = "auto",
+          value_parser = ["auto", "multicast", "unicast"])]
     transport: String,
     /// State machine: book, echo or sequencer
     #[arg(long, value_name = "NAME", default_value = "book")]
