@@ -267,7 +267,8 @@ fn a_close_whose_acknowledgement_is_lost_is_a_close() {
     world.table.sessions.clear();
     world.hosts[0].lanes.close_all();
     world.users[user].client.close(Nanos(world.now));
-    let ended = |world: &mut World| matches!(world.users[user].client.state(), ClientState::Closed(_));
+    let ended =
+        |world: &mut World| matches!(world.users[user].client.state(), ClientState::Closed(_));
     let until = world.now + 5 * SECOND;
     assert!(world.run(until, ended));
     assert_eq!(world.users[user].client.state(), ClientState::Closed(CloseCause::Asked));

@@ -23,7 +23,7 @@ const FAITHFUL_THROUGH: Sequence = Sequence(40);
 /// An echo whose state goes wrong on one node, as if it had read a clock.
 struct Fickle {
     echo: Echo,
-    fickle: bool,
+    diverges: bool,
     wrong: u64,
 }
 
@@ -46,7 +46,7 @@ impl Service for Fickle {
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
-        if self.fickle && context.sequence > FAITHFUL_THROUGH {
+        if self.diverges && context.sequence > FAITHFUL_THROUGH {
             self.wrong += 1;
         }
         self.echo.apply(context, command, reply)
@@ -70,14 +70,14 @@ struct Running {
     events: Receiver<Event>,
 }
 
-fn start(group: &Group, number: usize, fickle: bool) -> Running {
+fn start(group: &Group, number: usize, diverges: bool) -> Running {
     let (listener, events) = unbounded();
     let options = NodeOptions {
         quiet: true,
         stop: Arc::new(AtomicBool::new(false)),
         listener: Some(listener),
     };
-    let service = Fickle { echo: Echo::new(), fickle, wrong: 0 };
+    let service = Fickle { echo: Echo::new(), diverges, wrong: 0 };
     let node = Node::start(&group.nodes[number].settings, service, options).unwrap();
     Running { node, events }
 }

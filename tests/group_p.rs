@@ -130,7 +130,7 @@ fn a_group_with_faults_outlives_the_restart_of_a_follower_p() {
 
 #[test]
 fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let group = Group::start(3, "echo", SMALL);
     let mut caller = group.client("load");
     caller.load(100, 64);
     let term = group.status(0).unwrap()["term"].clone();
