@@ -509,8 +509,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 // The keeper is behind by hundreds of segments: a leak is better than an unmapping stall on the core.
                 mem::forget(full);
                 self.counters.facts_lost += 1;
-                return;
+                break;
             }
+        }
+        if matches!(self.work, Work::Leader(_)) {
+            // Who asks for what is gone must be told so, not left to ask for ever.
+            self.sender.set_lowest(self.log.hot_base());
         }
     }
 

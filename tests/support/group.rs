@@ -23,7 +23,7 @@ use serde_json::Value;
 use zerocopy::FromBytes;
 
 /// How long anything may take before the test fails: the host may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Settings of a group whose segments are as small as they may be, so that there are many.
@@ -96,15 +96,15 @@ pub(crate) fn market_data(name: &str) -> Option<PathBuf> {
 
 /// The group.
 pub(crate) struct Group {
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     folder: Folder,
     hot: Folder,
 }
 
 /// One of its nodes.
 pub(crate) struct Node {
-    pub file: PathBuf,
-    pub settings: Settings,
+    pub(crate) file: PathBuf,
+    pub(crate) settings: Settings,
     process: Option<Child>,
 }
 
@@ -127,6 +127,7 @@ impl Group {
             let file = folder.path().join(format!("group/node-{number}.toml"));
             let text = fs::read_to_string(&file).unwrap();
             let own = hot.path().join(format!("node-{number}"));
+            let own = own.to_str().unwrap();
             let text = text.replacen("[node]\n", &format!("[node]\nhot_dir = {own:?}\n"), 1);
             fs::write(&file, text).unwrap();
             let settings = Layers::new().file(&file).check().unwrap();
@@ -181,6 +182,16 @@ impl Group {
     /// What the node wrote to stderr, over all its lives.
     pub(crate) fn told(&self, node: usize) -> String {
         fs::read_to_string(self.folder.path().join(format!("node-{node}.err"))).unwrap_or_default()
+    }
+    fn describe(&self, node: usize) -> String {
+        let names = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        };
+        let (hot, data) = (names(&self.hot(node)), names(self.data(node)));
+        format!("{}hot {hot:?}\ndurable {data:?}\n", self.told(node))
     }
     /// Its events, over all its lives.
     pub(crate) fn events(&self, node: usize) -> String {
@@ -263,7 +274,7 @@ impl Group {
             assert!(
                 Instant::now() < deadline,
                 "waiting until {what}: {statuses:#?}\n{}",
-                (0..self.nodes.len()).map(|node| self.told(node)).collect::<String>()
+                (0..self.nodes.len()).map(|node| self.describe(node)).collect::<String>()
             );
             std::thread::sleep(ASK_INTERVAL);
         }
@@ -279,6 +290,24 @@ impl Group {
                     && position(status, "durable") == tail
             })
         })
+    }
+
+    /// Waits until no running node is behind: a small group keeps only the last few segments in memory for the slow.
+    pub(crate) fn keep_together(&mut self) {
+        self.wait_until("nobody is behind", |statuses| {
+            let tail = |status: &Value| status["positions"]["tail"].as_u64();
+            statuses.iter().all(|status| tail(status) == tail(&statuses[0]))
+        });
+    }
+    /// Sends commands in portions, none of which leaves a slow node behind what is kept in memory.
+    pub(crate) fn load(&mut self, caller: &mut Caller, commands: u64, bytes: usize) {
+        let portion = (50_000 / bytes as u64).max(1);
+        let mut left = commands;
+        while left > 0 {
+            caller.load(left.min(portion), bytes);
+            left -= left.min(portion);
+            self.keep_together();
+        }
     }
 
     pub(crate) fn client(&self, name: &str) -> Caller {
@@ -327,12 +356,12 @@ pub(crate) fn send_signal(process: u32, signal: &str) {
 /// What a log says when it is applied to a service in its first state.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    pub frames: u64,
-    pub sequence: Sequence,
-    pub chain: u32,
-    pub state_hash: u64,
+    pub(crate) frames: u64,
+    pub(crate) sequence: Sequence,
+    pub(crate) chain: u32,
+    pub(crate) state_hash: u64,
     /// Which entry applied which command of which session. One that was applied twice ends the test.
-    pub commands: BTreeMap<(SessionId, ClientSequence), Sequence>,
+    pub(crate) commands: BTreeMap<(SessionId, ClientSequence), Sequence>,
 }
 
 impl Replayed {
@@ -397,15 +426,15 @@ pub(crate) fn replay(settings: &Settings, mut after: impl FnMut(&BuiltIn, Sequen
 /// What became of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Done {
-    pub outcome: Outcome,
-    pub sequence: Sequence,
-    pub reply: Vec<u8>,
+    pub(crate) outcome: Outcome,
+    pub(crate) sequence: Sequence,
+    pub(crate) reply: Vec<u8>,
 }
 
 /// A client that keeps what became of everything it asked.
 pub(crate) struct Caller {
-    pub host: HostClient,
-    pub done: BTreeMap<ClientSequence, Done>,
+    pub(crate) host: HostClient,
+    pub(crate) done: BTreeMap<ClientSequence, Done>,
     session: Option<SessionId>,
 }
 
