@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn who_begins_below_the_start_gets_what_it_asks_for_and_the_others_nothing_twice() {
         let mut sender = sender(2);
-        sender.restart(Position(5_000));
+        sender.restart(Position(5_000), Position(5_000));
         sender.set_lowest(Position(2_000));
         assert_eq!(drain(&mut sender, NOW), [Transmit::Heartbeat { tail: Position(5_000) }]);
         assert!(sender.on_status(NOW, 1, &report(4_700)));
