@@ -36,18 +36,24 @@ pub(crate) fn run(args: &Args) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // A second signal ends the process at once, as an operator expects of one that hangs.
-        let registered =
-            signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_FAILURE), Arc::clone(&stop))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
+        let registered = signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(EXIT_FAILURE),
+            Arc::clone(&stop),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
         if let Err(error) = registered {
             complain(&format!("signals: {error}"));
             return EXIT_FAILURE;
         }
     }
-    if let Some(parent) = args.with_parent {
-        quorate::io::process::end_with_parent(parent);
+    if let Some(parent) = args.with_parent
+        && let Err(error) = quorate::io::process::die_with_parent(parent)
+    {
+        complain(&format!("process {parent}: {error}"));
+        return EXIT_FAILURE;
     }
-    let service = BuiltIn::new(settings.group.service.into());
+    let service = BuiltIn::new(settings.group.service, settings.group.book);
     let options = NodeOptions { quiet: args.quiet, stop, ..NodeOptions::default() };
     let node = match Node::start(&settings, service, options) {
         Ok(node) => node,

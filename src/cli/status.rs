@@ -37,14 +37,22 @@ pub(crate) fn run(args: &Args) -> u8 {
         Err(Unanswered::NotRunning) if args.is_leader => return EXIT_FINDINGS,
         Err(error) => {
             complain(&error.text(&settings.node.admin_socket));
-            return if matches!(error, Unanswered::NotRunning) { EXIT_FINDINGS } else { EXIT_FAILURE };
+            return if matches!(error, Unanswered::NotRunning) {
+                EXIT_FINDINGS
+            } else {
+                EXIT_FAILURE
+            };
         }
     };
     if args.is_leader {
         return if status["role"] == "leader" { EXIT_DONE } else { EXIT_FINDINGS };
     }
     with_stdout(|out| {
-        if args.json { writeln!(out, "{status}")? } else { human(out, &status)? }
+        if args.json {
+            writeln!(out, "{status}")?
+        } else {
+            human(out, &status)?
+        }
         Ok(EXIT_DONE)
     })
 }
@@ -61,7 +69,9 @@ impl Unanswered {
     /// In words.
     pub(crate) fn text(&self, socket: &Path) -> String {
         match self {
-            Self::NotRunning => format!("no node runs here: nothing listens at {}", socket.display()),
+            Self::NotRunning => {
+                format!("no node runs here: nothing listens at {}", socket.display())
+            }
             Self::Failed(why) => format!("{}: {why}", socket.display()),
         }
     }
@@ -82,7 +92,9 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         Value::Null => "-".into(),
         other => other.to_string(),
     };
-    for key in ["node", "name", "group", "service", "transport", "role", "leader", "generation", "term"] {
+    for key in
+        ["node", "name", "group", "service", "transport", "role", "leader", "generation", "term"]
+    {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
     if status["role"] == "leader" {

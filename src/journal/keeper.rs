@@ -6,6 +6,9 @@
 //!
 //! The sync thread learns of a segment before the core does.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 use std::io;

@@ -40,7 +40,7 @@ struct World {
     space: Option<u64>,
     /// Changes (writes, syncs, names) that still succeed before everything fails.
     changes_left: Option<u64>,
-    failing_syncs: BTreeSet<String>,
+    failing_syncs: BTreeSet<u64>,
     unreadable: BTreeMap<String, Range<u64>>,
     changes: u64,
     syncs: u64,
@@ -104,9 +104,12 @@ impl MemoryDisk {
         self.lock().changes_left = Some(changes);
     }
 
-    /// Every sync of this file fails from now on, and what it should have made durable is lost though it reads well.
+    /// Every sync of the file that has this name now fails from now on, and what it should have made durable is lost though
+    /// it reads well.
     pub fn fail_syncs(&self, name: &str) {
-        self.lock().failing_syncs.insert(name.to_owned());
+        let mut world = self.lock();
+        let id = world.names.get(name).copied();
+        world.failing_syncs.extend(id);
     }
 
     /// Reading any of these bytes of the file fails.
@@ -275,7 +278,7 @@ impl DurableFile for MemoryFile {
         let mut world = self.world()?;
         world.change()?;
         world.syncs += 1;
-        let fails = world.failing_syncs.iter().any(|name| world.names.get(name) == Some(&self.id));
+        let fails = world.failing_syncs.contains(&self.id);
         let inode = world.inode(self.id)?;
         if fails {
             // The kernel marks the pages clean and reports the failure once.

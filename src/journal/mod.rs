@@ -11,6 +11,8 @@ pub mod node_state;
 pub mod reader;
 pub mod recovery;
 pub mod recovery_table;
+#[cfg(test)]
+pub(crate) mod rig;
 pub mod seal;
 pub mod segment_file;
 pub mod segment_header;

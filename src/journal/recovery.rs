@@ -162,9 +162,9 @@ pub fn recover<D: Disk, H: HotTier>(
 ) -> Result<Recovered<H::Memory, H::View>, RecoveryError> {
     assert_eq!(node_state.owner(), (settings.group, settings.node), "one node, one state");
     let previous = node_state.state();
-    let same_tier = previous.as_ref().is_some_and(|state| {
-        state.boot_id == boot.boot_id && state.hot_tier_id == hot.id()
-    });
+    let same_tier = previous
+        .as_ref()
+        .is_some_and(|state| state.boot_id == boot.boot_id && state.hot_tier_id == hot.id());
     let scan = scan::examine(disk, hot, settings, previous.as_ref(), same_tier)?;
     if scan.decision == Decision::Damage {
         return Err(RecoveryError::Damage { ranges: damage::ranges(disk, settings, &scan) });

@@ -25,6 +25,7 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::hot::{HeaderPage, SegmentStart};
 use crate::frame::Predecessor;
 use crate::frame::crc::crc32c;
 use crate::limits::{
@@ -38,6 +39,9 @@ pub const SEGMENT_MAGIC: [u8; 8] = *b"QUORLOG\n";
 pub const SEGMENT_VERSION: u16 = 1;
 /// Where the two seals stand in the header page.
 pub const SEAL_OFFSETS: [usize; 2] = [1024, 1024 + SEAL_BYTES];
+
+/// The page as the hot log writes and reads it.
+pub const HEADER_PAGE: HeaderPage = HeaderPage { enter, before };
 
 /// What the payload of a file with a header page is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,7 +66,7 @@ pub struct SegmentHeader {
     pub segment_bytes: u64,
     /// What stands before the first frame of the payload; its position is the file's base.
     pub before: Predecessor,
-    /// Cuts that the log had seen when the file was begun.
+    /// Cuts that the log had seen when the file was begun; 0 in a hot segment.
     pub cut_epoch: CutEpoch,
 }
 
@@ -219,6 +223,22 @@ impl SegmentHeader {
         }
         Ok(header)
     }
+}
+
+fn enter(page: &mut [u8], start: &SegmentStart) {
+    let header = SegmentHeader {
+        content: Content::Segment,
+        group: start.group,
+        generation: start.generation,
+        segment_bytes: start.segment_bytes,
+        before: start.before,
+        cut_epoch: CutEpoch(0),
+    };
+    header.encode_into(page);
+}
+
+fn before(page: &[u8]) -> Option<Predecessor> {
+    SegmentHeader::decode(page).ok().map(|header| header.before)
 }
 
 impl fmt::Display for HeaderError {

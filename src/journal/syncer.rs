@@ -249,6 +249,12 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         }
     }
 
+    /// Whether the core or the keeper has left something to do.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.link.from_core.is_empty() || !self.link.from_keeper.is_empty()
+    }
+
     /// End of what is durable.
     #[must_use]
     pub fn durable(&self) -> Durable {
@@ -435,11 +441,14 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         self.outbox.durable = Some(SyncToCore::Durable { epoch: self.epoch, durable });
     }
 
-    /// Lets go of views and files that lie wholly below what is durable, but for the file that takes the next seal.
+    /// Lets go of files that lie wholly below what is durable, but for the one that takes the next seal, and of views that
+    /// lie below what the core holds, too: it may cut the log back and write there again.
     fn release(&mut self) {
         let segment_bytes = self.settings.segment_bytes;
         let durable = self.durable.position;
-        while self.views.front().is_some_and(|(base, _)| base.plus(segment_bytes) <= durable) {
+        let hot_base = Position(self.shared.words().hot_base.load(Ordering::Acquire));
+        let unused = durable.min(hot_base);
+        while self.views.front().is_some_and(|(base, _)| base.plus(segment_bytes) <= unused) {
             self.views.pop_front();
         }
         let kept = seal_base(durable, self.log_start, segment_bytes);
@@ -485,8 +494,9 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         self.gathering_since = None;
         self.settle_at = None;
         self.shared.words().durable.store(self.durable.position.0, Ordering::Release);
-        // A report of the epoch before that is still waiting is worthless now.
-        self.outbox.durable = None;
+        // This replaces a report of the epoch before that may still be waiting: it is worthless now.
+        let durable = Durable(at.position);
+        self.outbox.durable = Some(SyncToCore::Durable { epoch, durable });
         self.outbox.cut_done = Some(SyncToCore::CutDone { epoch });
         Ok(1)
     }
@@ -512,7 +522,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
 impl Outbox {
     fn send<V>(&mut self, link: &SyncLink<V>) -> usize {
         let mut sent = 0;
-        for report in [&mut self.durable, &mut self.cut_done, &mut self.failed] {
+        for report in [&mut self.cut_done, &mut self.durable, &mut self.failed] {
             let Some(message) = *report else { continue };
             // Full: next time. Nobody there any more: nobody needs to know.
             if link.to_core.is_full() {

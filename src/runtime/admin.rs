@@ -45,7 +45,12 @@ impl Admin {
         let mut listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         registry.register(&mut listener, token, Interest::READABLE)?;
-        Ok(Self { listener, path: path.into(), connections: HashMap::new(), next_token: FIRST_TOKEN })
+        Ok(Self {
+            listener,
+            path: path.into(),
+            connections: HashMap::new(),
+            next_token: FIRST_TOKEN,
+        })
     }
 
     /// Takes new connections.

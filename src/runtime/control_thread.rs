@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use serde_json::{Value, json};
@@ -13,11 +14,14 @@ use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
+use super::watch::Watch;
 use crate::control::fixed::{FixedLeader, Input, Output, Promise};
 use crate::control::message::Envelope;
 use crate::frame::Predecessor;
-use crate::io::clock::{HostClock, WallClock};
+use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
+use crate::io::cpu::Refused;
 use crate::io::files::HostFile;
+use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
 use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
 use crate::types::{Commit, Durable, GroupId, Nanos, NodeId, Position};
@@ -60,7 +64,6 @@ pub enum Ended {
 #[derive(Debug)]
 pub(super) struct ControlThread {
     pub(super) group: GroupId,
-    pub(super) node: NodeId,
     pub(super) machine: FixedLeader,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
@@ -68,13 +71,19 @@ pub(super) struct ControlThread {
     pub(super) store: Arc<NodeStateStore<HostFile>>,
     pub(super) shared: Shared,
     pub(super) clock: HostClock,
-    pub(super) wall: WallClock,
+    pub(super) wall: Anchoring,
     pub(super) events: EventSink,
     /// Set from outside to stop the node.
     pub(super) stop: Arc<AtomicBool>,
     /// Set here when all other threads must end.
     pub(super) ended: Arc<AtomicBool>,
     pub(super) description: Value,
+    /// What the keeper reports.
+    pub(super) keeper: Receiver<KeeperEvent>,
+    /// Watches the core thread's run queue.
+    pub(super) contention: Watch,
+    /// What the sync thread's disk refused.
+    pub(super) sync_failures: (Sender<String>, Receiver<String>),
 }
 
 /// The sources of wake-ups, made before the thread so that errors surface at the start.
@@ -89,8 +98,8 @@ impl Sources {
     /// Binds the control socket and the admin socket.
     pub(super) fn open(address: SocketAddr, admin: &std::path::Path) -> Result<Self, SourceError> {
         let poll = Poll::new().map_err(SourceError::Poll)?;
-        let mut socket = UdpSocket::bind(address)
-            .map_err(|error| SourceError::Control { address, error })?;
+        let mut socket =
+            UdpSocket::bind(address).map_err(|error| SourceError::Control { address, error })?;
         let registry = poll.registry();
         registry.register(&mut socket, SOCKET, Interest::READABLE).map_err(SourceError::Poll)?;
         let admin = Admin::open(admin, registry, ADMIN)
@@ -126,7 +135,7 @@ pub enum SourceError {
 
 impl ControlThread {
     /// Runs until the node is stopped or must stop.
-    pub(super) fn run(mut self, mut sources: Sources) -> Ended {
+    pub(super) fn run(mut self, mut sources: Sources, refused: &Receiver<Refused>) -> Ended {
         let mut polled = Events::with_capacity(64);
         let mut anchor_at = Nanos(0);
         let ended = loop {
@@ -142,9 +151,16 @@ impl ControlThread {
             let now = self.clock.now();
             if now >= anchor_at {
                 anchor_at = now.plus(ANCHOR_NS);
-                self.wall.anchor(self.clock);
+                if let Correction::Stepped(by) = self.wall.correct(Anchor::measure(self.clock)) {
+                    self.events.line(1114, &format!("the wall clock jumped by {by} ns"));
+                }
             }
+            self.contention.look(now);
             self.take_datagrams(&sources.socket, now);
+            while let Ok(refused) = refused.try_recv() {
+                self.events.line(1192, &refused.to_string());
+            }
+            self.tell_of_the_disk();
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
@@ -161,6 +177,34 @@ impl ControlThread {
         self.ended.store(true, Ordering::Release);
         self.core_waker.wake();
         ended
+    }
+
+    fn tell_of_the_disk(&mut self) {
+        while let Ok(event) = self.keeper.try_recv() {
+            match event {
+                KeeperEvent::Blocked { step, base, kind } => {
+                    let what = match step {
+                        KeeperStep::DurableFile => "the file of",
+                        KeeperStep::HotSegment => "the memory of",
+                    };
+                    let text = format!(
+                        "{what} the segment at {base} cannot be made: {kind}; tried again, \
+                         commands are turned away when the log reaches it"
+                    );
+                    self.events.line(1108, &text);
+                }
+                KeeperEvent::Resumed { base } => {
+                    self.events.line(1109, &format!("segments are made again, from {base}"));
+                }
+                KeeperEvent::NotRemoved { base, kind } => {
+                    let text = format!("hot segment {base} could not be removed: {kind}");
+                    self.events.line(1192, &text);
+                }
+            }
+        }
+        while let Ok(failure) = self.sync_failures.1.try_recv() {
+            self.events.line(1107, &failure);
+        }
     }
 
     fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
@@ -187,7 +231,8 @@ impl ControlThread {
                     self.machine.handle(now, Input::Persisted);
                 }
                 Output::Send(to, envelope) => {
-                    if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to) {
+                    if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
+                    {
                         // Lost or refused is the same: messages are idempotent and repeated.
                         let _ = socket.send_to(envelope.encode(self.group).as_bytes(), *address);
                     }

@@ -20,6 +20,10 @@ use crate::types::Nanos;
 
 /// Longest sleep of the sync thread while nothing is to be synced, ns: bytes wake it before.
 const SYNC_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
+/// Where nobody waits for the disk, sync gathers at least this long, ns: it leaves the CPU to those who work.
+pub(super) const MEMORY_GROUP_DELAY_NS: u64 = 5 * Nanos::MILLISECOND;
+/// The shared word `role` of a leader.
+const ROLE_LEADER: u64 = 2;
 /// Longest sleep of the keeper, ns: it looks by itself whether the log has grown.
 const KEEPER_SLEEP_NS: u64 = 2 * Nanos::MILLISECOND;
 /// After silence the keeper looks less often, ns.
@@ -49,8 +53,8 @@ impl<S: Service> CoreThread<S> {
             }
             let deadlines = self.core.deadlines();
             let release = self.core.network().next_release();
-            let sharp = [deadlines.sharp, release].into_iter().flatten().min();
-            let deadlines = Deadlines { sharp, soft: deadlines.soft };
+            let soft = [deadlines.soft, release].into_iter().flatten().min();
+            let deadlines = Deadlines { sharp: deadlines.sharp, soft };
             at = self.clock.now();
             let core = &self.core;
             let descriptors = core.network().descriptors();
@@ -70,6 +74,8 @@ pub(super) struct SyncThread {
     pub(super) clock: HostClock,
     pub(super) ended: Arc<AtomicBool>,
     pub(super) core_waker: crate::io::wake::Waker,
+    /// How long it gathers, as leader and as follower, ns.
+    pub(super) delays: [u64; 2],
 }
 
 impl SyncThread {
@@ -77,6 +83,8 @@ impl SyncThread {
     pub(super) fn run(mut self) -> Option<String> {
         while !self.ended.load(Ordering::Acquire) {
             let now = self.clock.now();
+            let leads = self.shared.words().role.load(Ordering::Relaxed) == ROLE_LEADER;
+            self.syncer.set_group_delay_ns(self.delays[usize::from(!leads)]);
             if self.syncer.step(now) > 0 {
                 self.core_waker.wake();
                 continue;

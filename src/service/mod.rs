@@ -6,7 +6,12 @@
 // `side` and `size` are the words of the trade.
 #[allow(clippy::similar_names)]
 pub mod book;
+pub mod built_in;
+pub mod conformance;
+pub mod describe;
 pub mod echo;
+#[allow(clippy::similar_names)]
+pub mod generator;
 pub mod hash;
 pub mod image;
 pub mod index;
@@ -16,6 +21,7 @@ pub mod lobster;
 pub mod sequencer;
 
 pub use book::Book;
+pub use built_in::{BuiltIn, ServiceKind};
 pub use echo::Echo;
 pub use sequencer::Sequencer;
 
@@ -136,6 +142,17 @@ impl Rejection {
     pub const REPLY_TOO_LONG: Self = Self(0xFF02);
     /// The group has no room to keep the reply.
     pub const REPLY_SPACE: Self = Self(0xFF03);
+
+    /// What a code of the engine means, in words.
+    #[must_use]
+    pub const fn engine_text(self) -> Option<&'static str> {
+        match self {
+            Self::MALFORMED_BATCH => Some("the lengths in the batch do not add up"),
+            Self::REPLY_TOO_LONG => Some("the reply does not fit"),
+            Self::REPLY_SPACE => Some("the group has no room to keep the reply"),
+            _ => None,
+        }
+    }
 }
 
 /// Where a service writes its reply: a buffer of fixed size, filled from the front.

@@ -51,16 +51,12 @@ pub(super) fn ranges<D: Disk, M, V>(
     settings: &RecoverySettings,
     scan: &Scan<M, V>,
 ) -> Vec<DamagedRange> {
-    let mut search =
-        Search { reader: Reader::new(disk, settings.segment_bytes), settings, scan };
+    let mut search = Search { reader: Reader::new(disk, settings.segment_bytes), settings, scan };
     let mut ranges = Vec::new();
     let (mut before, mut stop) = (scan.tail, scan.stop);
     loop {
-        let resumed = if stop.finding == Finding::NotTheSealedLog {
-            None
-        } else {
-            search.resume(before)
-        };
+        let resumed =
+            if stop.finding == Finding::NotTheSealedLog { None } else { search.resume(before) };
         let end = scan.marks.certain.position.max(before.position);
         let to = resumed.map_or(end, |resumed| resumed.position);
         let base = before.position.segment_base(settings.segment_bytes);
@@ -89,8 +85,7 @@ pub(super) fn count_entries<D: Disk, M, V>(
     scan: &Scan<M, V>,
     end: Position,
 ) -> u64 {
-    let mut search =
-        Search { reader: Reader::new(disk, settings.segment_bytes), settings, scan };
+    let mut search = Search { reader: Reader::new(disk, settings.segment_bytes), settings, scan };
     let mut entries = 0;
     let mut at = scan.tail.position;
     while at < end {
@@ -129,8 +124,7 @@ impl<D: Disk, M, V> Search<'_, D, M, V> {
     /// checksum follows, or the header page of the next segment.
     fn resume(&mut self, before: Predecessor) -> Option<Predecessor> {
         let segment_bytes = self.settings.segment_bytes;
-        let end =
-            before.position.segment_base(segment_bytes).plus(segment_bytes);
+        let end = before.position.segment_base(segment_bytes).plus(segment_bytes);
         let mut at = before.position;
         while at < end {
             if let Some(after) = self.candidate(before, at, end)

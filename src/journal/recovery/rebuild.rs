@@ -29,7 +29,9 @@ pub(super) fn rebuild<D: Disk, H: HotTier>(
     let tail = scan.tail.position;
     let tail_base = tail.segment_base(segment_bytes);
     let most = (HOT_SEGMENTS_MAX as u64 / 2 - 1) * segment_bytes;
+    // What may still have to be applied is hot too: it is read from there.
     let below = Position(tail.0.saturating_sub(settings.hot_bytes));
+    let below = below.min(scan.marks.commit.position());
     let first = below
         .segment_base(segment_bytes)
         .max(settings.log_start)

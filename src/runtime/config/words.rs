@@ -25,15 +25,6 @@ macro_rules! words {
     };
 }
 
-words!(/// The built-in services.
-ServiceName {
-    /// Answers with the command itself.
-    Echo = "echo",
-    /// Orders opaque commands.
-    Sequencer = "sequencer",
-    /// A limit order book.
-    Book = "book",
-});
 words!(/// How the leader's bytes reach the others.
 TransportKind {
     /// Multicast where a probe of it comes back, else unicast.
