@@ -285,8 +285,11 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Starts, through as many power losses as the stopped machine needs.
+/// Starts, through as many power losses as it takes: with an odd seed the power fails once more while recovery works.
 fn start(rig: &mut Rig, mut seed: u64) {
+    if seed % 2 == 1 {
+        rig.disk.stop_after(seed / 2 % 48);
+    }
     loop {
         match rig.start() {
             Ok(()) => break,
@@ -297,6 +300,7 @@ fn start(rig: &mut Rig, mut seed: u64) {
             Err(other) => panic!("{other}"),
         }
     }
+    rig.disk.stop_after(u64::MAX);
     let report = &rig.node().report;
     assert_ne!(report.decision, Decision::Damage);
     if rig.node().stateless {
@@ -307,9 +311,10 @@ fn start(rig: &mut Rig, mut seed: u64) {
 fn happen(rig: &mut Rig, event: &Event, stopped: &mut bool) {
     if rig.node().failed && !matches!(event, Event::PowerLoss(_)) {
         // Nothing but a restart helps.
-        rig.power_loss(0);
+        let seed = rig.now.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 7;
+        rig.power_loss(seed);
         *stopped = false;
-        start(rig, 1);
+        start(rig, seed);
     }
     match *event {
         Event::Append(length) if rig.node().cutting.is_none() => {
@@ -345,7 +350,7 @@ fn happen(rig: &mut Rig, event: &Event, stopped: &mut bool) {
             let (tail, cutting) = (rig.tail(), rig.node().cutting.is_some());
             rig.crash_process();
             *stopped = false;
-            start(rig, 1);
+            start(rig, 2);
             assert!(cutting || rig.tail() == tail, "nothing that was in memory is lost");
         }
         Event::PowerLoss(seed) => {
@@ -362,7 +367,7 @@ fn happen(rig: &mut Rig, event: &Event, stopped: &mut bool) {
             let tail = rig.tail();
             assert_eq!(rig.node().syncer.settled(), Some(tail));
             rig.crash_process();
-            start(rig, 1);
+            start(rig, 2);
             assert!(rig.tail() == tail && rig.node().report.rewritten.is_empty());
         }
         Event::CleanStop => {}
