@@ -221,6 +221,26 @@ fn a_cut_keeps_the_bytes_and_survives_a_power_loss() {
 }
 
 #[test]
+fn cuts_go_on_counting_when_the_node_state_was_lost() {
+    let mut rig = Rig::started();
+    for size in [100, 200] {
+        let at = rig.tail();
+        rig.append(&vec![1; size]);
+        rig.ask_cut(at);
+        rig.sync_all();
+    }
+    rig.power_loss(1);
+    Disk::remove(&rig.disk, "node.state").unwrap();
+    rig.start().unwrap();
+    assert_eq!(rig.node().epoch, CutEpoch(2));
+    let at = rig.tail();
+    rig.append(b"cut a third time");
+    rig.ask_cut(at);
+    rig.sync_all();
+    assert_eq!(rig.node().state.state().unwrap().cut_epoch(), CutEpoch(3));
+}
+
+#[test]
 fn a_cut_of_bytes_that_were_never_durable_keeps_them_too() {
     let mut rig = Rig::started();
     rig.sync_all();
@@ -327,9 +347,6 @@ fn happen(rig: &mut Rig, event: &Event, stopped: &mut bool) {
             let term = rig.tail().term.0 + 1;
             rig.append_term_start(term);
         }
-        Event::Sync | Event::Append(_) | Event::NewTerm => {
-            rig.step_sync();
-        }
         Event::Keep => rig.keep(),
         Event::Settle => {
             rig.now = rig.now.plus(Nanos::SECOND);
@@ -343,7 +360,8 @@ fn happen(rig: &mut Rig, event: &Event, stopped: &mut bool) {
                 rig.ask_cut(at);
             }
         }
-        Event::Cut(_) => {
+        // What cannot be now, and what is nothing else.
+        Event::Sync | Event::Append(_) | Event::NewTerm | Event::Cut(_) => {
             rig.step_sync();
         }
         Event::CrashProcess => {
