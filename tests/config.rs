@@ -1,5 +1,7 @@
 //! The configuration as a user meets it: what is accepted, what each mistake is answered with, and which layer wins.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +11,10 @@ use quorate::io::faults::FaultSettings;
 use quorate::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, NODES_MAX};
 use quorate::link::Rung;
 use quorate::runtime::config::{
-    Default, Founding, FoundingMember, Idle, KEYS, Layers, Origin, ServiceName, Settings,
-    TransportKind, reference_json, reference_markdown, settings_json, settings_toml,
+    Default, Founding, FoundingMember, Idle, KEYS, Layers, Origin, Settings, TransportKind,
+    reference_json, reference_markdown, settings_json, settings_toml,
 };
+use quorate::service::ServiceKind;
 use quorate::types::{GroupId, NodeId};
 
 const GOOD: &str = r#"
@@ -57,7 +60,7 @@ fn a_small_file_and_the_defaults_make_settings() {
     assert_eq!(settings.group.durability.leader, Rung::Disk);
     assert_eq!(settings.group.durability.follower, Rung::Memory);
     assert_eq!(settings.threads.idle, Idle::Adaptive);
-    assert_eq!(settings.group.service, ServiceName::Echo);
+    assert_eq!(settings.group.service, ServiceKind::Echo);
     assert_eq!(settings.transport.kind, TransportKind::Auto);
     assert_eq!(settings.transport.interface, settings.own().data.ip());
     assert_eq!(settings.timing.heartbeat_ns, 10_000_000);
@@ -312,7 +315,7 @@ fn founding_files_are_good_and_agree_about_the_group() {
         assert_eq!(settings.node.id.0 as usize, node);
         assert_eq!(settings.node.data_dir, folder.join(format!("node-{node}")));
         assert_eq!(settings.group.id, founding.group);
-        assert_eq!(settings.group.service, ServiceName::Book);
+        assert_eq!(settings.group.service, ServiceKind::Book);
         assert_eq!(settings.transport.group, Some("239.255.222.240:7100".parse().unwrap()));
         assert_eq!(settings.members.len(), 5);
     }

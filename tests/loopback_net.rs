@@ -12,7 +12,7 @@ use quorate::io::clock::HostClock;
 use quorate::io::cpu::{RunQueue, this_thread};
 
 use quorate::io::faults::FaultSettings;
-use quorate::io::multicast::MulticastSettings;
+use quorate::io::multicast::{MulticastSettings, probe};
 use quorate::io::network_error::NetworkError;
 use quorate::io::udp::{Gso, Transport, UdpNetwork, UdpSettings};
 use quorate::io::wake::parking;
@@ -182,6 +182,25 @@ fn multicast_really_is_one_datagram_whatever_the_members() {
 }
 
 #[test]
+fn a_probe_tells_whether_multicast_comes_back() {
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let wait = Duration::from_millis(500);
+    for (group, source_specific) in [("239.255.77.8", false), ("232.77.1.8", true)] {
+        let group = group_address(group);
+        let multi = MulticastSettings { source_specific, ..MulticastSettings::new(group) };
+        assert_eq!(probe(&multi, NodeId(0), bind, wait), Ok(true));
+    }
+    // The loopback interface has no route for IPv6 multicast of this scope, or it has: both are an answer.
+    let group = group_address("ff15::77");
+    let v6 = SocketAddr::new("::1".parse().unwrap(), 0);
+    if UdpSocket::bind(v6).is_ok() {
+        probe(&MulticastSettings::new(group), NodeId(0), v6, Duration::from_millis(20)).unwrap();
+    }
+    let wrong = MulticastSettings::new(SocketAddr::from(([10, 0, 0, 1], 5)));
+    assert!(probe(&wrong, NodeId(0), bind, wait).is_err());
+}
+
+#[test]
 fn two_groups_on_one_port_do_not_hear_each_other() {
     let group = group_address("239.255.77.3");
     let mut one = open_all(2, multicast(group, false));
@@ -271,6 +290,18 @@ fn the_largest_datagrams_pass() {
         let whole: usize = receive(&mut networks[1], 3).iter().map(|seen| seen.body.len()).sum();
         assert_eq!(whole, 150_000);
     }
+}
+
+#[test]
+fn what_the_host_drops_is_known() {
+    let mut networks = open_all(2, |settings| settings.socket_buffer_bytes = 8192);
+    for _ in 0..200 {
+        networks[0].send(Destination::Members, &header(0, 0), &[], &bytes(1000));
+    }
+    let received = receive(&mut networks[1], 1).len() as u64;
+    assert!(received < 200, "a buffer of 8 KiB does not hold 200 datagrams");
+    assert_eq!(networks[1].host_drops(), Some(200 - received));
+    assert_eq!(networks[0].host_drops(), Some(0));
 }
 
 #[test]

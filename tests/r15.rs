@@ -3,6 +3,8 @@
 //! A test `r15_<key>` (dots as underscores, `members_priority` for `members.*.priority`) proves it, wherever in the sources
 //! it stands; a key whose effect another test proves is listed in [`ELSEWHERE`] with that test's name.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 mod source;
 
 use std::collections::BTreeSet;
@@ -20,6 +22,9 @@ const UNPROVED: &[&str] = &[
     "group.id",
     "group.name",
     "group.service",
+    "group.book.orders_max",
+    "group.book.levels_max",
+    "group.book.changes_max",
     "group.segment_bytes",
     "group.window_bytes",
     "group.command_bytes_max",

@@ -63,6 +63,30 @@ fn a5_64_gaps_are_repaired_within_two_round_trips() {
 }
 
 #[test]
+fn a5_64_gaps_are_repaired_within_two_round_trips_on_multicast_too() {
+    let sender = SenderSettings { multicast: true, ..sender(2) };
+    let medium = Medium::Multicast { receivers: 2 };
+    let receiver = ReceiverSettings { medium, ..ReceiverSettings::default() };
+    let (mut world, mut start) = warm(sender, receiver, 4 << 20, Link::clean(ROUND_TRIP_NS));
+    for round in 0..10 {
+        world.lose = Box::new(move |_, node, packet| {
+            matches!(packet, Packet::Data { from, repair: false, .. }
+                if (from - start) / 1_344 % 4 == 1 + 2 * node as u64)
+        });
+        let (naks, written_at) = (world.naks, world.now);
+        start += 257 * 1_344;
+        world.write(start);
+        assert!(world.run(written_at + SECOND, World::complete));
+        let repair_ns = world.now - written_at - ROUND_TRIP_NS / 2;
+        assert!(repair_ns <= 2 * ROUND_TRIP_NS, "round {round}: {repair_ns} ns");
+        assert!(world.naks - naks <= 4, "64 gaps stay together: {} NAKs", world.naks - naks);
+        let settle = world.now + 20 * ROUND_TRIP_NS;
+        world.run(settle, |_| false);
+    }
+    world.assert_equal_bytes();
+}
+
+#[test]
 fn a6_a_lost_repair_costs_one_round_trip() {
     let (mut world, start) =
         warm(sender(1), ReceiverSettings::default(), 1 << 20, Link::clean(ROUND_TRIP_NS));

@@ -5,9 +5,10 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,17 @@ use quorate::types::{GroupId, Leadership, NodeId};
 const GROUP: GroupId = GroupId(78);
 const NODES: u16 = 3;
 
-/// One namespace per node and one for the bridge; gone when dropped.
-struct Hosts(String);
+/// One namespace per node and one for the bridge; gone when dropped. One test at a time has them: a process that another test
+/// starts holds the sockets of this one for a moment, and ports are used twice here.
+struct Hosts(String, #[allow(dead_code)] MutexGuard<'static, ()>);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Hosts {
     /// `None`, with the reason printed, where that is not possible.
     fn new(name: &str) -> Option<Self> {
-        let hosts = Self(format!("quorate-{}-{name}", std::process::id()));
+        let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = Self(format!("quorate-{}-{name}", std::process::id()), guard);
         match hosts.build() {
             Ok(()) => Some(hosts),
             Err(why) => {
@@ -47,8 +52,9 @@ impl Hosts {
             let pair = ["type", "veth", "peer", "name", "eth0", "netns", &host];
             ip(&[&["-n", &bridge, "link", "add", &port], &pair[..]].concat())?;
             ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
-            let address = format!("{}/24", address(node));
-            ip(&["-n", &host, "address", "add", &address, "dev", "eth0"])?;
+            let (v4, v6) = (format!("{}/24", address(node)), format!("{}/64", address_v6(node)));
+            ip(&["-n", &host, "address", "add", &v4, "dev", "eth0"])?;
+            ip(&["-n", &host, "address", "add", &v6, "dev", "eth0", "nodad"])?;
             ip(&["-n", &host, "link", "set", "eth0", "up"])?;
             ip(&["-n", &host, "link", "set", "lo", "up"])?;
         }
@@ -72,8 +78,16 @@ impl Hosts {
     }
 
     fn open_all(&self, change: impl Fn(&mut UdpSettings)) -> Vec<UdpNetwork> {
-        let members: Vec<_> =
-            (0..NODES).map(|node| (NodeId(node), SocketAddr::new(address(node), 9_000))).collect();
+        self.open_all_at(address, change)
+    }
+
+    fn open_all_at(
+        &self,
+        address: fn(u16) -> IpAddr,
+        change: impl Fn(&mut UdpSettings),
+    ) -> Vec<UdpNetwork> {
+        let member = |node| (NodeId(node), SocketAddr::new(address(node), 9_000));
+        let members: Vec<_> = (0..NODES).map(member).collect();
         (0..NODES)
             .map(|node| {
                 let mut settings = UdpSettings::node(NodeId(node), members.clone()).unwrap();
@@ -96,6 +110,10 @@ impl Drop for Hosts {
 
 fn address(node: u16) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 77, 0, node as u8 + 1))
+}
+
+fn address_v6(node: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, node + 1))
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
@@ -123,7 +141,8 @@ fn receive(network: &mut UdpNetwork, bytes: usize) -> Vec<(u16, u64, Vec<u8>)> {
         for index in 0..network.poll() {
             let (from, bytes) = network.datagram(index);
             let (header, _, body) = parse(bytes, GROUP).unwrap();
-            assert_eq!(from, SocketAddr::new(address(header.node.get()), 9_000));
+            let node = header.node.get();
+            assert!([address(node), address_v6(node)].contains(&from.ip()) && from.port() == 9_000);
             seen.push((header.node.get(), header.position.get(), body.to_vec()));
         }
         thread::yield_now();
@@ -169,6 +188,24 @@ fn unicast_and_multicast_between_hosts() {
         everybody_hears_everybody(&mut networks);
         let sent = networks[0].counters().datagrams_sent;
         assert_eq!(sent, 40_000_u64.div_ceil(1344), "one datagram for all of them");
+    }
+}
+
+#[test]
+fn ipv6_between_hosts() {
+    let Some(hosts) = Hosts::new("six") else { return };
+    everybody_hears_everybody(&mut hosts.open_all_at(address_v6, |_| {}));
+    for (group, source_specific) in [("[ff15::78:1]:9001", false), ("[ff35::78:1]:9001", true)] {
+        let group = group.parse().unwrap();
+        let mut networks = hosts.open_all_at(address_v6, |settings| {
+            let multi = MulticastSettings { source_specific, ..MulticastSettings::new(group) };
+            settings.transport = Transport::Multicast(multi);
+        });
+        everybody_hears_everybody(&mut networks);
+        assert_eq!(
+            networks[0].counters().own_dropped,
+            40_000_u64.div_ceil(1344) * u64::from(!source_specific)
+        );
     }
 }
 

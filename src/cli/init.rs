@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_USAGE};
 use quorate::limits::NODES_MAX;
 use quorate::runtime::config::{
-    Founding, FoundingMember, MemberLineError, ServiceName, TransportKind, line_error,
-    read_members, write_members,
+    Founding, FoundingMember, MemberLineError, SERVICES, TransportKind, line_error, read_members,
+    write_members,
 };
 use quorate::runtime::terminal::{complain, with_stdout};
 use quorate::types::GroupId;
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     transport: String,
     /// The state machine that the group runs
     #[arg(long, value_name = "NAME", default_value = "echo",
-          value_parser = clap::builder::PossibleValuesParser::new(ServiceName::NAMES))]
+          value_parser = clap::builder::PossibleValuesParser::new(SERVICES))]
     service: String,
     /// First of the ports, two for each node and one for multicast [default: free ones]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]

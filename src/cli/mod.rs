@@ -3,10 +3,13 @@
 //! decided here.
 
 mod config;
+mod demo;
 mod flags;
 mod init;
 mod node;
+mod send;
 mod status;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -25,8 +28,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Demo(demo::Args),
     Node(node::Args),
+    Send(send::Args),
     Status(status::Args),
+    Tail(tail::Args),
     #[command(subcommand)]
     Config(config::Args),
 }
@@ -36,7 +42,10 @@ pub(crate) fn run() -> ExitCode {
     // A wrong use ends here, with code 2; `--help` and `--version` with 0.
     let code = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Node(args) => node::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Config(args) => config::run(&args),
     };

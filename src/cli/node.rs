@@ -9,7 +9,6 @@ use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_USAGE};
 use quorate::runtime::terminal::complain;
 use quorate::runtime::{Ended, Node, NodeOptions};
 use quorate::service::BuiltIn;
-use quorate::service::book::BookLimits;
 
 use super::flags::ConfigFlags;
 
@@ -54,7 +53,7 @@ pub(crate) fn run(args: &Args) -> u8 {
         complain(&format!("process {parent}: {error}"));
         return EXIT_FAILURE;
     }
-    let service = BuiltIn::new(settings.group.service.kind(), BookLimits::default());
+    let service = BuiltIn::new(settings.group.service, settings.group.book);
     let options = NodeOptions { quiet: args.quiet, stop, ..NodeOptions::default() };
     let node = match Node::start(&settings, service, options) {
         Ok(node) => node,

@@ -1,1 +1,146 @@
-//! The client library.
+//! The client library: a session with the group, by polling. No thread, no clock, no runtime of its own.
+//!
+//! ```text
+//!            send / try_claim / query                poll
+//!  program --------------------------> outbox --> lane --> node
+//!  program <-------------------------- handler <- lane <-- node
+//!              one answer per request
+//! ```
+//!
+//! Every command taken by [`Client::send`] takes effect once, whatever becomes of nodes and datagrams: it is kept until
+//! its answer is here, and sent again, under the same number, to whoever leads next. Each request ends in one
+//! [`Answer`]; only when the session is lost, or the program gives up waiting, is that [`Outcome::Unknown`].
+
+mod connect;
+mod core;
+mod outbox;
+mod session;
+mod settings;
+
+pub use self::core::{Claim, Client};
+pub use settings::{CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError};
+
+use std::fmt;
+
+use crate::types::{ClientSequence, Sequence};
+
+/// What was asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Request {
+    /// A command, or a batch of them.
+    Command(ClientSequence),
+    /// A query, numbered apart from the commands.
+    Query(u64),
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// Done.
+    Applied,
+    /// Refused by the service or the engine, without a trace.
+    Rejected {
+        /// Why: the service's own code, or one of the engine's (from 0xFF00 up).
+        code: u16,
+    },
+    /// Decided earlier, but the reply is no longer kept.
+    Forgotten,
+    /// Longer than the group takes now: it took no effect. The session ends, because its numbers no longer fit.
+    TooLong,
+    /// It took effect or not: the session is gone, or nobody waits any longer.
+    Unknown,
+}
+
+/// The end of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer<'a> {
+    /// Of which request.
+    pub request: Request,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The entry of the log that decided it, 0 if none.
+    pub sequence: Sequence,
+    /// The service's reply.
+    pub reply: &'a [u8],
+}
+
+/// Why a request is not taken. Nothing was sent and no number was used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// No node has welcomed this client (again) yet.
+    NotConnected,
+    /// As much as may be waits for answers.
+    BackPressured,
+    /// The leader hears no quorum.
+    NoQuorum,
+    /// It is longer than the group takes.
+    TooLong {
+        /// As given, in bytes.
+        bytes: usize,
+        /// What is allowed, in bytes.
+        bytes_max: usize,
+    },
+    /// The session has ended.
+    Closed,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => write!(f, "no node has welcomed this client"),
+            Self::BackPressured => write!(f, "too much waits for answers"),
+            Self::NoQuorum => write!(f, "the leader hears no quorum (NO_QUORUM)"),
+            Self::TooLong { bytes, bytes_max } => {
+                write!(f, "{bytes} bytes, at most {bytes_max} are taken")
+            }
+            Self::Closed => write!(f, "the session has ended"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Where the client is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ClientState {
+    /// It looks for the leader.
+    Connecting,
+    /// It has a lane.
+    Open,
+    /// It found the leader, who hears no quorum; it goes on asking.
+    NoQuorum,
+    /// It has asked to close and waits for what is unanswered.
+    Closing,
+    /// Nothing more happens.
+    Closed(CloseCause),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CloseCause {
+    /// The program asked.
+    Asked,
+    /// The group no longer knows the session: it was silent for too long.
+    SessionLost,
+    /// A command was too long for the group.
+    TooLong,
+    /// The program gave up waiting.
+    GaveUp,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct ClientCounters {
+    /// Hellos sent.
+    pub hellos: u64,
+    /// Lanes begun.
+    pub lanes: u64,
+    /// Redirects followed.
+    pub redirects: u64,
+    /// Answers given to the program.
+    pub answers: u64,
+    /// Answers that came again.
+    pub duplicates: u64,
+    /// Datagrams that were not for this client, or not understood.
+    pub dropped: u64,
+}

@@ -183,3 +183,66 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::datagram::{DatagramKind, FLAG_REPAIR};
+    use crate::types::{GroupId, Leadership};
+    use proptest::prelude::*;
+
+    fn header() -> DatagramHeader {
+        let mut header =
+            DatagramHeader::new(DatagramKind::Data, GroupId(3), None, Leadership::default());
+        header.flags = FLAG_PADS | FLAG_REPAIR;
+        header.position.set(1_000);
+        header
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// However bytes are cut: in order, without a gap, each datagram with its own position and counter, the flag of the
+        /// padding on the last one only, and no run longer than the host takes.
+        #[test]
+        fn runs_carry_every_byte_once(
+            length in 0_usize..200_000,
+            each in 1_usize..66_000,
+            prefix in 0_usize..64,
+            offload: bool,
+        ) {
+            let length = length.min(each * 300);
+            let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let prefix = vec![9; prefix];
+            let mut batcher = Batcher::new(header(), offload);
+            let (mut rest, mut position, mut counter) = (&bytes[..], 1_000, 0);
+            loop {
+                let offset = (length - rest.len()) as u64;
+                let run = batcher.next_run(&header(), &prefix, each, &mut rest, offset);
+                prop_assert!(run.datagrams == 1 || offload);
+                prop_assert!(run.datagrams <= RUN_DATAGRAMS_MAX);
+                let size = DATAGRAM_HEADER_BYTES + prefix.len() + each;
+                prop_assert!(run.datagrams == 1 || run.datagrams * size <= RUN_BYTES_MAX);
+                for (n, sent) in batcher.headers[..run.datagrams].iter().enumerate() {
+                    let [head, before, body] = run.slices(sent, n);
+                    prop_assert_eq!(&head[..], sent.as_bytes());
+                    prop_assert_eq!(&before[..], &prefix[..]);
+                    prop_assert_eq!(sent.position.get(), position);
+                    counter += 1;
+                    prop_assert_eq!(sent.counter.get(), counter);
+                    let start = (position - 1_000) as usize;
+                    prop_assert_eq!(&body[..], &bytes[start..start + body.len()]);
+                    position += body.len() as u64;
+                    let last = position == 1_000 + length as u64;
+                    prop_assert!(body.len() == each || last);
+                    let flags = if last { FLAG_PADS | FLAG_REPAIR } else { FLAG_REPAIR };
+                    prop_assert_eq!(sent.flags, flags);
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(position, 1_000 + length as u64);
+        }
+    }
+}

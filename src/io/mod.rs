@@ -11,6 +11,7 @@ pub mod log_reader;
 pub mod mapping;
 pub mod multicast;
 pub mod network_error;
+pub mod network_settings;
 mod option;
 pub mod port;
 pub mod process;

@@ -9,18 +9,16 @@
 
 use core::mem::zeroed;
 use core::net::{IpAddr, SocketAddr};
-use std::io;
-
+use std::io::{self, Read};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::clock::HostClock;
 use super::interface::{Interface, InterfaceChoice};
 use super::network_error::{NetworkError, SocketOwner};
 use super::{interface, option};
-
-/// How long a probe waits for its own datagram.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+use crate::types::NodeId;
 
 /// Multicast settings of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,34 +126,42 @@ pub(super) fn open_receiver(
     Ok(socket)
 }
 
-/// Whether multicast works here: a datagram sent to the group, at a port of its own, comes back.
-#[must_use]
-pub fn probe(settings: &super::udp::UdpSettings) -> bool {
-    let super::udp::Transport::Multicast(multicast) = &settings.transport else { return false };
-    probe_once(multicast, settings.bind.ip()).unwrap_or(false)
-}
-
-fn probe_once(settings: &MulticastSettings, own: IpAddr) -> Result<bool, NetworkError> {
+/// Does multicast work on this host's interface? Sends to the group from `bind`'s address and any port, and waits up to
+/// `timeout` for that to come back. It cannot know whether the network between the hosts carries it: the nodes find out by
+/// hearing each other. Blocks; for the start of a node whose transport is chosen by itself.
+///
+/// # Errors
+/// As [`super::udp::UdpNetwork::open`] has for these settings, but for a network that takes no multicast: that is `false`.
+pub fn probe(
+    settings: &MulticastSettings,
+    node: NodeId,
+    bind: SocketAddr,
+    timeout: Duration,
+) -> Result<bool, NetworkError> {
     let failed = |error| host("probe multicast", &error);
-    let interface = interface::resolve(settings.interface.as_ref(), own)?;
-    let any_port = SocketAddr::new(settings.group.ip(), 0);
-    let any_source =
-        MulticastSettings { group: any_port, source_specific: false, ..settings.clone() };
-    let owner = SocketOwner::Client;
-    let receiver = open_receiver(&any_source, &interface, &[], owner)?;
-    receiver.set_nonblocking(false).map_err(failed)?;
-    receiver.set_read_timeout(Some(PROBE_TIMEOUT)).map_err(failed)?;
-    let receiver = std::net::UdpSocket::from(receiver);
-    let port = receiver.local_addr().map_err(failed)?.port();
-    let sender = Socket::new(Domain::for_address(any_port), Type::DGRAM, Some(Protocol::UDP))
-        .map_err(failed)?;
-    sender.bind(&SocketAddr::new(own, 0).into()).map_err(failed)?;
+    let owner = SocketOwner::Multicast(node);
+    let interface = check(settings, bind, bind.ip())?;
+    let receiver = open_receiver(settings, &interface, &[bind.ip()], owner)?;
+    let sender =
+        Socket::new(Domain::for_address(bind), Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
+    let any_port = SocketAddr::new(bind.ip(), 0);
+    super::udp::bind(&sender, &any_port.into(), any_port, owner)?;
     prepare_sender(&sender, settings, &interface)?;
-    let word = std::process::id().to_le_bytes();
-    let group = SocketAddr::new(settings.group.ip(), port);
-    sender.send_to(&word, &target(group, &interface)).map_err(failed)?;
-    let mut bytes = [0; 16];
-    Ok(receiver.recv(&mut bytes).is_ok_and(|length| bytes[..length] == word))
+    let start = HostClock.now();
+    let token = format!("quorate probe {} {start}", std::process::id());
+    if sender.send_to(token.as_bytes(), &target(settings.group, &interface)).is_err() {
+        return Ok(false);
+    }
+    receiver.set_nonblocking(false).map_err(failed)?;
+    receiver.set_read_timeout(Some(Duration::from_millis(1))).map_err(failed)?;
+    let mut buffer = [0; 64];
+    while u128::from(HostClock.now().since(start)) < timeout.as_nanos() {
+        // What others send to the group meanwhile is not the token.
+        if (&receiver).read(&mut buffer).is_ok_and(|n| buffer[..n] == *token.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The calls for IPv4 and IPv6 are the same: the address says which it is.

@@ -168,6 +168,7 @@ pub enum NetworkError {
 }
 
 impl fmt::Display for NetworkError {
+    #[allow(clippy::too_many_lines)] // one sentence per variant
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PortTaken { owner, address, holder } => {
@@ -208,14 +209,6 @@ impl fmt::Display for NetworkError {
                 write!(f, "faults.{setting} is a share: it must be 0 to 1")
             }
             Self::Host { what, code } => write!(f, "cannot {what}: {}", host_text(*code)),
-            _ => self.fmt_multicast(f),
-        }
-    }
-}
-
-impl NetworkError {
-    fn fmt_multicast(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Self::GroupNotMulticast { group } => write!(
                 f,
                 "{group} is not a multicast group: these are 224.0.0.0 to 239.255.255.255, and ff00::/8"
@@ -249,8 +242,6 @@ impl NetworkError {
                 }
                 Ok(())
             }
-            // All others are written by `fmt`.
-            other => write!(f, "{other:?}"),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn set<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: &T)
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads an option whose value is an integer.
+/// Reads an option whose value is made of integers.
 pub(super) fn get<T: Integer>(socket: &impl AsFd, level: i32, name: i32) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as u32;
@@ -41,6 +41,17 @@ pub(super) fn get<T: Integer>(socket: &impl AsFd, level: i32, name: i32) -> io::
     Ok(unsafe { value.assume_init() })
 }
 
+/// Datagrams dropped because the socket's receive buffer was full.
+pub(super) fn drops(socket: &impl AsFd) -> io::Result<u32> {
+    get::<[u32; MEMINFO_WORDS]>(socket, libc::SOL_SOCKET, SO_MEMINFO).map(|words| words[DROPS])
+}
+
+/// `SO_MEMINFO` (`asm-generic/socket.h`) and the place of the drops in it (`linux/sock_diag.h`).
+const SO_MEMINFO: i32 = 55;
+const MEMINFO_WORDS: usize = 9;
+const DROPS: usize = 8;
+
 /// Types of which any bytes are a value.
 pub(super) trait Integer: Copy {}
 impl Integer for i32 {}
+impl Integer for [u32; MEMINFO_WORDS] {}

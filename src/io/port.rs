@@ -35,8 +35,8 @@ impl fmt::Display for Holder {
 #[must_use]
 pub fn holder(protocol: Protocol, address: SocketAddr) -> Option<Holder> {
     let tables = match protocol {
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Protocol::Udp => ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"],
+        Protocol::Tcp => ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
     };
     let inode = tables.iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;

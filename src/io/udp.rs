@@ -3,7 +3,7 @@
 //! There is always one socket on the data address: all sending leaves by it, so that the source of a datagram is the sender's
 //! data address, and answers come back to it. A node of a multicast group has a second one that hears the group.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,91 +12,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::batch::{self, Batcher};
 use super::clock::HostClock;
 use super::cpu::Refused;
-use super::faults::{FaultCounters, FaultLayer, FaultSettings};
-use super::multicast::{self, MulticastSettings};
+use super::faults::{FaultCounters, FaultLayer};
+use super::multicast;
 use super::network_error::{NetworkError, SocketOwner};
+pub use super::network_settings::{Gso, Transport, UdpSettings};
 use super::ring::{Ring, UDP_GRO};
 use super::{option, port};
-use crate::limits::{
-    DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, DATAGRAM_HEADER_BYTES,
-    NODES_MAX, RECEIVE_BATCH_MAX, SOCKET_BUFFER_BYTES_DEFAULT,
-};
+use crate::limits::DATAGRAM_HEADER_BYTES;
 use crate::stream::datagram::{DatagramHeader, DatagramKind};
 use crate::stream::network::{Destination, Network};
 use crate::types::{GroupId, Leadership, Nanos, NodeId};
-
-/// How [`Destination::Members`] is reached.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Transport {
-    /// The same bytes to each.
-    Unicast,
-    /// One datagram to a group that all have joined.
-    Multicast(MulticastSettings),
-}
-
-/// Whether runs of datagrams are handed over in one call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Gso {
-    /// Where the host can do so.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-}
-
-/// What a [`UdpNetwork`] is made from.
-#[derive(Clone, PartialEq, Debug)]
-pub struct UdpSettings {
-    /// Which node this is; `None`: a client.
-    pub node: Option<NodeId>,
-    /// Data addresses of the group's nodes, the own one included.
-    pub members: Vec<(NodeId, SocketAddr)>,
-    /// What the data socket binds. Port 0 takes any.
-    pub bind: SocketAddr,
-    /// How members are reached.
-    pub transport: Transport,
-    /// Largest UDP payload sent, in bytes, header included. Longer ones are received only with offload.
-    pub datagram_bytes: usize,
-    /// Receive buffers per socket: what one poll takes from it at most.
-    pub receive_batch: usize,
-    /// Size asked of the host for each socket's buffers, in bytes.
-    pub socket_buffer_bytes: usize,
-    /// Let the host poll the network card this long in a receive call, in microseconds; 0 does not.
-    pub busy_poll_us: u32,
-    /// Runs of datagrams in one call, out and in.
-    pub gso: Gso,
-    /// Faults to bring in, for tests and demonstrations.
-    pub faults: Option<FaultSettings>,
-}
-
-impl UdpSettings {
-    /// Of a node, with defaults: unicast, bound to its own data address.
-    ///
-    /// # Errors
-    /// The node is not in the list.
-    pub fn node(node: NodeId, members: Vec<(NodeId, SocketAddr)>) -> Result<Self, NetworkError> {
-        let own = members.iter().find(|member| member.0 == node);
-        let bind = own.ok_or(NetworkError::NotMember { node })?.1;
-        Ok(Self { node: Some(node), receive_batch: 32, ..Self::client(members, bind) })
-    }
-
-    /// Of a client, with defaults: a few small buffers, any port of `bind` if its port is 0.
-    #[must_use]
-    pub fn client(members: Vec<(NodeId, SocketAddr)>, bind: SocketAddr) -> Self {
-        Self {
-            node: None,
-            members,
-            bind,
-            transport: Transport::Unicast,
-            datagram_bytes: DATAGRAM_BYTES_DEFAULT,
-            receive_batch: 8,
-            socket_buffer_bytes: SOCKET_BUFFER_BYTES_DEFAULT,
-            busy_poll_us: 0,
-            gso: Gso::Auto,
-            faults: None,
-        }
-    }
-}
 
 /// What went in and out so far. Datagrams count on the wire: one to each of two members is two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -170,7 +95,7 @@ impl UdpNetwork {
     /// # Errors
     /// A setting that cannot be, or a socket that cannot be had: see [`NetworkError`].
     pub fn open(settings: &UdpSettings) -> Result<Self, NetworkError> {
-        check(settings)?;
+        settings.check()?;
         let faults = match &settings.faults {
             Some(faults) => {
                 let faults = faults.for_node(settings.node);
@@ -220,6 +145,16 @@ impl UdpNetwork {
         self.faults.as_ref()?.next_release()
     }
 
+    /// Datagrams that the host dropped because a receive buffer was full, if it says. A system call per socket.
+    #[must_use]
+    pub fn host_drops(&self) -> Option<u64> {
+        let mut sum = 0;
+        for descriptor in self.descriptors() {
+            sum += u64::from(option::drops(&descriptor).ok()?);
+        }
+        Some(sum)
+    }
+
     /// Whether runs of datagrams go out in one call.
     #[must_use]
     pub fn offloads(&self) -> bool {
@@ -256,11 +191,10 @@ impl Sockets {
         let mut group = None;
         let mut multicast = None;
         if let (Transport::Multicast(multi), Some(node)) = (&settings.transport, settings.node) {
-            let own = own_address(settings, node);
-            let interface = multicast::check(multi, settings.bind, own)?;
+            let interface = multicast::check(multi, settings.bind, settings.own_address())?;
             multicast::prepare_sender(&unicast, multi, &interface)?;
             group = Some(multicast::target(multi.group, &interface));
-            let sources = sources(settings, node, own);
+            let sources = settings.sources();
             let owner = SocketOwner::Multicast(node);
             multicast = Some(multicast::open_receiver(multi, &interface, &sources, owner)?);
         }
@@ -351,69 +285,6 @@ impl Endpoint {
     }
 }
 
-fn check(settings: &UdpSettings) -> Result<(), NetworkError> {
-    let ranges = [
-        ("datagram_bytes", settings.datagram_bytes, DATAGRAM_BYTES_MIN, DATAGRAM_BYTES_MAX),
-        ("receive_batch", settings.receive_batch, 1, RECEIVE_BATCH_MAX),
-        ("socket_buffer_bytes", settings.socket_buffer_bytes, 4096, 1 << 30),
-        ("busy_poll_us", settings.busy_poll_us as usize, 0, 1_000_000),
-    ];
-    for (setting, value, lowest, highest) in ranges {
-        if !(lowest..=highest).contains(&value) {
-            let [value, lowest, highest] = [value, lowest, highest].map(|n| n as u64);
-            return Err(NetworkError::Setting { setting, value, lowest, highest });
-        }
-    }
-    let members = &settings.members;
-    if members.len() > NODES_MAX {
-        return Err(NetworkError::MembersMax { members: members.len() });
-    }
-    for (n, &(node, address)) in members.iter().enumerate() {
-        let ip = address.ip();
-        if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
-            return Err(NetworkError::MemberAddress { node, address });
-        }
-        if address.is_ipv4() != settings.bind.is_ipv4() {
-            return Err(NetworkError::FamilyMixed { bind: settings.bind, address });
-        }
-        if members[..n].iter().any(|member| member.0 == node) {
-            return Err(NetworkError::MemberTwice { node });
-        }
-        if let Some(other) = members[..n].iter().find(|member| member.1 == address) {
-            return Err(NetworkError::AddressTwice { node: other.0, other: node, address });
-        }
-    }
-    match settings.node {
-        Some(node) if members.iter().all(|member| member.0 != node) => {
-            Err(NetworkError::NotMember { node })
-        }
-        None if settings.transport != Transport::Unicast => Err(NetworkError::ClientMulticast),
-        _ => Ok(()),
-    }
-}
-
-/// The address by which the others know this node, or what it binds if that says more.
-fn own_address(settings: &UdpSettings, node: NodeId) -> IpAddr {
-    if !settings.bind.ip().is_unspecified() {
-        return settings.bind.ip();
-    }
-    let own = settings.members.iter().find(|member| member.0 == node);
-    own.map_or(settings.bind.ip(), |member| member.1.ip())
-}
-
-/// The other members' addresses, each once.
-fn sources(settings: &UdpSettings, node: NodeId, own: IpAddr) -> Vec<IpAddr> {
-    let others = settings.members.iter().filter(|member| member.0 != node);
-    let mut sources: Vec<IpAddr> = others.map(|member| member.1.ip()).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    if sources.is_empty() {
-        // A group of one hears nobody but itself; without any join it would hear everybody.
-        sources.push(own);
-    }
-    sources
-}
-
 /// One socket per data address: without `SO_REUSEADDR`, or two nodes could take datagrams from each other.
 fn open_data_socket(bind_to: SocketAddr, owner: SocketOwner) -> Result<Socket, NetworkError> {
     let failed = |error: io::Error| NetworkError::Host {
@@ -423,8 +294,12 @@ fn open_data_socket(bind_to: SocketAddr, owner: SocketOwner) -> Result<Socket, N
     let socket = Socket::new(Domain::for_address(bind_to), Type::DGRAM, Some(Protocol::UDP))
         .map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
+    // Bound to all addresses it would else get what any other process joined on the same port.
     if bind_to.is_ipv6() {
         socket.set_only_v6(true).map_err(failed)?;
+        socket.set_multicast_all_v6(false).map_err(failed)?;
+    } else {
+        socket.set_multicast_all_v4(false).map_err(failed)?;
     }
     bind(&socket, &bind_to.into(), bind_to, owner)?;
     Ok(socket)

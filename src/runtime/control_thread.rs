@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
-use super::node::Watch;
+use super::watch::Watch;
 use crate::control::fixed::{FixedLeader, Input, Output, Promise};
 use crate::control::message::Envelope;
 use crate::frame::Predecessor;

@@ -3,13 +3,18 @@
 mod admin;
 pub mod config;
 mod control_thread;
+pub mod engine;
 pub mod events;
+mod host_client;
 pub mod idle;
 pub mod node;
 mod replay;
 pub mod terminal;
 mod threads;
+mod watch;
 
 pub use admin::ask;
 pub use control_thread::{Ended, SourceError};
-pub use node::{Node, NodeError, NodeOptions};
+pub use engine::{Engine, EngineBuilder, EngineError, EngineStatus, ExecuteError, Executed};
+pub use host_client::{ConnectError, ConnectOptions, HostClient};
+pub use node::{Node, NodeError, NodeOptions, state_limits};

@@ -32,7 +32,7 @@ pub fn complain(message: &dyn Display) {
     let name = name.map_or_else(|| "quorate".into(), |name| name.to_string_lossy());
     let mut err = io::stderr().lock();
     for line in message.to_string().lines() {
-        // Nobody is left to be told when stderr is gone.
-        let _ = writeln!(err, "{name}: {line}");
+        // In one piece, or lines of several processes mix. Nobody is left to be told when stderr is gone.
+        let _ = err.write_all(format!("{name}: {line}\n").as_bytes());
     }
 }

@@ -37,22 +37,27 @@ impl Fingerprint {
     pub const fn word(self, word: u64) -> Self {
         Self(mix(self.0 ^ word, FOLD_A.rotate_left(32)))
     }
+    /// Takes in two words at the price of one.
+    #[must_use]
+    pub const fn pair(self, first: u64, second: u64) -> Self {
+        Self(mix(self.0 ^ first, second))
+    }
     /// Takes in bytes, and how many they are.
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let mut state = self.word(bytes.len() as u64).0;
+        let mut state = self.word(bytes.len() as u64);
         let (pairs, rest) = bytes.as_chunks::<16>();
         for pair in pairs {
             let (first, second) = words_of(pair);
-            state = mix(state ^ first, second);
+            state = state.pair(first, second);
         }
         if !rest.is_empty() {
             let mut last = [0; 16];
             last[..rest.len()].copy_from_slice(rest);
             let (first, second) = words_of(&last);
-            state = mix(state ^ first, second);
+            state = state.pair(first, second);
         }
-        Self(state)
+        state
     }
     /// The digest.
     #[must_use]

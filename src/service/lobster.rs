@@ -227,7 +227,12 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(bytes in prop::collection::vec(prop_oneof![Just(b','), Just(b'-'), Just(b'.'), b'0'..=b'9', any::<u8>()], 0..60)) {
+        fn nothing_panics(
+            bytes in prop::collection::vec(
+                prop_oneof![Just(b','), Just(b'-'), Just(b'.'), b'0'..=b'9', any::<u8>()],
+                0..60,
+            ),
+        ) {
             let _ = parse_message(1, &bytes);
             let _ = parse_book_row(1, &bytes, &mut Vec::new());
         }

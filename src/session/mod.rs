@@ -11,6 +11,9 @@
 //! * When a reply does not fit in the space for replies, the command is rolled back and its answer is the rejection
 //!   [`REPLY_SPACE`](crate::service::Rejection::REPLY_SPACE), which takes no space. The space is a group constant and is
 //!   counted in chunks, so every node comes to the same answer.
+//! * The reply to a batch holds the replies to its commands as the batch holds the commands: each behind its length, a
+//!   little-endian `u32` ([`batch_items`](crate::frame::payload::batch_items) splits both). A batch that is rejected has the
+//!   code of the command that was, and no reply.
 
 mod replies;
 mod snapshot;

@@ -155,8 +155,7 @@ impl Arena {
         let mut kept = Kept {
             sequence,
             digest: Fingerprint::new(client_sequence)
-                .word(sequence)
-                .word(u64::from(answer.to_u32()))
+                .pair(sequence, u64::from(answer.to_u32()))
                 .bytes(bytes)
                 .finish(),
             length: u32::try_from(bytes.len()).expect("a reply is at most REPLY_BYTES_MAX"),

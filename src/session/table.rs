@@ -404,12 +404,9 @@ impl Sessions {
         let slot = &mut self.slots[index];
         let SessionInfo { id, nonce, timeout, last, forgotten_through, active } = slot.info;
         let digest = Fingerprint::new(id.0)
-            .word(nonce)
-            .word(timeout)
-            .word(last.0)
-            .word(forgotten_through.0)
-            .word(active.0)
-            .word(slot.replies_sum)
+            .pair(nonce, timeout)
+            .pair(last.0, forgotten_through.0)
+            .pair(active.0, slot.replies_sum)
             .finish();
         self.sum = self.sum.wrapping_sub(slot.digest).wrapping_add(digest);
         slot.digest = digest;

@@ -1,5 +1,7 @@
 //! The rules of the session table, by themselves and through [`State`].
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
@@ -268,6 +270,37 @@ fn silent_sessions_are_named_once_and_those_heard_are_not() {
     assert_ne!(table.state_hash(), hash);
 }
 
+#[test]
+fn a_thousand_sessions_and_more_come_and_go() {
+    let mut table = Sessions::new(SessionLimits {
+        sessions_max: 1500,
+        in_flight_max: 4,
+        reply_bytes_total: 1500 * 4 * 64,
+        session_reply_bytes: 4 * 64,
+    });
+    let mut open: Vec<u64> = Vec::new();
+    for id in 1..=6000u64 {
+        if open.len() == 1500 {
+            assert_eq!(table.open(SessionId(id), id, 1, Timestamp(0)), Err(SessionsFull));
+            // Any one goes: the table has no order but that of the ids.
+            let gone = open.remove((id * 7919 % 1500) as usize);
+            assert!(table.close(SessionId(gone)));
+        }
+        table.open(SessionId(id), id, 1, Timestamp(0)).expect("room");
+        open.push(id);
+        for n in 1..=5 {
+            let (id, n) = (SessionId(id), ClientSequence(n));
+            assert!(table.fits(id, 64));
+            table.record(id, n, Answer::Applied, Sequence(1), Timestamp(0), &id.0.to_le_bytes());
+        }
+    }
+    assert!(table.iter().map(|info| info.id.0).eq(open.iter().copied()));
+    for &id in &open {
+        let reply = table.reply(SessionId(id), ClientSequence(5)).expect("kept");
+        assert_eq!(reply.chunks.flatten().copied().collect::<Vec<u8>>(), id.to_le_bytes());
+    }
+}
+
 /// What a client did, for the model.
 #[derive(Clone, Debug)]
 enum Step {
@@ -310,8 +343,120 @@ fn play(log: &mut Log<Echo>, step: &Step) -> Outcome {
     }
 }
 
+/// The rules, naively: what each session's last commands were answered.
+#[derive(Debug, Default)]
+struct Model {
+    sessions: BTreeMap<u64, ModelSession>,
+}
+
+#[derive(Debug, Default)]
+struct ModelSession {
+    nonce: u64,
+    last: u64,
+    forgotten: u64,
+    replies: BTreeMap<u64, (Answer, Vec<u8>)>,
+}
+
+impl ModelSession {
+    fn chunks(&self) -> usize {
+        self.replies.values().map(|(_, bytes)| bytes.len().div_ceil(64)).sum()
+    }
+    fn forget(&mut self, through: u64) {
+        self.forgotten = self.forgotten.max(through.min(self.last));
+        self.replies = self.replies.split_off(&(self.forgotten + 1));
+    }
+}
+
+impl Model {
+    fn command(&mut self, id: u64, n: u64, received: u64, length: usize) -> Outcome {
+        let others: usize =
+            self.sessions.iter().filter(|(one, _)| **one != id).map(|(_, one)| one.chunks()).sum();
+        let (who, client_sequence) = (SessionId(id), ClientSequence(n));
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return refused(who, n, Verdict::UnknownSession);
+        };
+        if n > session.last + 1 {
+            let expected = ClientSequence(session.last + 1);
+            return refused(who, n, Verdict::Gap { expected });
+        }
+        if n <= session.forgotten {
+            return refused(who, n, Verdict::Forgotten);
+        }
+        session.forget(received.min(n - 1));
+        if n <= session.last {
+            let answer = session.replies[&n].0;
+            return Outcome::Repeated { session: who, client_sequence, answer };
+        }
+        if session.replies.len() == SMALL.in_flight_max {
+            session.forget(session.forgotten + 1);
+        }
+        let chunks = session.chunks() + length.div_ceil(64);
+        let reply = if chunks > SMALL.session_reply_bytes / 64
+            || others + chunks > SMALL.reply_bytes_total / 64
+        {
+            (Answer::Rejected(Rejection::REPLY_SPACE), Vec::new())
+        } else {
+            (Answer::Applied, vec![n as u8; length])
+        };
+        session.last = n;
+        session.replies.insert(n, reply.clone());
+        replied(who, n, reply.0)
+    }
+    fn play(&mut self, step: &Step, sequence: u64) -> Outcome {
+        let pick = |model: &Self, n: usize| model.sessions.keys().nth(n).copied();
+        match *step {
+            Step::Open(nonce) => {
+                let known = self.sessions.iter().find(|(_, one)| one.nonce == nonce);
+                if let Some((&id, _)) = known {
+                    return Outcome::SessionOpened { id: SessionId(id), nonce };
+                }
+                if self.sessions.len() == SMALL.sessions_max {
+                    return Outcome::SessionsFull { nonce };
+                }
+                self.sessions.insert(sequence, ModelSession { nonce, ..ModelSession::default() });
+                Outcome::SessionOpened { id: SessionId(sequence), nonce }
+            }
+            Step::Close(n) => match pick(self, n) {
+                Some(id) => {
+                    self.sessions.remove(&id);
+                    let reason = crate::service::CloseReason::Asked;
+                    Outcome::SessionClosed { id: SessionId(id), reason }
+                }
+                None => Outcome::None,
+            },
+            Step::Command { who, ahead, received, length } => match pick(self, who) {
+                Some(id) => {
+                    let n = self.sessions[&id].last.saturating_add_signed(ahead);
+                    self.command(id, n, n.saturating_sub(received), length)
+                }
+                None => Outcome::None,
+            },
+            Step::Tick(_) => Outcome::None,
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_table_follows_the_rules(steps in prop::collection::vec(step(), 1..200)) {
+        let (mut log, mut model) = (Log::new(Echo::new(), SMALL), Model::default());
+        for step in &steps {
+            let sequence = log.state.sequence().next().0;
+            prop_assert_eq!(play(&mut log, step), model.play(step, sequence), "{:?}", step);
+            prop_assert_eq!(log.state.sessions().count(), model.sessions.len());
+            for (info, (id, session)) in log.state.sessions().iter().zip(&model.sessions) {
+                prop_assert_eq!((info.id.0, info.last.0), (*id, session.last));
+                prop_assert_eq!(info.forgotten_through.0, session.forgotten);
+                prop_assert_eq!(log.state.sessions().find_nonce(session.nonce), Some(info.id));
+                for n in 0..=session.last + 1 {
+                    let kept = session.replies.get(&n).map(|(_, bytes)| bytes.clone());
+                    prop_assert_eq!(log.reply(info.id, n), kept);
+                }
+            }
+        }
+    }
 
     #[test]
     fn snapshots_bring_everything_back(

@@ -49,10 +49,12 @@ impl From<&StatusBody> for Report {
 /// What the sender knows of one receiver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Peer {
-    /// End of its contiguous bytes, the best heard.
+    /// End of its contiguous bytes: assumed at first, then the best heard.
     pub(crate) received: Position,
-    /// First position it has no room for, the best heard.
+    /// First position it has no room for: assumed at first, then the best heard.
     pub(crate) window_end: Position,
+    /// It has reported: nothing is assumed any more.
+    reported: bool,
     /// Newest of our send stamps that it echoed.
     pub(crate) echo: Option<Nanos>,
     /// Round trip to it.
@@ -68,11 +70,17 @@ impl Peer {
         Self {
             received: start,
             window_end: start.plus(window_bytes),
+            reported: false,
             echo: None,
             round_trip: RoundTrip::new(round_trip_ns),
             repeats: 0,
             paces: true,
         }
+    }
+    /// It starts over at `start`: what it said before no longer holds. The way to it is the same.
+    pub(crate) fn begin_again(&mut self, start: Position, window_bytes: u64) {
+        let fresh = Self::new(start, window_bytes, 0);
+        *self = Self { round_trip: self.round_trip, paces: self.paces, ..fresh };
     }
     /// Takes a report in that is no lie about the future; true if it made progress or got more room.
     pub(crate) fn report(&mut self, now: Nanos, report: &Report) -> bool {
@@ -85,6 +93,14 @@ impl Peer {
             }
         }
         let before = (self.received, self.window_end);
+        if !self.reported {
+            // It may have begun below the start: what was assumed of it does not hold against its own word.
+            self.reported = true;
+            self.received = report.received.position();
+            if report.window_end > Position(0) {
+                self.window_end = report.window_end;
+            }
+        }
         self.received = self.received.max(report.received.position());
         self.window_end = self.window_end.max(report.window_end);
         let progress = before != (self.received, self.window_end);
@@ -141,6 +157,22 @@ mod tests {
         peers[0].paces = false;
         assert_eq!(paced(&peers, Pace::All, |peer| peer.received), Some(Position(20)));
         assert_eq!(paced(&[], Pace::All, |peer| peer.received), None);
+    }
+
+    #[test]
+    fn the_first_report_replaces_what_was_assumed() {
+        let mut peer = Peer::new(Position(1_000), 10, 1_000);
+        let report = |at| Report {
+            window_end: Position(at + 500),
+            ..Report::received(Received(Position(at)))
+        };
+        assert!(peer.report(Nanos(1), &report(300)));
+        assert_eq!((peer.received, peer.window_end), (Position(300), Position(800)));
+        assert!(!peer.report(Nanos(2), &report(200)));
+        assert_eq!((peer.received, peer.window_end), (Position(300), Position(800)));
+        let mut peer = Peer::new(Position(1_000), 10, 1_000);
+        peer.report(Nanos(1), &Report::received(Received(Position(1_000))));
+        assert_eq!(peer.window_end, Position(1_010), "it does not say");
     }
 
     #[test]

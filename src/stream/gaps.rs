@@ -122,6 +122,9 @@ impl Gaps {
         while let Some(gap) = self.list.get_mut(index).filter(|gap| gap.from < to) {
             let (start, end) = (gap.from.max(from), gap.to.min(to));
             missing(start, end, gap);
+            // Repairs come: what is left of the gap does not wait as long as if none did.
+            gap.asked = gap.asked.min(1);
+            gap.first_asked = gap.last_asked;
             match (gap.from < start, end < gap.to) {
                 (false, false) => covered.end = index + 1,
                 (true, false) => {

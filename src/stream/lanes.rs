@@ -33,7 +33,8 @@ const SCRATCH_BYTES: usize = 16 * 1024;
 pub struct LanesSettings {
     /// Lanes at most: one per session.
     pub lanes: usize,
-    /// Memory shared by all of them, in bytes.
+    /// Memory shared by all of them, in bytes: half for what comes, half for what goes, so that neither ever waits for the
+    /// other to make room.
     pub pool_bytes: usize,
     /// Piece in which it is given out, in bytes; a power of two.
     pub chunk_bytes: usize,
@@ -105,7 +106,8 @@ struct NodeLane {
 #[derive(Clone, Debug)]
 pub struct NodeLanes {
     lanes: Box<[NodeLane]>,
-    pool: Pool,
+    input_pool: Pool,
+    output_pool: Pool,
     index: SessionIndex,
     free: Vec<u32>,
     ready: VecDeque<u32>,
@@ -121,7 +123,7 @@ impl NodeLanes {
         assert!(settings.lanes > 0 && settings.lanes < u32::MAX as usize);
         let lane = |lane: u32| NodeLane {
             end: LaneEnd::new(&settings.end, lane, settings.seed ^ u64::from(lane)),
-            output: LaneOut::new(settings.buffer_bytes),
+            output: LaneOut::new(lane, settings.buffer_bytes),
             open: false,
             ready: false,
             dirty: false,
@@ -129,7 +131,8 @@ impl NodeLanes {
         let count = settings.lanes as u32;
         Self {
             lanes: (0..count).map(lane).collect(),
-            pool: Pool::new(settings.pool_bytes, settings.chunk_bytes),
+            input_pool: Pool::new(settings.pool_bytes / 2, settings.chunk_bytes),
+            output_pool: Pool::new(settings.pool_bytes / 2, settings.chunk_bytes),
             index: SessionIndex::new(settings.lanes),
             free: (0..count).rev().collect(),
             ready: VecDeque::with_capacity(settings.lanes),
@@ -173,8 +176,8 @@ impl NodeLanes {
         let slot = &mut self.lanes[lane.0 as usize];
         assert!(slot.open, "a lane is closed once");
         slot.open = false;
-        slot.end.clear_input(&mut self.pool);
-        slot.output.clear(&mut self.pool);
+        slot.end.clear_input(&mut self.input_pool);
+        slot.output.clear(&mut self.output_pool);
         self.index.remove(slot.end.session().0);
         self.deadlines.remove(lane.0);
         if core::mem::take(&mut slot.ready) {
@@ -238,8 +241,8 @@ impl NodeLanes {
         if slot.end.peer() != from {
             return Err(LaneError::ForeignAddress);
         }
-        let outcome = slot.end.on_datagram(now, header, kind, body, &mut self.pool);
-        slot.output.acknowledge(&mut self.pool, slot.end.acknowledged());
+        let outcome = slot.end.on_datagram(now, header, kind, body, &mut self.input_pool);
+        slot.output.acknowledge(&mut self.output_pool, slot.end.acknowledged());
         if slot.end.has_message() && !slot.ready {
             slot.ready = true;
             self.ready.push_back(lane.0);
@@ -273,12 +276,12 @@ impl NodeLanes {
     /// # Errors
     /// The client breaks the protocol: its session is to be closed.
     pub fn message(&self, lane: LaneIndex) -> Result<Option<Message<'_>>, BadMessage> {
-        self.lane(lane).end.message(&self.pool)
+        self.lane(lane).end.message(&self.input_pool)
     }
     /// The message at the front was taken.
     pub fn consume(&mut self, now: Nanos, lane: LaneIndex) {
         let slot = &mut self.lanes[lane.0 as usize];
-        slot.end.consume(now, &mut self.pool);
+        slot.end.consume(now, &mut self.input_pool);
         if slot.end.has_message() && !slot.ready {
             slot.ready = true;
             self.ready.push_back(lane.0);
@@ -297,7 +300,7 @@ impl NodeLanes {
         parts: &[&[u8]],
     ) -> Result<(), LaneRefusal> {
         let slot = &mut self.lanes[lane.0 as usize];
-        let tail = slot.output.write(&mut self.pool, header, parts)?;
+        let tail = slot.output.write(&mut self.output_pool, header, parts)?;
         slot.end.set_tail(tail);
         if !slot.dirty {
             slot.dirty = true;
@@ -328,7 +331,7 @@ impl NodeLanes {
             let NodeLane { end, output, dirty, .. } = &mut self.lanes[number as usize];
             *dirty = false;
             let scratch = &mut self.scratch[..whole.min(SCRATCH_BYTES)];
-            let mut bytes = PoolBytes { output, pool: &self.pool, scratch };
+            let mut bytes = PoolBytes { output, pool: &self.output_pool, scratch };
             end.transmit(now, network, template, &mut bytes);
             self.deadlines.by(number, end.deadline());
             done += 1;
@@ -346,10 +349,10 @@ impl NodeLanes {
     pub fn end(&self, lane: LaneIndex) -> &LaneEnd {
         &self.lane(lane).end
     }
-    /// The shared memory, to look at.
+    /// The memory for what comes and for what goes, to look at.
     #[must_use]
-    pub fn pool(&self) -> &Pool {
-        &self.pool
+    pub fn pools(&self) -> [&Pool; 2] {
+        [&self.input_pool, &self.output_pool]
     }
 
     fn lane(&self, lane: LaneIndex) -> &NodeLane {

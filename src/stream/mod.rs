@@ -16,6 +16,7 @@ pub mod nak;
 pub mod network;
 pub mod pool;
 pub mod receiver;
+pub mod redirect;
 pub mod round_trip;
 pub mod sender;
 

@@ -42,6 +42,8 @@ pub(crate) struct NakPace {
     ask_bytes: u64,
     ask_bytes_max: u64,
     halved_at: Nanos,
+    /// When the gaps that wait for their first question are asked for.
+    first_due: Nanos,
 }
 
 impl NakPace {
@@ -53,19 +55,22 @@ impl NakPace {
             ask_bytes: ASK_BYTES_INITIAL.min(window_bytes),
             ask_bytes_max: window_bytes,
             halved_at: Nanos(0),
+            first_due: Nanos(0),
         }
     }
     pub(crate) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }
-    /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked sooner:
-    /// such short times may lower the round trip only slowly.
+    /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked a little
+    /// sooner: such short times lower the round trip with half their weight.
     pub(crate) fn answered_after(&mut self, nanoseconds: u64) {
-        let smoothed = self.round_trip.smoothed_ns();
-        self.round_trip.sample(match self.medium {
-            Medium::Unicast => nanoseconds,
-            Medium::Multicast { .. } => nanoseconds.max(smoothed - smoothed / 16),
-        });
+        let believed_at_least = match self.medium {
+            Medium::Multicast { .. } if self.round_trip.is_measured() => {
+                self.round_trip.smoothed_ns() / 2
+            }
+            _ => 0,
+        };
+        self.round_trip.sample(nanoseconds.max(believed_at_least));
     }
     pub(crate) fn round_trip_mut(&mut self) -> &mut RoundTrip {
         &mut self.round_trip
@@ -74,28 +79,31 @@ impl NakPace {
     pub(crate) fn ask_bytes(&self) -> u64 {
         self.ask_bytes
     }
-    /// When a gap seen now is asked for.
+    /// When a gap seen now is asked for. Gaps seen while an earlier one waits are asked for with it, in one datagram.
     pub(crate) fn first(&mut self, now: Nanos) -> Nanos {
+        let Medium::Multicast { receivers } = self.medium else { return now };
+        if self.first_due <= now {
+            // The more there are, the sooner one of them asks; its repair is there a round trip after that, and the others
+            // hear its question in half of that.
+            let steps = u64::from(receivers.clamp(2, 3) - 1);
+            let delay = self.below(self.round_trip.smoothed_ns() * steps);
+            self.first_due = now.plus(delay);
+        }
+        self.first_due
+    }
+    /// Drawn once per question, so that all its ranges stay together: what each of its retries waits longer.
+    pub(crate) fn retry_jitter_ns(&mut self) -> u64 {
         match self.medium {
-            Medium::Unicast => now,
-            Medium::Multicast { receivers } => {
-                // The first of them asks within a round trip, on average, and its repair is there a round trip later: by
-                // then most of the others have not asked yet.
-                let spread = self.round_trip.smoothed_ns() * u64::from(receivers.clamp(2, 16) - 1);
-                now.plus(self.below(spread))
-            }
+            Medium::Unicast => 0,
+            Medium::Multicast { .. } => self.below(self.round_trip.retry_ns() / 4),
         }
     }
     /// When a gap that has now been asked for `asked` times is asked for again.
-    pub(crate) fn again(&mut self, now: Nanos, asked: u32) -> Nanos {
+    pub(crate) fn again(&self, now: Nanos, asked: u32, jitter_ns: u64) -> Nanos {
         let retry = self.round_trip.retry_ns();
         let doublings = asked.saturating_sub(STEADY_RETRIES).min(DOUBLINGS_MAX);
         let wait = (retry << doublings).min(RETRY_MAX_NS.max(retry));
-        let jitter = match self.medium {
-            Medium::Unicast => 0,
-            Medium::Multicast { .. } => self.below(retry / 4),
-        };
-        now.plus(wait + jitter)
+        now.plus(wait + jitter_ns)
     }
     /// Repairs of `bytes` came.
     pub(crate) fn repaired(&mut self, bytes: u64) {
@@ -131,10 +139,10 @@ mod tests {
         }
         let now = Nanos(5_000);
         assert_eq!(pace.first(now), now);
-        let again = pace.again(now, 1).since(now);
+        let again = pace.again(now, 1, 0).since(now);
         assert!((100_000..115_000).contains(&again), "{again}");
-        assert!(pace.again(now, 30).since(now) <= RETRY_MAX_NS, "the wait is bounded");
-        assert!(pace.again(now, 30).since(now) > 10 * again, "and grows before it is");
+        assert!(pace.again(now, 30, 0).since(now) <= RETRY_MAX_NS, "the wait is bounded");
+        assert!(pace.again(now, 30, 0).since(now) > 10 * again, "and grows before it is");
     }
 
     #[test]
@@ -145,9 +153,19 @@ mod tests {
                 NakPace::new(medium, 100_000, 1 << 22, seed).first(Nanos(0)).0
             })
             .collect();
-        assert!(delays.iter().all(|&delay| delay < 300_000), "{delays:?}");
-        assert!(delays.iter().any(|&delay| delay < 100_000));
-        assert!(delays.iter().any(|&delay| delay > 200_000));
+        assert!(delays.iter().all(|&delay| delay < 200_000), "{delays:?}");
+        assert!(delays.iter().any(|&delay| delay < 80_000));
+        assert!(delays.iter().any(|&delay| delay > 120_000));
+    }
+
+    #[test]
+    fn gaps_seen_while_one_waits_are_asked_for_with_it() {
+        let medium = Medium::Multicast { receivers: 2 };
+        let mut pace = NakPace::new(medium, 100_000, 1 << 22, 3);
+        let due = pace.first(Nanos(1_000));
+        assert!(due > Nanos(1_000));
+        assert_eq!(pace.first(Nanos(due.0 - 1)), due);
+        assert!(pace.first(due) >= due);
     }
 
     #[test]

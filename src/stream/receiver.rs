@@ -170,9 +170,11 @@ impl Receiver {
         self.learn_tail(now);
     }
 
-    /// Somebody else asked for these ranges where this receiver hears it: it waits for that repair.
+    /// Somebody else asked for these ranges where this receiver hears it: it waits for that repair. On multicast, NAKs
+    /// that go to the whole group spare more questions than those that go to the sender alone.
     pub fn on_overheard_nak(&mut self, now: Nanos, ranges: &[NakRange]) {
-        let wait = self.pace.again(now, 1);
+        let jitter_ns = self.pace.retry_jitter_ns();
+        let wait = self.pace.again(now, 1, jitter_ns);
         for range in ranges {
             let (from, to) = (Position(range.from.get()), Position(range.to.get()));
             for gap in self.gaps.iter_mut().filter(|gap| from <= gap.from && gap.to <= to) {
@@ -266,6 +268,7 @@ impl Receiver {
             self.pace.repair_lost(now);
         }
         let mut room = self.pace.ask_bytes().saturating_sub(on_the_way);
+        let jitter_ns = self.pace.retry_jitter_ns();
         let mut count = 0;
         let mut index = 0;
         self.next_due = Nanos(u64::MAX);
@@ -298,14 +301,14 @@ impl Receiver {
                 self.gaps.split(index, to);
             }
             room -= to.since(gap.from);
-            self.mark_asked(now, index);
+            self.mark_asked(now, index, jitter_ns);
             index += 1;
         }
         self.counters.ranges += count as u64;
         count
     }
 
-    fn mark_asked(&mut self, now: Nanos, index: usize) {
+    fn mark_asked(&mut self, now: Nanos, index: usize, jitter_ns: u64) {
         let Some(gap) = self.gaps.get_mut(index) else { return };
         if gap.asked == 0 {
             gap.first_asked = now;
@@ -314,7 +317,7 @@ impl Receiver {
         }
         gap.asked += 1;
         gap.last_asked = now;
-        gap.due = self.pace.again(now, gap.asked);
+        gap.due = self.pace.again(now, gap.asked, jitter_ns);
         self.next_due = self.next_due.min(gap.due);
     }
 
@@ -362,18 +365,20 @@ impl Receiver {
         repair: bool,
         missing: &mut impl FnMut(Position, Position),
     ) -> u64 {
-        let (mut new_bytes, mut asked_bytes, mut sample) = (0, 0, None);
-        let plausible_ns = self.pace.round_trip().smoothed_ns() / 2;
+        let (mut new_bytes, mut asked_bytes, mut shown) = (0, 0, None);
+        let believed_ns = self.pace.round_trip().smoothed_ns();
         self.gaps.fill(from, to, |from, to, gap| {
             new_bytes += to.since(from);
             if repair && gap.asked > 0 {
                 asked_bytes += to.since(from);
-                sample = sample.or(sample_of(now, gap, plausible_ns));
+                shown = shown.or(shown_by(now, gap, believed_ns));
             }
             missing(from, to);
         });
-        if let Some(sample) = sample {
-            self.pace.answered_after(sample);
+        match shown {
+            Some(Shown::Took(nanoseconds)) => self.pace.answered_after(nanoseconds),
+            Some(Shown::Longer(at_most_ns)) => self.pace.round_trip_mut().raise(at_most_ns),
+            None => {}
         }
         self.pace.repaired(asked_bytes);
         if new_bytes > 0 && self.waits_for_room {
@@ -417,14 +422,25 @@ impl Receiver {
     }
 }
 
-/// The round trip that a repair of `gap` shows. If it was asked for more than once the repair may answer any of the
-/// questions: an answer too soon for the last one answers the first, anything else says nothing.
-fn sample_of(now: Nanos, gap: &Gap, plausible_ns: u64) -> Option<u64> {
+/// What the repair of a gap shows of the round trip.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// It took so long, in nanoseconds.
+    Took(u64),
+    /// It takes longer than believed, but not longer than this, in nanoseconds.
+    Longer(u64),
+}
+
+/// If a gap was asked for more than once the repair may answer any of the questions, which says nothing; but if it comes
+/// too soon for the last one, or after many, then the round trip is longer than believed.
+fn shown_by(now: Nanos, gap: &Gap, believed_ns: u64) -> Option<Shown> {
+    let since_first_ns = now.since(gap.first_asked);
+    let too_soon = now.since(gap.last_asked) < believed_ns / 4 * 3;
     match gap.asked {
         0 => None,
-        1 => Some(now.since(gap.first_asked)),
-        _ if now.since(gap.last_asked) < plausible_ns => Some(now.since(gap.first_asked)),
-        _ => None,
+        1 => Some(Shown::Took(since_first_ns)),
+        2 | 3 if !too_soon => None,
+        _ => Some(Shown::Longer(since_first_ns)),
     }
 }
 
@@ -552,6 +568,30 @@ mod tests {
             rounds += 1;
         }
         assert!(rounds <= 5, "{rounds} round trips for 4 MiB");
+    }
+
+    #[test]
+    fn a_round_trip_far_longer_than_believed_is_learned_from_repairs() {
+        let mut receiver = receiver(16);
+        let far = 80_000_000;
+        let (mut now, mut at) = (NOW, 100);
+        for _ in 0..40 {
+            // One gap, asked for again and again until the first answer is here.
+            receiver.on_data(now, Position(at + 10), Position(at + 20), false, |_, _| {});
+            let answered = now.plus(far);
+            while receiver.deadline().is_some_and(|due| due < answered) {
+                now = now.max(receiver.deadline().expect("a gap"));
+                asked(&mut receiver, now);
+            }
+            now = answered;
+            receiver.on_data(now, Position(at), Position(at + 10), true, |_, _| {});
+            at += 20;
+        }
+        let learned = receiver.round_trip().smoothed_ns();
+        assert!(
+            (far / 3..far * 5 / 4).contains(&learned),
+            "{learned}: one question too many at most"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 /// Shortest round trip believed, in nanoseconds: below it a host answers from its own queue.
 const SHORTEST_NS: u64 = 1_000;
 /// Longest round trip believed, in nanoseconds: above it a node was away, not far.
-const LONGEST_NS: u64 = 10_000_000_000;
+const LONGEST_NS: u64 = 1_000_000_000;
 /// A retry never comes sooner than this, in nanoseconds: the other side must get a turn on its CPU.
 const RETRY_FLOOR_NS: u64 = 20_000;
 
@@ -34,6 +34,12 @@ impl RoundTrip {
             self.variation_ns = sample / 8;
             self.measured = true;
         }
+    }
+    /// It is longer than believed, and at most `at_most_ns`: grows by half, without the leap counting as variation.
+    pub fn raise(&mut self, at_most_ns: u64) {
+        let raised = (self.smoothed_ns / 2 * 3).min(at_most_ns).clamp(SHORTEST_NS, LONGEST_NS);
+        self.smoothed_ns = self.smoothed_ns.max(raised);
+        self.variation_ns = self.smoothed_ns / 8;
     }
     /// The mean, in nanoseconds.
     #[must_use]

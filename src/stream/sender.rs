@@ -173,8 +173,7 @@ impl Sender {
     pub fn restart(&mut self, lowest: Position, start: Position) {
         assert!(lowest <= start, "what is held ends at the start");
         for peer in &mut self.peers {
-            let fresh = Peer::new(start, self.settings.window_bytes, 0);
-            *peer = Peer { round_trip: peer.round_trip, paces: peer.paces, ..fresh };
+            peer.begin_again(start, self.settings.window_bytes);
         }
         (self.lowest, self.next, self.tail) = (lowest, start, start);
         self.repairs.clear();
@@ -193,12 +192,13 @@ impl Sender {
             self.schedule_heartbeat();
         }
     }
-    /// The caller has nothing below `lowest` any more.
+    /// The caller has everything from `lowest` on, and nothing below. It may be below the start: what stands between is not
+    /// sent to everybody, but repaired for whoever asks.
     pub fn set_lowest(&mut self, lowest: Position) {
         assert!(lowest <= self.tail, "what was not sent is not let go");
-        self.lowest = self.lowest.max(lowest);
+        self.lowest = lowest;
         // Nobody will place what is gone: those who need it get it by another lane.
-        self.next = self.next.max(self.lowest);
+        self.next = self.next.max(lowest);
     }
     /// Who sets the pace from now on.
     pub fn set_pace(&mut self, pace: Pace) {
@@ -212,9 +212,7 @@ impl Sender {
     }
     /// This receiver starts over at `start` (it re-joined): what it said before no longer holds.
     pub fn reset_receiver(&mut self, receiver: usize, start: Position) {
-        let peer = &mut self.peers[receiver];
-        let fresh = Peer::new(start, self.settings.window_bytes, 0);
-        *peer = Peer { round_trip: peer.round_trip, paces: peer.paces, ..fresh };
+        self.peers[receiver].begin_again(start, self.settings.window_bytes);
         self.move_limit();
         self.schedule_heartbeat();
     }
@@ -502,6 +500,23 @@ mod tests {
         assert_eq!(sender.on_nak(NOW, 0, &many).dropped, 2);
         sender.set_lowest(Position(500));
         assert_eq!(drain(&mut sender, NOW), [], "let go in the meantime");
+    }
+
+    #[test]
+    fn who_begins_below_the_start_gets_what_it_asks_for_and_the_others_nothing_twice() {
+        let mut sender = sender(2);
+        sender.restart(Position(2_000), Position(5_000));
+        assert_eq!(drain(&mut sender, NOW), [Transmit::Heartbeat { tail: Position(5_000) }]);
+        assert!(sender.on_status(NOW, 1, &report(4_700)));
+        assert_eq!(sender.received(1).position(), Position(4_700));
+        assert!(!sender.lagging(1));
+        let outcome = sender.on_nak(NOW, 1, &nak(&[(1_900, 2_000), (4_700, 5_000)]));
+        assert_eq!(outcome, NakOutcome { queued: 1, gone: true, ..Default::default() });
+        let (from, to) = (Position(4_700), Position(5_000));
+        let repair = Transmit::Repair { to_receiver: Some(1), from, to };
+        assert_eq!(drain(&mut sender, NOW), [repair]);
+        assert!(sender.on_status(NOW, 0, &report(3_000)));
+        assert!(sender.lagging(0));
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) enum Packet {
     Data { from: u64, to: u64, repair: bool, stamp: u64 },
     Heartbeat { tail: u64, stamp: u64 },
     Nak { ranges: Vec<(u64, u64)> },
+    Overheard { ranges: Vec<(u64, u64)> },
     Status { received: u64, window_end: u64, echo: u64 },
 }
 
@@ -65,6 +66,8 @@ pub(crate) struct World {
     pub(crate) source: Vec<u8>,
     pub(crate) link: Link,
     pub(crate) multicast: bool,
+    /// NAKs go to everybody, too.
+    pub(crate) overheard: bool,
     pub(crate) datagram_bytes: u64,
     pub(crate) lose: Dropper,
     pub(crate) naks: u64,
@@ -96,6 +99,7 @@ impl World {
         Self {
             now: 1_000,
             multicast: sender.multicast,
+            overheard: sender.multicast,
             nodes: (0..sender.receivers as u64).map(node).collect(),
             sender: Sender::new(sender, start),
             source: (0..bytes).map(|_| next(&mut random) as u8).collect(),
@@ -192,6 +196,11 @@ impl World {
             }
             for packet in out {
                 self.put(index, &packet);
+                if let (Packet::Nak { ranges }, true) = (&packet, self.overheard) {
+                    for other in (0..self.nodes.len()).filter(|&other| other != index) {
+                        self.put(other, &Packet::Overheard { ranges: ranges.clone() });
+                    }
+                }
             }
         }
     }
@@ -257,10 +266,10 @@ impl World {
                 node.status_due = true;
             }
             Packet::Nak { ranges } => {
-                let range =
-                    |&(from, to): &(u64, u64)| NakRange { from: from.into(), to: to.into() };
-                let ranges: Vec<NakRange> = ranges.iter().map(range).collect();
-                self.sender.on_nak(now, index, &ranges);
+                self.sender.on_nak(now, index, &nak_ranges(&ranges));
+            }
+            Packet::Overheard { ranges } => {
+                node.receiver.on_overheard_nak(now, &nak_ranges(&ranges));
             }
             Packet::Status { received, window_end, echo } => {
                 let report = Report {
@@ -272,6 +281,10 @@ impl World {
             }
         }
     }
+}
+
+fn nak_ranges(ranges: &[(u64, u64)]) -> Vec<NakRange> {
+    ranges.iter().map(|&(from, to)| NakRange { from: from.into(), to: to.into() }).collect()
 }
 
 /// The next number of a seeded row (`SplitMix64`).

@@ -14,15 +14,28 @@ pub(crate) struct Environment {
     clock_source: Option<String>,
     load_average: Option<f64>,
     before: Option<CpuTime>,
+    /// Ticks of this process and of those it started, by then.
+    own_before: Option<u64>,
 }
 
 /// Time of all CPUs since boot, in ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct CpuTime {
+struct CpuTime {
     /// Taken by the hypervisor for somebody else.
-    pub(crate) stolen: u64,
+    stolen: u64,
+    /// Spent idle, or waiting for a disk.
+    idle: u64,
     /// In all.
-    pub(crate) total: u64,
+    total: u64,
+}
+
+/// Who else had the CPUs during a run, in percent of their time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Disturbance {
+    /// The hypervisor.
+    pub(crate) stolen: f64,
+    /// Processes that have nothing to do with the run.
+    pub(crate) others: f64,
 }
 
 impl Environment {
@@ -42,14 +55,15 @@ impl Environment {
             load_average: line_of("/proc/loadavg")
                 .and_then(|line| line.split(' ').next()?.parse().ok()),
             before: cpu_time(),
+            own_before: own_ticks(),
         }
     }
 
-    /// Share of CPU time that the hypervisor took away since [`Environment::read`], in percent.
-    pub(crate) fn stolen_percent(&self) -> Option<f64> {
+    /// Who else had the CPUs since [`Environment::read`]. What this process started must have ended by now.
+    pub(crate) fn disturbance(&self) -> Option<Disturbance> {
         let (before, after) = (self.before?, cpu_time()?);
-        let total = after.total.checked_sub(before.total).filter(|total| *total > 0)?;
-        Some(100.0 * after.stolen.saturating_sub(before.stolen) as f64 / total as f64)
+        let own = own_ticks()?.saturating_sub(self.own_before?);
+        disturbance(before, after, own)
     }
 
     /// For a report.
@@ -67,7 +81,8 @@ impl Environment {
             "load_average": self.load_average,
             "stolen_ticks_before": self.before.map(|time| time.stolen),
             "stolen_ticks_after": cpu_time().map(|time| time.stolen),
-            "stolen_percent": self.stolen_percent(),
+            "stolen_percent": self.disturbance().map(|found| found.stolen),
+            "others_percent": self.disturbance().map(|found| found.others),
         })
     }
 
@@ -90,7 +105,29 @@ fn parse_cpu_time(stat: &str) -> Option<CpuTime> {
     let ticks = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> =
         ticks.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
-    Some(CpuTime { stolen: *ticks.get(7)?, total: ticks.iter().sum() })
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some(CpuTime { stolen: *ticks.get(7)?, idle, total: ticks.iter().sum() })
+}
+
+fn own_ticks() -> Option<u64> {
+    parse_own_ticks(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system time, its own and that of the processes it has waited for: fields 14 to 17, of which the second is a
+/// name in brackets that may hold anything.
+fn parse_own_ticks(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    fields.get(11..15)?.iter().map(|field| field.parse::<u64>().ok()).sum()
+}
+
+fn disturbance(before: CpuTime, after: CpuTime, own: u64) -> Option<Disturbance> {
+    let total = after.total.checked_sub(before.total).filter(|total| *total > 0)?;
+    let stolen = after.stolen.saturating_sub(before.stolen);
+    let idle = after.idle.saturating_sub(before.idle);
+    let others = total.saturating_sub(stolen + idle + own);
+    let percent = |ticks: u64| (1_000.0 * ticks as f64 / total as f64).round() / 10.0;
+    Some(Disturbance { stolen: percent(stolen), others: percent(others) })
 }
 
 fn line_of(path: &str) -> Option<String> {
@@ -113,10 +150,31 @@ mod tests {
     #[test]
     fn stolen_time_is_the_eighth_number_and_guest_time_is_not_counted_twice() {
         let stat = "cpu  10 1 20 300 4 0 5 60 7 8\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
-        assert_eq!(parse_cpu_time(stat), Some(CpuTime { stolen: 60, total: 400 }));
+        let time = CpuTime { stolen: 60, idle: 304, total: 400 };
+        assert_eq!(parse_cpu_time(stat), Some(time));
         assert_eq!(parse_cpu_time("cpu  10 1 20\n"), None);
         assert_eq!(parse_cpu_time("cpu  10 1 20 x 4 0 5 60\n"), None);
         assert_eq!(parse_cpu_time(""), None);
+    }
+
+    #[test]
+    fn what_is_neither_idle_nor_stolen_nor_ours_is_of_others() {
+        let before = CpuTime { stolen: 0, idle: 1_000, total: 5_000 };
+        let after = CpuTime { stolen: 10, idle: 1_100, total: 5_200 };
+        let found = disturbance(before, after, 50);
+        assert_eq!(found, Some(Disturbance { stolen: 5.0, others: 20.0 }));
+        // The two clocks tick apart: never below nothing.
+        let found = disturbance(before, after, 95);
+        assert_eq!(found.map(|found| found.others), Some(0.0));
+        assert_eq!(disturbance(before, before, 0), None);
+    }
+
+    #[test]
+    fn own_time_is_found_behind_any_name() {
+        let stat = "77 (a) (b) R 1 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0 1 0";
+        assert_eq!(parse_own_ticks(stat), Some(127));
+        assert_eq!(parse_own_ticks("77 (a) R 1 2"), None);
+        assert!(own_ticks().is_some());
     }
 
     #[test]

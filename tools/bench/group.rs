@@ -11,6 +11,7 @@ use quorate::io::process::{die_with_parent, run_on};
 
 use crate::failure::Failure;
 use crate::floor::Cpus;
+use crate::load::UNANSWERED_MAX;
 use crate::scratch::Scratch;
 
 /// Hidden verb: becomes another program, which then ends with its parent.
@@ -185,6 +186,7 @@ fn found(settings: &GroupSettings, dir: &Path) -> Result<(), Failure> {
         ("group.durability.leader", leader),
         ("group.durability.follower", follower),
         ("threads.idle", &settings.idle),
+        ("group.session_in_flight_max", &UNANSWERED_MAX.to_string()),
     ] {
         command.arg("--set").arg(setting(key, value));
     }

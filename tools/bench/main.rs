@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 mod append;
 mod children;
+mod commit;
 mod distribution;
 mod environment;
 mod failure;
@@ -30,7 +31,7 @@ mod waiting;
 use children::ChildArgs;
 use failure::Failure;
 use journal::JournalArgs;
-use settings::LoadArgs;
+use settings::{LoadArgs, RttArgs};
 
 #[derive(Parser)]
 #[command(name = "quorate-bench", version, about = "Measures Quorate beside its floors")]
@@ -43,6 +44,8 @@ struct Arguments {
 enum Verb {
     /// The floors of a round trip alone: raw UDP, and the bare quorum skeleton
     Floor(LoadArgs),
+    /// A group's commit, from a command to its reply, beside the floors
+    Rtt(RttArgs),
     /// Appending to the log, beside a header, a copy and a CRC
     Journal(JournalArgs),
     #[command(name = floor::ECHO, hide = true)]
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
 fn run(verb: &Verb) -> Result<bool, Failure> {
     match verb {
         Verb::Floor(args) => round_trip::floor(args, &*stop_on_signal()?),
+        Verb::Rtt(args) => round_trip::rtt(args, &*stop_on_signal()?),
         Verb::Journal(args) => journal::run(args, &*stop_on_signal()?),
         Verb::Echo(args) => floor::run_echo(args).map(|()| true),
         Verb::Forward(args) => floor::run_forward(args).map(|()| true),

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::distribution::{Distribution, PERCENTILES, Unit};
-use crate::environment::Environment;
+use crate::environment::{Disturbance, Environment};
 use crate::rounds::{Plan, Series};
 
 /// Stolen CPU time above which a run says more about the neighbours than about what was measured, in percent.
 const STOLEN_PERCENT_MAX: f64 = 5.0;
+/// CPU time of processes that have nothing to do with the run above which it says more about them, in percent.
+const OTHERS_PERCENT_MAX: f64 = 10.0;
 /// Share of the asked rate that must be reached.
 const RATE_REACHED_MIN: f64 = 0.99;
 
@@ -23,8 +25,14 @@ impl Validity {
         if cfg!(debug_assertions) {
             why.push("debug build: measure with --release".to_owned());
         }
-        if let Some(stolen) = environment.stolen_percent().filter(|it| *it > STOLEN_PERCENT_MAX) {
-            why.push(format!("the hypervisor took {stolen:.1} % of the CPU time away"));
+        if let Some(found) = environment.disturbance() {
+            let Disturbance { stolen, others } = found;
+            if stolen > STOLEN_PERCENT_MAX {
+                why.push(format!("the hypervisor took {stolen:.1} % of the CPU time away"));
+            }
+            if others > OTHERS_PERCENT_MAX {
+                why.push(format!("other processes had {others:.1} % of the CPU time"));
+            }
         }
         Self(why)
     }

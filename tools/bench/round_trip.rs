@@ -3,16 +3,17 @@
 use std::sync::atomic::AtomicBool;
 
 use quorate::io::process::run_on;
-use quorate::limits::DATAGRAM_HEADER_BYTES;
+use quorate::limits::{COMMAND_BYTES_MAX, DATAGRAM_HEADER_BYTES};
 use serde_json::{Map, Value, json};
 
+use crate::commit::Commit;
 use crate::distribution::{PERCENTILES, Unit};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::floor::Floor;
 use crate::report::{Validity, heading, ratio_row, ratios_json, row, series_json};
 use crate::rounds::{Series, ratios, run};
-use crate::settings::{FLOOR_PAYLOAD_MAX, LoadArgs, within};
+use crate::settings::{FLOOR_PAYLOAD_MAX, LoadArgs, RttArgs, within};
 use crate::shared_memory;
 use crate::subject::Subject;
 
@@ -22,15 +23,22 @@ pub(crate) fn floor(args: &LoadArgs, stop: &AtomicBool) -> Result<bool, Failure>
     measure("floor", args, None, stop)
 }
 
-/// Runs the floors and `group`, in turn. Returns whether the run is valid.
+/// Runs the floors and a group. Returns whether the run is valid.
+pub(crate) fn rtt(args: &RttArgs, stop: &AtomicBool) -> Result<bool, Failure> {
+    within("--payload", args.load.payload as u64, 0, COMMAND_BYTES_MAX as u64)?;
+    measure("rtt", &args.load, Some(args), stop)
+}
+
+/// Runs the floors and `group`, in turn.
 fn measure(
     verb: &'static str,
     args: &LoadArgs,
-    group: Option<Box<dyn Subject>>,
+    group: Option<&RttArgs>,
     stop: &AtomicBool,
 ) -> Result<bool, Failure> {
     let plan = args.plan()?;
     let cpus = args.cpus()?;
+    let group_settings = group.map(|group| group.group(&cpus)).transpose()?;
     let environment = Environment::read();
     if let Some(first) = cpus.first() {
         run_on(&[*first]).map_err(Failure::host("choosing a CPU"))?;
@@ -42,7 +50,9 @@ fn measure(
     let skeleton = Floor::skeleton(skeleton, args.nodes);
     let raw_udp = Floor::raw_udp(args.floor(in_datagram, &cpus));
     let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(skeleton), Box::new(raw_udp)];
-    subjects.extend(group);
+    if let Some(settings) = group_settings {
+        subjects.push(Box::new(Commit::new(settings, args.payload)));
+    }
     let all = run(&mut subjects, &plan, stop, |round, name, outcome| {
         let p50 = Unit::Microseconds.to_text(outcome.response.at_ns(&PERCENTILES[0]));
         eprintln!("round {:>3}  {name:<10} p50 {p50:>8} us", round + 1);
@@ -53,6 +63,9 @@ fn measure(
         validity.judge(series, &plan);
     }
     println!("quorate-bench {verb}: {}", args.to_text(&cpus));
+    if let Some(group) = group {
+        println!("{}", group.to_text());
+    }
     println!("{}", environment.to_text());
     println!("{}", heading("round trip, us"));
     for series in &all {
@@ -77,7 +90,11 @@ fn measure(
         validity.insert(&mut report);
         insert_series(&mut report, &all, plan.rate.is_some());
         report.insert("shared_memory_ns".to_owned(), shared_memory.to_json(Unit::Nanoseconds));
-        report.insert("settings".to_owned(), args.to_json(&cpus));
+        let mut settings = args.to_json(&cpus);
+        if let Some(group) = group {
+            group.insert(&mut settings);
+        }
+        report.insert("settings".to_owned(), Value::Object(settings));
         report.insert("environment".to_owned(), environment.to_json());
         println!("{}", Value::Object(report));
     }

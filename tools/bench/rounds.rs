@@ -2,7 +2,7 @@
 //! their comparison round by round.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::distribution::{Distribution, PERCENTILES, ratio};
 use crate::failure::Failure;
@@ -48,6 +48,7 @@ pub(crate) fn run(
                 let clock = Clock::start();
                 drive(&mut **subject, plan.load(clock.now_ns()), clock, stop)
             });
+            let result = result.map_err(|failure| why(&mut **subject, failure, stop));
             subject.end();
             let outcome = result?;
             told(round, series.name, &outcome);
@@ -55,6 +56,15 @@ pub(crate) fn run(
         }
     }
     Ok(all)
+}
+
+/// The failure that is at the bottom of this one: Ctrl-C reaches the processes of a subject too, and a node that has ended
+/// says more than a client that waits for it.
+fn why(subject: &mut dyn Subject, failure: Failure, stop: &AtomicBool) -> Failure {
+    if stop.load(Ordering::Relaxed) {
+        return Failure::Interrupted;
+    }
+    subject.explain().err().unwrap_or(failure)
 }
 
 impl Plan {

@@ -1,13 +1,18 @@
 //! Flags, and the checked settings that they become.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use quorate::io::process::allowed_cpus;
 use quorate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_HEADER_BYTES, NODES_MAX};
+use quorate::runtime::config::{Idle, RungName, TransportKind};
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::floor::{Cpus, FloorSettings};
+use crate::group::{GroupSettings, program_beside};
 use crate::rounds::Plan;
 use crate::waiting::Waiting;
 
@@ -46,6 +51,57 @@ pub(crate) struct LoadArgs {
     /// One object on the last line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What the measurement of a group can be told besides.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RttArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// How the leader's bytes reach the others
+    #[arg(long, value_parser = PossibleValuesParser::new(TransportKind::NAMES), default_value = "unicast")]
+    pub(crate) transport: String,
+    /// How far an entry must have come on the leader before it counts; followers acknowledge from memory
+    #[arg(long, value_parser = PossibleValuesParser::new(RungName::NAMES), default_value = "memory")]
+    pub(crate) durability: String,
+    /// What the nodes' cores do when there is nothing to do
+    #[arg(long, value_parser = PossibleValuesParser::new(Idle::NAMES), default_value = "adaptive")]
+    pub(crate) idle: String,
+    /// The `quorate` program [default: the one beside this one]
+    #[arg(long)]
+    pub(crate) program: Option<PathBuf>,
+    /// Folder for the nodes' data, removed afterwards [default: the temporary folder]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl RttArgs {
+    /// The group to be measured.
+    pub(crate) fn group(&self, cpus: &Cpus) -> Result<GroupSettings, Failure> {
+        Ok(GroupSettings {
+            program: self.program.clone().map_or_else(program_beside, Ok)?,
+            dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
+            nodes: self.load.nodes,
+            transport: self.transport.clone(),
+            durability: [self.durability.clone(), RungName::Memory.name().to_owned()],
+            idle: self.idle.clone(),
+            allowed: allowed_cpus().map_err(Failure::host("asking for the CPUs"))?,
+            cpus: cpus.clone(),
+        })
+    }
+    /// One line for people.
+    pub(crate) fn to_text(&self) -> String {
+        let Self { transport, durability, idle, .. } = self;
+        format!("group: {transport}, leader {durability}, cores idle by {idle}")
+    }
+    /// Adds what is said here to the settings of a report.
+    pub(crate) fn insert(&self, settings: &mut Map<String, Value>) {
+        for (key, value) in
+            [("transport", &self.transport), ("durability", &self.durability), ("idle", &self.idle)]
+        {
+            settings.insert(key.to_owned(), json!(value));
+        }
+    }
 }
 
 impl LoadArgs {
@@ -104,17 +160,18 @@ impl LoadArgs {
     }
 
     /// For a report.
-    pub(crate) fn to_json(&self, cpus: &Cpus) -> serde_json::Value {
-        serde_json::json!({
-            "nodes": self.nodes,
-            "payload_bytes": self.payload,
-            "rate_per_second": self.rate,
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "warm_up_ms": self.warm_up_ms,
-            "floor_wait": self.wait.name(),
-            "cpus": cpus,
-        })
+    pub(crate) fn to_json(&self, cpus: &Cpus) -> Map<String, Value> {
+        let entries = [
+            ("nodes", json!(self.nodes)),
+            ("payload_bytes", json!(self.payload)),
+            ("rate_per_second", json!(self.rate)),
+            ("rounds", json!(self.rounds)),
+            ("seconds", json!(self.seconds)),
+            ("warm_up_ms", json!(self.warm_up_ms)),
+            ("floor_wait", json!(self.wait.name())),
+            ("cpus", json!(cpus)),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 

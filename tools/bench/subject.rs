@@ -27,6 +27,13 @@ pub(crate) trait Subject {
     fn poll(&mut self, answered: &mut dyn FnMut(u64)) -> Result<usize, Failure>;
     /// Waits a little, the way this subject's processes wait: nothing came back and nothing is due.
     fn idle(&mut self);
+    /// After a failure: says what is behind it, if that can be known.
+    ///
+    /// # Errors
+    /// What is behind it.
+    fn explain(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Puts it to rest until the next round.
     fn end(&mut self);
 }

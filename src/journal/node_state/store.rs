@@ -27,8 +27,10 @@ use crate::types::{
 pub const NODE_STATE_NAME: &str = "node.state";
 /// Its name while it is being born.
 const BIRTH_NAME: &str = "node.state.new";
+/// Bytes of each of its two copies.
+pub const NODE_STATE_COPY_BYTES: usize = 4096;
 /// Where the copies stand, and how far apart.
-const BLOCK_BYTES: usize = 4096;
+const BLOCK_BYTES: usize = NODE_STATE_COPY_BYTES;
 /// First bytes of a copy.
 const MAGIC: [u8; 8] = *b"QUORNODE";
 /// Version of the format that this program writes.
@@ -255,7 +257,7 @@ fn read<F: DurableFile>(file: &F) -> Result<(NodeState, u64, bool), NodeStateErr
 ///
 /// # Errors
 /// [`NodeStateError::Foreign`], [`NodeStateError::Version`] or [`NodeStateError::Damaged`].
-pub(super) fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateError> {
+pub fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateError> {
     let Ok((block, _)) = Block::ref_from_prefix(block) else { return Err(NodeStateError::Damaged) };
     if block.magic != MAGIC {
         let foreign = block.magic.iter().zip(MAGIC).any(|(&found, m)| found != 0 && found != m);

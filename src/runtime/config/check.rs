@@ -11,10 +11,11 @@ use super::settings::{
     TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
-use super::words::{Idle, RungName, Scheduling, ServiceName, TransportKind};
+use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::io::faults::FaultSettings;
 use crate::limits::{COMMAND_PREFIX_BYTES, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, NODES_MAX};
 use crate::link::Durability;
+use crate::service::book::BookLimits;
 use crate::types::{GroupId, Nanos, NodeId};
 
 /// Bytes of a Unix socket's path that the host takes.
@@ -209,7 +210,12 @@ impl Reader<'_> {
         GroupSettings {
             id: GroupId(self.identity("group.id")),
             name: self.text("group.name"),
-            service: self.word("group.service", ServiceName::from_name),
+            service: self.word("group.service", |name| name.parse().ok()),
+            book: BookLimits {
+                orders_max: self.number("group.book.orders_max") as usize,
+                levels_max: self.number("group.book.levels_max") as usize,
+                changes_max: self.number("group.book.changes_max") as usize,
+            },
             segment_bytes: self.number("group.segment_bytes"),
             window_bytes: self.number("group.window_bytes"),
             command_bytes_max: self.number("group.command_bytes_max") as usize,

@@ -1,13 +1,14 @@
 //! The one table of settings. Parsing, ranges, defaults, `QUORATE_*` names, `config show` and `config reference` all read it,
 //! so a key that is added here exists everywhere, and a key that is not here exists nowhere.
 
-use super::words::{Idle, RungName, Scheduling, ServiceName, TransportKind};
+use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::limits::{
     COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, NODES_MAX,
     REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX, SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT,
     SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
 };
+use crate::service::ServiceKind;
 
 /// One setting: all that is to be said about it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,10 @@ const fn bytes(min: u64, max: u64) -> Takes {
     Takes::Bytes { min, max, power_of_two: false }
 }
 
+/// Names of the built-in services.
+pub const SERVICES: &[&str] =
+    &[ServiceKind::Book.name(), ServiceKind::Echo.name(), ServiceKind::Sequencer.name()];
+
 /// All settings, in the order in which they are shown.
 pub const KEYS: &[Key] = &[
     key(
@@ -108,9 +113,27 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "group.service",
-        Takes::Word(ServiceName::NAMES),
+        Takes::Word(SERVICES),
         Default::Text("echo"),
         "The built-in state machine that the group runs.",
+    ),
+    key(
+        "group.book.orders_max",
+        number(1, 1 << 26, "orders"),
+        Default::Number(1 << 17),
+        "Orders that rest in the book at once; one more is rejected.",
+    ),
+    key(
+        "group.book.levels_max",
+        number(1, 1 << 20, "levels"),
+        Default::Number(1 << 12),
+        "Price levels of one side of the book; an order that opens one more is rejected.",
+    ),
+    key(
+        "group.book.changes_max",
+        number(1, 1 << 26, "orders"),
+        Default::Number(1 << 16),
+        "Orders that one command, or a whole batch, may change; more is rejected.",
     ),
     key(
         "group.segment_bytes",
@@ -481,6 +504,7 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::book::BookLimits;
     use std::collections::BTreeSet;
 
     #[test]
@@ -489,6 +513,20 @@ mod tests {
         let variables: BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
         assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
         assert_eq!(variable("node.data_dir"), "QUORATE_NODE_DATA_DIR");
+    }
+
+    #[test]
+    fn services_and_their_bounds_are_the_services_own() {
+        assert_eq!(SERVICES, ServiceKind::ALL.map(ServiceKind::name));
+        let default = BookLimits::default();
+        let of = |name| find(name).map(|key| key.default);
+        for (name, limit) in [
+            ("group.book.orders_max", default.orders_max),
+            ("group.book.levels_max", default.levels_max),
+            ("group.book.changes_max", default.changes_max),
+        ] {
+            assert_eq!(of(name), Some(Default::Number(limit as u64)), "{name}");
+        }
     }
 
     #[test]

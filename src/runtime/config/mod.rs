@@ -16,7 +16,7 @@ mod words;
 
 pub use error::{ConfigError, ConfigErrors, NoFile, Origin, Rule};
 pub use found::{Founding, FoundingMember};
-pub use keys::{Default, KEYS, Key, Takes, VARIABLE_PREFIX, nearest, variable};
+pub use keys::{Default, KEYS, Key, SERVICES, Takes, VARIABLE_PREFIX, nearest, variable};
 pub use layers::{Assigned, Layers, default_file};
 pub use members::{MemberLine, MemberLineError, line_error, read_members, write_members};
 pub use settings::{
@@ -25,4 +25,4 @@ pub use settings::{
 };
 pub use show::{reference_json, reference_markdown, settings_json, settings_toml};
 pub use value::Value;
-pub use words::{Idle, RungName, Scheduling, ServiceName, TransportKind};
+pub use words::{Idle, RungName, Scheduling, TransportKind};

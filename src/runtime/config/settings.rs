@@ -6,9 +6,11 @@ use core::ops::Deref;
 use std::path::PathBuf;
 
 use super::layers::Assigned;
-use super::words::{Idle, Scheduling, ServiceName, TransportKind};
+use super::words::{Idle, Scheduling, TransportKind};
 use crate::io::faults::FaultSettings;
 use crate::link::Durability;
+use crate::service::ServiceKind;
+use crate::service::book::BookLimits;
 use crate::types::{GroupId, NodeId};
 
 /// All settings of a node, checked. Read them through [`Values`].
@@ -58,7 +60,9 @@ pub struct GroupSettings {
     /// Name.
     pub name: String,
     /// Service.
-    pub service: ServiceName,
+    pub service: ServiceKind,
+    /// Bounds of the book, if it is the service.
+    pub book: BookLimits,
     /// Payload of a segment.
     pub segment_bytes: u64,
     /// Window of the replication stream.

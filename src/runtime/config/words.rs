@@ -1,7 +1,6 @@
 //! Settings that are one of a few words.
 
 use crate::link::Rung;
-use crate::service::ServiceKind;
 
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)* }) => {
@@ -26,15 +25,6 @@ macro_rules! words {
     };
 }
 
-words!(/// The built-in services.
-ServiceName {
-    /// Answers with the command itself.
-    Echo = "echo",
-    /// Orders opaque commands.
-    Sequencer = "sequencer",
-    /// A limit order book.
-    Book = "book",
-});
 words!(/// How the leader's bytes reach the others.
 TransportKind {
     /// Multicast where a probe of it comes back, else unicast.
@@ -71,18 +61,6 @@ RungName {
     /// On the disk.
     Disk = "disk",
 });
-
-impl ServiceName {
-    /// The service itself.
-    #[must_use]
-    pub const fn kind(self) -> ServiceKind {
-        match self {
-            Self::Echo => ServiceKind::Echo,
-            Self::Sequencer => ServiceKind::Sequencer,
-            Self::Book => ServiceKind::Book,
-        }
-    }
-}
 
 impl From<RungName> for Rung {
     fn from(name: RungName) -> Self {

@@ -129,12 +129,14 @@ pub enum CommandKind {
 }
 
 macro_rules! wire {
-    ($($(#[$doc:meta])* $name:ident = $bytes:literal { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $bytes:literal { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }
+    )*) => {
         $(
             $(#[$doc])*
-            #[derive(
-                Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-            )]
+            #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+            #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
             #[repr(C)]
             pub struct $name { $($(#[$field_doc])* pub $field: $kind,)* }
 

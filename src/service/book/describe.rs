@@ -140,7 +140,7 @@ fn describe_seed(levels: &[SeedLevel]) -> Description {
     let of = |side: Side| levels.iter().filter(move |level| level.side == side as u8);
     let (mut asks, mut bids) = (of(Side::Sell), of(Side::Buy));
     let mut line = String::from("seed ");
-    let rows = asks.clone().count().max(bids.clone().count());
+    let rows = asks.clone().count().max(bids.clone().count()).max(1);
     for row in 0..rows {
         line.push_str(if row == 0 { "" } else { "," });
         for (index, level) in [asks.next(), bids.next()].into_iter().enumerate() {
@@ -290,6 +290,7 @@ mod tests {
             "34200.5,7,0,0,-1,-1",
             "34200,5,0,100,5853300,1",
             "seed 12,5,10,7,13,1,-9999999999,0",
+            "seed 9999999999,0,-9999999999,0",
         ] {
             let mut bytes = Vec::new();
             assert_eq!(encode_command(1, line.as_bytes(), &mut bytes), Ok(true));

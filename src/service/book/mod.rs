@@ -7,7 +7,7 @@
 //!   another size and price. The reply says what was met and what rests ([`report`]).
 //! * Order ids are drawn by the client and are unique in the whole book. An order belongs to the session that placed it:
 //!   other sessions cannot change it while that one is open. When it closes, its orders are deleted if they were placed with
-//!   [`FLAG_CANCEL_ON_CLOSE`](command::FLAG_CANCEL_ON_CLOSE), and belong to nobody from then on if not. Nothing stops a
+//!   [`FLAG_CANCEL_ON_CLOSE`], and belong to nobody from then on if not. Nothing stops a
 //!   session from trading with itself.
 //! * A **LOBSTER message** is something that happened on an exchange: it is taken as a fact and matches nothing. Its orders
 //!   belong to nobody. Messages 1 to 4 change orders; 5 (hidden execution) and 6 (cross trade) change none; 7 halts trading
@@ -15,7 +15,7 @@
 //! * A **seed** sets up levels as they stand elsewhere. Each becomes one order, in front of whatever comes later, which stands
 //!   for all orders of that level. A LOBSTER message about an order that the book never saw is taken to be about the
 //!   seeded order of its side and price: its size is what the seeded order loses. Without one, or with one that has less
-//!   than that, the message is rejected as [`UNKNOWN_ORDER`](command::UNKNOWN_ORDER).
+//!   than that, the message is rejected as [`UNKNOWN_ORDER`].
 //!
 //! # Bounds
 //!

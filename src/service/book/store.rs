@@ -59,12 +59,8 @@ impl Order {
         }
     }
     fn digest(&self) -> u64 {
-        Fingerprint::new(self.id)
-            .word(self.owner)
-            .word(self.arrival)
-            .word(self.price)
-            .word(u64::from(self.size) | u64::from(self.flags) << 32 | (self.side as u64) << 40)
-            .finish()
+        let packed = u64::from(self.size) | u64::from(self.flags) << 32 | (self.side as u64) << 40;
+        Fingerprint::new(self.id).pair(self.owner, self.arrival).pair(self.price, packed).finish()
     }
 }
 

@@ -1,0 +1,503 @@
+//! What a client knows and does, but for its network and its public face.
+
+use core::net::SocketAddr;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::connect::{Ask, Search};
+use super::core::Claim;
+use super::outbox::{Outbox, Place};
+use super::settings::ClientSettings;
+use super::{Answer, ClientCounters, ClientState, CloseCause, Outcome, Refusal, Request};
+use crate::limits::{COMMAND_BYTES_MAX, REPLY_BYTES_MAX};
+use crate::stream::LaneEnd;
+use crate::stream::datagram::{
+    DatagramHeader, DatagramKind, FLAG_LANE, HelloBody, LaneHeader, RefuseBody, RefuseReason,
+    WelcomeBody, parse,
+};
+use crate::stream::message::{
+    AnswerHeader, AnswerKind, RequestHeader, RequestKind, message_length,
+};
+use crate::stream::network::{Destination, Network};
+use crate::stream::pool::Pool;
+use crate::stream::redirect::parse_redirect;
+use crate::types::{ClientSequence, Leadership, Nanos, Sequence, SessionId};
+
+/// Memory for replies under way, in bytes, and the piece in which it is given out.
+const POOL_BYTES: usize = 4 * 1024 * 1024;
+const POOL_CHUNK_BYTES: usize = 64 * 1024;
+/// Messages without an answer of their own (close) that may be under way beside the requests.
+const RECORDS_SPARE: usize = 4;
+/// After a refusal that may pass, a new lane is asked for this much later, in nanoseconds.
+const TRY_AGAIN_NS: u64 = 5 * Nanos::MILLISECOND;
+/// A close that is not acknowledged is believed after this long, in nanoseconds: the session then ends by its time-out.
+const CLOSE_NS: u64 = Nanos::SECOND;
+
+/// What the client does now.
+#[derive(Clone, Debug)]
+enum Phase {
+    Searching(Search),
+    Open,
+    Closed(CloseCause),
+}
+
+/// Everything but the network.
+#[derive(Debug)]
+pub(super) struct Session {
+    settings: ClientSettings,
+    phase: Phase,
+    /// The leader that was found hears no quorum.
+    no_quorum: bool,
+    /// Since when the program wants it closed.
+    pub(super) closing: Option<Nanos>,
+    close_sent: bool,
+    /// 0: none yet.
+    pub(super) id: SessionId,
+    nonce: u64,
+    epoch: u64,
+    random: u64,
+    template: DatagramHeader,
+    pub(super) end: LaneEnd,
+    pub(super) outbox: Outbox,
+    pool: Pool,
+    /// Where replies are put together that lie in pieces.
+    reply: Box<[u8]>,
+    /// Number of the next command and the next query.
+    next_command: ClientSequence,
+    next_query: u64,
+    /// Every command up to here was answered.
+    answered_through: ClientSequence,
+    command_bytes_max: usize,
+    in_flight_max: usize,
+    /// When bytes last moved, either way, or the lane began, or the first request was made after quiet.
+    waits_since: Nanos,
+    pub(super) counters: ClientCounters,
+}
+
+impl Session {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+    pub(super) fn new(settings: ClientSettings) -> Self {
+        let mut random = settings.seed;
+        let nonce = next(&mut random).max(1);
+        // Later lanes count up from here, so that a hello that was long under way never replaces a newer lane.
+        let epoch = next(&mut random) >> 1;
+        let records_max = settings.in_flight_max + RECORDS_SPARE;
+        let template =
+            DatagramHeader::new(DatagramKind::Data, settings.group, None, Leadership::default());
+        Self {
+            phase: Phase::Searching(Search::new(Nanos(0), epoch, None)),
+            no_quorum: false,
+            closing: None,
+            close_sent: false,
+            id: SessionId(0),
+            nonce,
+            epoch,
+            random,
+            template,
+            end: LaneEnd::new(&settings.end, 0, nonce),
+            outbox: Outbox::new(settings.buffer_bytes, records_max),
+            pool: Pool::new(POOL_BYTES, POOL_CHUNK_BYTES),
+            reply: vec![0; REPLY_BYTES_MAX].into_boxed_slice(),
+            next_command: ClientSequence(1),
+            next_query: 1,
+            answered_through: ClientSequence(0),
+            command_bytes_max: COMMAND_BYTES_MAX,
+            in_flight_max: settings.in_flight_max,
+            waits_since: Nanos(0),
+            counters: ClientCounters::default(),
+            settings,
+        }
+    }
+    pub(super) fn state(&self) -> ClientState {
+        match &self.phase {
+            Phase::Closed(cause) => ClientState::Closed(*cause),
+            _ if self.closing.is_some() => ClientState::Closing,
+            Phase::Open => ClientState::Open,
+            Phase::Searching(_) if self.no_quorum => ClientState::NoQuorum,
+            Phase::Searching(_) => ClientState::Connecting,
+        }
+    }
+
+    pub(super) fn claim(&mut self, bytes: usize, kind: RequestKind) -> Result<Claim<'_>, Refusal> {
+        match self.state() {
+            ClientState::Open => {}
+            ClientState::Connecting => return Err(Refusal::NotConnected),
+            ClientState::NoQuorum => return Err(Refusal::NoQuorum),
+            ClientState::Closing | ClientState::Closed(_) => return Err(Refusal::Closed),
+        }
+        let bytes_max = self.command_bytes_max;
+        let length = message_length(bytes).filter(|_| bytes <= bytes_max);
+        let length = length.ok_or(Refusal::TooLong { bytes, bytes_max })?;
+        if self.outbox.unanswered() >= self.in_flight_max {
+            return Err(Refusal::BackPressured);
+        }
+        let place = self.outbox.find_room(length).map_err(|_| Refusal::BackPressured)?;
+        Ok(Claim::new(self, place, kind))
+    }
+    pub(super) fn put(&mut self, place: Place, kind: RequestKind) -> Request {
+        let (number, request) = if kind == RequestKind::Query {
+            let number = self.next_query;
+            self.next_query += 1;
+            (ClientSequence(number), Request::Query(number))
+        } else {
+            let number = self.next_command;
+            self.next_command = ClientSequence(number.0 + 1);
+            (number, Request::Command(number))
+        };
+        if self.outbox.unanswered() == 0 {
+            // The clock of the wait starts when the next poll tells the time.
+            self.waits_since = Nanos(u64::MAX);
+        }
+        let header = RequestHeader::new(kind, number, self.answered_through);
+        self.outbox.push(place, header, Some(request));
+        self.end.set_tail(self.outbox.tail());
+        request
+    }
+
+    /// Takes one datagram in; says whom to greet because of it.
+    pub(super) fn on_datagram(
+        &mut self,
+        now: Nanos,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Option<Ask> {
+        let parsed = parse(bytes, self.settings.group);
+        let taken = parsed.ok().and_then(|(header, kind, body)| {
+            if header.flags & FLAG_LANE != 0 {
+                self.on_lane_datagram(now, from, header, kind, body)
+            } else {
+                self.on_answer_to_hello(now, from, kind, body)
+            }
+        });
+        match taken {
+            Some(Reaction::Ask(ask)) => Some(ask),
+            Some(Reaction::None) => None,
+            None => {
+                self.counters.dropped += 1;
+                None
+            }
+        }
+    }
+
+    fn on_lane_datagram(
+        &mut self,
+        now: Nanos,
+        from: SocketAddr,
+        header: &DatagramHeader,
+        kind: DatagramKind,
+        body: &[u8],
+    ) -> Option<Reaction> {
+        let (lane, body) = LaneHeader::ref_from_prefix(body).ok()?;
+        let ours = lane.session.get() == self.id.0 && lane.epoch.get() == self.end.epoch();
+        if !ours || from != self.end.peer() || !self.is_open() {
+            return None;
+        }
+        match kind {
+            DatagramKind::Redirect => {
+                let leader = parse_redirect(body).ok()?;
+                self.search(now, leader);
+            }
+            DatagramKind::Refuse => {
+                let (refuse, _) = RefuseBody::ref_from_prefix(body).ok()?;
+                let reason = RefuseReason::from_u32(refuse.reason.get())?;
+                self.no_quorum = reason == RefuseReason::NoQuorum;
+                self.search(now.plus(TRY_AGAIN_NS), None);
+            }
+            _ => {
+                let acknowledged = self.end.acknowledged();
+                let received = self.end.receiver().received();
+                self.end.on_datagram(now, header, kind, body, &mut self.pool).ok()?;
+                let moved = self.end.acknowledged() > acknowledged
+                    || self.end.receiver().received() > received;
+                if moved && self.waits_since < now {
+                    // A long message under way, either way, is no reason to look elsewhere.
+                    self.waits_since = now;
+                }
+                self.outbox.release(self.end.acknowledged());
+            }
+        }
+        Some(Reaction::None)
+    }
+
+    fn on_answer_to_hello(
+        &mut self,
+        now: Nanos,
+        from: SocketAddr,
+        kind: DatagramKind,
+        body: &[u8],
+    ) -> Option<Reaction> {
+        let Phase::Searching(search) = &mut self.phase else { return None };
+        match kind {
+            DatagramKind::Welcome => {
+                let (welcome, _) = WelcomeBody::ref_from_prefix(body).ok()?;
+                let ours = welcome.nonce.get() == self.nonce && welcome.epoch.get() == search.epoch;
+                let known = self.id.0 == 0 || self.id.0 == welcome.session.get();
+                if !ours || !known || welcome.session.get() == 0 {
+                    return None;
+                }
+                self.begin_lane(now, from, welcome);
+            }
+            DatagramKind::Redirect => {
+                let leader = parse_redirect(body).ok()?;
+                if let Some(ask) = leader.and_then(|leader| search.on_redirect(leader)) {
+                    self.counters.redirects += 1;
+                    return Some(Reaction::Ask(ask));
+                }
+            }
+            DatagramKind::Refuse => {
+                let (refuse, _) = RefuseBody::ref_from_prefix(body).ok()?;
+                if refuse.nonce.get() != self.nonce {
+                    return None;
+                }
+                let reason = RefuseReason::from_u32(refuse.reason.get())?;
+                self.no_quorum = reason == RefuseReason::NoQuorum;
+                if reason == RefuseReason::UnknownSession && self.id.0 > 0 {
+                    // A close may take effect before its acknowledgement is here; then the lane is gone, and this is the
+                    // answer: nothing was lost.
+                    let asked = self.closing.is_some() && self.outbox.unanswered() == 0;
+                    let cause = if asked { CloseCause::Asked } else { CloseCause::SessionLost };
+                    self.phase = Phase::Closed(cause);
+                }
+            }
+            _ => return None,
+        }
+        Some(Reaction::None)
+    }
+
+    fn begin_lane(&mut self, now: Nanos, from: SocketAddr, welcome: &WelcomeBody) {
+        self.id = SessionId(welcome.session.get());
+        let command_bytes_max = welcome.command_bytes_max.get() as usize;
+        self.command_bytes_max = command_bytes_max.min(COMMAND_BYTES_MAX);
+        let in_flight_max = welcome.in_flight_max.get() as usize;
+        self.in_flight_max = in_flight_max.clamp(1, self.settings.in_flight_max);
+        self.end.clear_input(&mut self.pool);
+        self.end.begin(now, self.id, welcome.epoch.get(), from);
+        self.outbox.rewind();
+        self.end.set_tail(self.outbox.tail());
+        self.no_quorum = false;
+        self.close_sent = false;
+        self.waits_since = now;
+        self.phase = Phase::Open;
+        self.counters.lanes += 1;
+    }
+
+    /// Looks for the leader, from `begin` on.
+    fn search(&mut self, begin: Nanos, preferred: Option<SocketAddr>) {
+        self.epoch += 1;
+        self.phase = Phase::Searching(Search::new(begin, self.epoch, preferred));
+    }
+
+    /// Hands out the answers that are whole.
+    pub(super) fn deliver(&mut self, now: Nanos, handler: &mut impl FnMut(Answer<'_>)) {
+        while self.is_open() {
+            let Ok(message) = self.end.message(&self.pool) else {
+                // The node breaks the protocol: another lane may do better.
+                self.search(now.plus(TRY_AGAIN_NS), None);
+                break;
+            };
+            let Some(message) = message else { break };
+            let header = message.answer();
+            let bytes = message.payload.len();
+            let reply = if let Some(reply) = message.payload.contiguous() {
+                reply
+            } else {
+                message.payload.copy_to(&mut self.reply[..bytes]);
+                &self.reply[..bytes]
+            };
+            let verdict = judge(&header);
+            if let Verdict::Final(request, outcome) = verdict {
+                if self.outbox.answer(request) {
+                    let waits = self.outbox.first_waiting_command();
+                    self.answered_through =
+                        ClientSequence(waits.unwrap_or(self.next_command).0 - 1);
+                    self.counters.answers += 1;
+                    handler(Answer { request, outcome, sequence: header.sequence(), reply });
+                } else {
+                    self.counters.duplicates += 1;
+                }
+            }
+            self.waits_since = now;
+            self.end.consume(now, &mut self.pool);
+            match verdict {
+                Verdict::Final(_, Outcome::TooLong) => self.end_with(CloseCause::TooLong, handler),
+                Verdict::Final(..) => self.outbox.release(self.end.acknowledged()),
+                Verdict::TryAgain { no_quorum } => {
+                    self.no_quorum = no_quorum;
+                    self.search(now.plus(TRY_AGAIN_NS), None);
+                }
+                Verdict::AskForSession => self.search(now, Some(self.end.peer())),
+                Verdict::Nonsense => self.counters.dropped += 1,
+            }
+        }
+        if matches!(self.phase, Phase::Closed(CloseCause::SessionLost)) {
+            self.end_with(CloseCause::SessionLost, handler);
+        }
+    }
+
+    /// Everything that waits ends as unknown.
+    pub(super) fn end_with(&mut self, cause: CloseCause, handler: &mut impl FnMut(Answer<'_>)) {
+        self.phase = Phase::Closed(cause);
+        while let Some(request) = self.outbox.give_up_first() {
+            self.counters.answers += 1;
+            let (outcome, sequence) = (Outcome::Unknown, Sequence(0));
+            handler(Answer { request, outcome, sequence, reply: &[] });
+        }
+    }
+
+    /// What time brings: hellos, a leader that fell silent, the end of a close; then sends what is due.
+    pub(super) fn tick(
+        &mut self,
+        now: Nanos,
+        network: &mut impl Network,
+        handler: &mut impl FnMut(Answer<'_>),
+    ) -> usize {
+        if self.waits_since == Nanos(u64::MAX) {
+            self.waits_since = now;
+        }
+        self.tick_close(now, handler);
+        if self.is_open() && now >= self.patience_ends() {
+            self.search(now, None);
+        }
+        let mut ask = None;
+        if let Phase::Searching(search) = &mut self.phase {
+            let random = next(&mut self.random);
+            ask = search.poll(now, random);
+        }
+        if let Some(ask) = ask {
+            self.say_hello(now, ask, network);
+            return 1;
+        }
+        self.transmit(now, network)
+    }
+
+    fn tick_close(&mut self, now: Nanos, handler: &mut impl FnMut(Answer<'_>)) {
+        let Some(since) = self.closing else { return };
+        if matches!(self.phase, Phase::Closed(_)) || self.outbox.unanswered() > 0 {
+            return;
+        }
+        let sent = self.close_sent && self.end.acknowledged() == self.outbox.tail();
+        if self.id.0 == 0 || sent || now.since(since.max(self.waits_since)) >= CLOSE_NS {
+            self.end_with(CloseCause::Asked, handler);
+        } else if self.is_open() && !self.close_sent {
+            let length = message_length(0).expect("a header alone is a message");
+            if let Ok(place) = self.outbox.find_room(length) {
+                let header = RequestHeader::new(
+                    RequestKind::Close,
+                    self.next_command,
+                    self.answered_through,
+                );
+                self.outbox.push(place, header, None);
+                self.end.set_tail(self.outbox.tail());
+                self.close_sent = true;
+            }
+        }
+    }
+
+    pub(super) fn transmit(&mut self, now: Nanos, network: &mut impl Network) -> usize {
+        if !self.is_open() {
+            return 0;
+        }
+        let calls = self.end.transmit(now, network, &self.template, &mut self.outbox);
+        usize::from(calls > 0)
+    }
+
+    pub(super) fn say_hello(&mut self, now: Nanos, ask: Ask, network: &mut impl Network) {
+        let Phase::Searching(search) = &self.phase else { return };
+        let hello = HelloBody {
+            nonce: self.nonce.into(),
+            session: self.id.0.into(),
+            epoch: search.epoch.into(),
+            timeout: self.settings.session_timeout_ns.into(),
+        };
+        let mut header = self.template;
+        header.kind = DatagramKind::Hello as u8;
+        header.stamp = now.0.into();
+        let name = self.settings.name.as_bytes();
+        let mut send = |address| {
+            network.send(Destination::Address(address), &header, hello.as_bytes(), name);
+            self.counters.hellos += 1;
+        };
+        match ask {
+            Ask::One(address) => send(address),
+            Ask::All => self.settings.members.iter().copied().for_each(&mut send),
+        }
+    }
+
+    /// When the node has been silent for too long.
+    fn patience_ends(&self) -> Nanos {
+        let (settings, heard) = (&self.settings, self.end.heard());
+        let idle = settings.end.keep_alive_ns.saturating_mul(3).max(settings.reconnect_ns);
+        let owed = self.outbox.tail() > self.end.acknowledged();
+        let silent = heard.plus(if owed { settings.reconnect_ns } else { idle });
+        if self.outbox.unanswered() == 0 {
+            return silent;
+        }
+        silent.min(self.waits_since.plus(settings.answer_timeout_ns))
+    }
+
+    pub(super) fn deadline(&self) -> Nanos {
+        let closing = match self.closing {
+            Some(since) if self.outbox.unanswered() == 0 => {
+                if self.close_sent {
+                    since.max(self.waits_since).plus(CLOSE_NS)
+                } else {
+                    Nanos(0)
+                }
+            }
+            _ => Nanos(u64::MAX),
+        };
+        match &self.phase {
+            Phase::Closed(_) => Nanos(u64::MAX),
+            Phase::Searching(search) => search.deadline().min(closing),
+            Phase::Open => self.end.deadline().min(self.patience_ends()).min(closing),
+        }
+    }
+}
+
+/// What a datagram leads to.
+enum Reaction {
+    None,
+    Ask(Ask),
+}
+
+/// What an answer means for its request.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Final(Request, Outcome),
+    /// It was not logged: everything unanswered is sent again on a new lane.
+    TryAgain {
+        no_quorum: bool,
+    },
+    /// The node does not know the session: a hello finds out whether anybody does.
+    AskForSession,
+    Nonsense,
+}
+
+fn judge(header: &AnswerHeader) -> Verdict {
+    let number = header.client_sequence();
+    let request =
+        if header.is_to_query() { Request::Query(number.0) } else { Request::Command(number) };
+    let Some(kind) = header.outcome() else { return Verdict::Nonsense };
+    match kind {
+        AnswerKind::Applied => Verdict::Final(request, Outcome::Applied),
+        AnswerKind::Rejected => {
+            Verdict::Final(request, Outcome::Rejected { code: header.code.get() })
+        }
+        AnswerKind::Forgotten => Verdict::Final(request, Outcome::Forgotten),
+        AnswerKind::TooLong => Verdict::Final(request, Outcome::TooLong),
+        AnswerKind::Gap | AnswerKind::BackPressure => Verdict::TryAgain { no_quorum: false },
+        AnswerKind::NoQuorum => Verdict::TryAgain { no_quorum: true },
+        AnswerKind::UnknownSession => Verdict::AskForSession,
+    }
+}
+
+/// The next number of a seeded row (`SplitMix64`).
+fn next(random: &mut u64) -> u64 {
+    *random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut mixed = *random;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
