@@ -139,10 +139,10 @@ pub enum Refused {
         /// For whom.
         node: NodeId,
     },
-    /// Cuts are numbered one after the other.
+    /// Cuts are numbered upwards.
     CutEpoch {
-        /// The next number.
-        expected: CutEpoch,
+        /// The number of the newest.
+        newest: CutEpoch,
     },
 }
 
@@ -320,12 +320,13 @@ impl NodeState {
     /// Records a cut, which lowers what older seals claim. Written after the cut bytes are saved, before the files are cut.
     ///
     /// # Errors
-    /// When it is not the cut after the last one.
+    /// When a cut of that number, or a higher one, is recorded already.
     pub fn truncate(&mut self, truncation: Truncation) -> Result<(), Refused> {
         self.started()?;
-        let expected = CutEpoch(self.cut_epoch().0 + 1);
-        if truncation.epoch != expected {
-            return Err(Refused::CutEpoch { expected });
+        // Not always by one: a log whose node state was lost knows from its seals how often it was cut.
+        let newest = self.cut_epoch();
+        if truncation.epoch <= newest {
+            return Err(Refused::CutEpoch { newest });
         }
         self.truncation = Some(truncation);
         Ok(())
@@ -383,7 +384,7 @@ impl fmt::Display for Refused {
             }
             Self::OlderLeadership { promised } => write!(f, "leadership {promised} is promised"),
             Self::VotedFor { node } => write!(f, "voted for node {node} in this leadership"),
-            Self::CutEpoch { expected } => write!(f, "the next cut has number {expected}"),
+            Self::CutEpoch { newest } => write!(f, "cut number {newest} is recorded already"),
         }
     }
 }
@@ -553,9 +554,10 @@ mod tests {
     fn cuts_are_numbered() {
         let mut state = member();
         let cut = |epoch| Truncation { at: at(64), epoch: CutEpoch(epoch) };
-        assert_eq!(state.truncate(cut(2)), Err(Refused::CutEpoch { expected: CutEpoch(1) }));
+        assert_eq!(state.truncate(cut(0)), Err(Refused::CutEpoch { newest: CutEpoch(0) }));
         state.truncate(cut(1)).unwrap();
-        assert_eq!(state.truncate(cut(1)), Err(Refused::CutEpoch { expected: CutEpoch(2) }));
-        state.truncate(cut(2)).unwrap();
+        assert_eq!(state.truncate(cut(1)), Err(Refused::CutEpoch { newest: CutEpoch(1) }));
+        state.truncate(cut(7)).unwrap();
+        assert_eq!(state.cut_epoch(), CutEpoch(7));
     }
 }

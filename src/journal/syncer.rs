@@ -118,6 +118,7 @@ pub struct Syncer<D: Disk, V> {
     failure: Option<SyncFailure>,
 }
 
+#[derive(Clone, Copy)]
 struct PendingCut {
     at: Predecessor,
     end: Position,

@@ -1,6 +1,7 @@
 //! Reads the files, follows the chain, and finds where and why it stops.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{RecoveryError, RecoverySettings, Stop, io_error};
 use crate::frame::{FrameError, FrameHeader, Kind, Predecessor, check_frame, span};
@@ -312,15 +313,15 @@ impl Walk<'_> {
                 return Ok(stop);
             }
             let base = self.at.position.segment_base(self.segment_bytes);
-            if let std::collections::btree_map::Entry::Vacant(e) = opened.entry(base) {
-                // A file of another size is no segment of this log.
-                let Some(found) = listed.contains(&base).then(|| hot.open(base).ok()).flatten()
-                else {
-                    return Ok(Stop::new(Finding::HotMissing));
-                };
-                e.insert(found);
-            }
-            let (memory, _) = &opened[&base];
+            let (memory, _) = match opened.entry(base) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    // A file of another size is no segment of this log.
+                    let found = listed.contains(&base).then(|| hot.open(base).ok()).flatten();
+                    let Some(found) = found else { return Ok(Stop::new(Finding::HotMissing)) };
+                    place.insert(found)
+                }
+            };
             let offset = self.at.position.since(base);
             let word = memory.published(offset);
             let left = self.segment_bytes - offset;

@@ -58,16 +58,22 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
     fn is_settled(&self) -> bool {
         let Scan { marks, tail, files, bases, .. } = self.scan;
         let last = self.last_base();
-        let file_bytes = file_bytes(self.settings.segment_bytes);
         marks.limit.is_none()
             && marks.certain == *tail
             && marks.claimed == *tail
             && marks.seal_number > 0
             && self.scan.durable_end == *tail
             && self.scan.beyond.is_none()
-            && files.get(&last).is_some_and(|found| found.length == file_bytes)
-            && bases.keys().all(|base| files.get(base).is_some_and(|f| f.header.is_some()))
+            && self.is_whole(last)
+            && bases.keys().all(|&base| self.is_whole(base))
             && files.iter().all(|(&base, found)| base <= last || found.blank)
+    }
+
+    /// The file has a good header page and all its bytes: a padding frame's zero body is never looked at, and may be missing.
+    fn is_whole(&self, base: Position) -> bool {
+        let bytes = file_bytes(self.settings.segment_bytes);
+        let found = self.scan.files.get(&base);
+        found.is_some_and(|found| found.header.is_some() && found.length == bytes)
     }
 
     /// Saves what is cut to `quarantine/`.
@@ -148,10 +154,10 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
         length
     }
 
-    /// Writes every file anew that holds anything above what is certain, or whose header page is bad; in ascending order,
+    /// Writes every file anew that holds anything above what is certain, or that is not whole; in ascending order,
     /// so that a crash leaves good files below old ones.
     fn rewrite(&self) -> Result<Vec<Position>, RecoveryError> {
-        let Scan { marks, tail, durable_end, files, bases, .. } = self.scan;
+        let Scan { marks, tail, durable_end, bases, .. } = self.scan;
         let trusted = marks.certain.position.min(durable_end.position).min(tail.position);
         let first = trusted.segment_base(self.settings.segment_bytes).min(self.last_base());
         let last = self.last_base();
@@ -161,8 +167,7 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
         // A log without entries has a first file all the same: it says whose log this is.
         let empty = bases.is_empty().then_some((last, nothing));
         for (base, (before, generation)) in entered.chain(empty) {
-            let bad_header = files.get(&base).is_none_or(|found| found.header.is_none());
-            if base >= first || bad_header {
+            if base >= first || !self.is_whole(base) {
                 self.rewrite_file(base, before, generation, base >= first)?;
                 rewritten.push(base);
             }

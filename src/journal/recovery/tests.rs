@@ -384,6 +384,18 @@ fn a_file_that_lost_its_prepared_end_gets_it_back() {
     assert_eq!(rig.disk.bytes(&name(0)).unwrap(), bytes_with_newer_seal(&rig, &bytes));
 }
 
+#[test]
+fn a_padding_frame_whose_zeroes_are_gone_gets_them_back() {
+    let mut rig = written(SEGMENT + 2000);
+    let tail = rig.tail();
+    rig.power_loss(1);
+    let bytes = rig.disk.bytes(&name(0)).unwrap();
+    rig.disk.put(&name(0), &bytes[..bytes.len() - 8]);
+    rig.start().unwrap();
+    assert_eq!(rig.tail(), tail);
+    assert_eq!(rig.disk.bytes(&name(0)).unwrap(), bytes);
+}
+
 /// The same file but for its seals.
 fn bytes_with_newer_seal(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
     let mut expected = bytes.to_vec();
@@ -471,6 +483,43 @@ fn the_clean_mark_vouches_for_the_log() {
     rig.power_loss(1);
     rig.start().unwrap();
     assert!(rig.node().report.provisional, "the mark covered one stop only");
+}
+
+/// The process dies with a batch over two files written and not synced; while recovery writes them anew the power fails, too.
+#[test]
+fn power_may_fail_at_any_change_that_recovery_makes() {
+    let mut done = false;
+    for changes in 0..80 {
+        let mut rig = written(SEGMENT - 3000);
+        let certain = rig.tail();
+        rig.fill_to(SEGMENT + 3000);
+        // The seal is in the second file, and only the first one is synced.
+        rig.disk.fail_syncs(&name(SEGMENT));
+        rig.step_sync();
+        assert!(rig.node().failed);
+        let tail = rig.tail();
+        rig.crash_process();
+        rig.disk.stop_after(changes);
+        match rig.start() {
+            Ok(()) => {
+                assert_eq!(rig.tail(), tail);
+                done = true;
+                break;
+            }
+            Err(RecoveryError::Io { .. } | RecoveryError::NodeState(_)) => {
+                rig.power_loss(changes);
+                rig.reported = certain.position;
+                rig.start().unwrap();
+            }
+            Err(other) => panic!("after {changes} changes: {other}"),
+        }
+        // What it says it has, it has.
+        let tail = rig.tail();
+        rig.power_loss(changes + 1);
+        rig.start().unwrap();
+        assert_eq!(rig.tail(), tail);
+    }
+    assert!(done, "recovery makes fewer changes than that");
 }
 
 #[test]
