@@ -34,6 +34,12 @@ pub const DATAGRAM_HEADER_BYTES: usize = 64;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Default UDP payload, header included: fits an Ethernet frame with room for a tunnel.
 pub const DATAGRAM_BYTES_DEFAULT: usize = 1408;
+/// Smallest setting for the UDP payload, header included: every control body and a client's greeting fit.
+pub const DATAGRAM_BYTES_MIN: usize = 256;
+/// Receive buffers per socket, at most.
+pub const RECEIVE_BATCH_MAX: usize = 1024;
+/// Default size asked of the host for the buffers of a data socket, in bytes.
+pub const SOCKET_BUFFER_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Ranges in one NAK.
 pub const NAK_RANGES_MAX: usize = 64;
 /// Separate gaps a receiver keeps track of; a datagram that would open one more is dropped (and asked for later).
@@ -49,6 +55,14 @@ pub const NODES_MAX: usize = 16;
 pub const SESSIONS_MAX: usize = 16_384;
 /// Commands of one session that may be unanswered at once, at most.
 pub const SESSION_IN_FLIGHT_MAX: usize = 256;
+/// Default of how many sessions may be open at once.
+pub const SESSIONS_DEFAULT: usize = 2048;
+/// Kept replies lie in chunks of this many bytes: the unit in which reply space is counted.
+pub const REPLY_CHUNK_BYTES: usize = 64;
+/// Default of the bytes of replies kept for all sessions together. A group constant: all nodes run out at the same command.
+pub const REPLY_SPACE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Default of the bytes of replies kept for one session. A group constant too.
+pub const SESSION_REPLY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// Bytes of the header of a lane message, both ways.
 pub const LANE_MESSAGE_HEADER_BYTES: usize = 24;
@@ -72,6 +86,14 @@ pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 pub const MAILBOX_DEPTH: usize = 256;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
+/// Windows of log below the tail that stay hot even when they are on the disk.
+pub const HOT_WINDOWS_MIN: u64 = 2;
+/// Finest step of the sparse index over a hot segment, in bytes: a look-up walks at most this far.
+pub const HOT_INDEX_BYTES_MIN: u64 = 64 * 1024;
+/// Entries of the sparse index of one hot segment, at most: larger segments take larger steps.
+pub const HOT_INDEX_ENTRIES_MAX: usize = 1024;
+/// Starts of terms that a node remembers, for finding where two logs part; the oldest go first.
+pub const TERM_STARTS_MAX: usize = 1024;
 
 const _: () = assert!(
     FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGNMENT),
@@ -88,6 +110,12 @@ const _: () = assert!(
     "two hot segments always cover two windows, so retiring one never takes bytes a repair may ask for"
 );
 const _: () = assert!(
+    HOT_WINDOWS_MIN >= 2,
+    "a repair may ask for a whole window while the next one is being filled"
+);
+const _: () =
+    assert!(HOT_SEGMENTS_MAX.is_power_of_two() && HOT_INDEX_ENTRIES_MAX.is_power_of_two());
+const _: () = assert!(
     2 * SEAL_BYTES + 1024 <= SEGMENT_HEADER_BYTES,
     "header fields and two seals fit in the page"
 );
@@ -100,3 +128,9 @@ const _: () = assert!(
     "one message of the largest size always finds room, whatever the others hold"
 );
 const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);
+const _: () = assert!(
+    SESSION_REPLY_BYTES_DEFAULT >= 2 * REPLY_BYTES_MAX,
+    "a session keeps one of the largest replies while the next is made"
+);
+const _: () = assert!(REPLY_SPACE_BYTES_DEFAULT >= SESSION_REPLY_BYTES_DEFAULT);
+const _: () = assert!(SESSIONS_DEFAULT <= SESSIONS_MAX);

@@ -44,7 +44,7 @@ pub struct Recency {
 }
 
 /// Control to core.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ControlToCore {
     /// Accept and acknowledge nothing of a leadership older than this; answer [`CoreToControl::Fenced`].
     Fence(Leadership),
@@ -169,6 +169,8 @@ pub enum CoreEvent {
         /// Where.
         position: Position,
     },
+    /// A write or sync failed for good.
+    DiskFailed,
 }
 
 /// Keeper to core: the next hot segment, zero-filled and populated.
@@ -390,6 +392,8 @@ shared_words! {
     bad_frames,
     /// Datagrams the host did not take (core).
     send_failures,
+    /// Facts for which a mailbox had no room (core).
+    facts_lost,
     /// Duty cycles (core).
     duty_cycles,
     /// Duty cycles with work (core).
@@ -400,8 +404,29 @@ shared_words! {
     synced_bytes,
     /// 1 after a write or sync failed for good (sync).
     sync_failed,
-    /// Set by a thread that sleeps until the core shares something: 1 sync (sync).
-    sync_parked,
+}
+
+/// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.
+pub trait Wake: Send + Sync + core::fmt::Debug {
+    /// Wakes it.
+    fn wake(&self);
+}
+
+/// Wakes nobody: for threads that never sleep, and tests.
+#[derive(Clone, Copy, Debug)]
+pub struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// Whom a core wakes.
+#[derive(Clone, Debug)]
+pub struct CoreWakers {
+    /// Control: there is a fact for it.
+    pub control: Arc<dyn Wake>,
+    /// Sync: there are bytes for it.
+    pub sync: Arc<dyn Wake>,
 }
 
 /// Where the shared words live: in a mapped page on a host, on the heap in tests.

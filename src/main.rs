@@ -1,3 +1,9 @@
-//! Program.
+//! The `quorate` program.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

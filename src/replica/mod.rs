@@ -1,1 +1,22 @@
-//! Leader and follower of one term, over journal and stream.
+//! Leader and follower of one term, over journal and stream: sequencing, acknowledgements, commit, apply, replies.
+//!
+//! [`Core`] is what the core thread runs: `step(now)` does a bounded amount of each kind of work and returns how much. A
+//! term and a role are *given* to it by control; it obeys and reports facts back. It does no I/O of its own: datagrams
+//! come and go through [`crate::stream::network::Network`], memory through [`crate::journal::SegmentMemory`], everything
+//! else through the mailboxes of [`crate::link`].
+
+mod apply;
+mod clients;
+mod core;
+mod counters;
+mod cut;
+mod follower;
+mod leader;
+pub mod matching;
+pub mod quorum;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{Core, Deadlines, Now, Start};
+pub use self::settings::{CoreSettings, Peer};

@@ -1,1 +1,18 @@
 //! The threads of a node, its configuration, and what wires them together.
+
+mod admin;
+pub mod config;
+mod control_thread;
+pub mod events;
+mod host_client;
+pub mod idle;
+pub mod node;
+mod replay;
+pub mod terminal;
+mod threads;
+mod watch;
+
+pub use admin::ask;
+pub use control_thread::{Ended, SourceError};
+pub use host_client::{ConnectError, ConnectOptions, HostClient};
+pub use node::{Node, NodeError, NodeOptions, state_limits};

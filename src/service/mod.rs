@@ -1,4 +1,29 @@
 //! What users write: a deterministic state machine that the group runs in identical copies.
+//!
+//! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference; [`conformance`] checks a service
+//! of one's own.
+
+// `side` and `size` are the words of the trade.
+#[allow(clippy::similar_names)]
+pub mod book;
+pub mod built_in;
+pub mod conformance;
+pub mod describe;
+pub mod echo;
+#[allow(clippy::similar_names)]
+pub mod generator;
+pub mod hash;
+pub mod image;
+pub mod index;
+pub mod line;
+#[allow(clippy::similar_names)]
+pub mod lobster;
+pub mod sequencer;
+
+pub use book::Book;
+pub use built_in::{BuiltIn, ServiceKind};
+pub use echo::Echo;
+pub use sequencer::Sequencer;
 
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
@@ -57,7 +82,7 @@ pub trait Service: Send {
 /// The circumstances of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Context {
-    /// Its place in the log: also an id that nobody else has.
+    /// Its place in the log: also an id that nobody else has, but for the other commands of the same batch.
     pub sequence: Sequence,
     /// Cluster time.
     pub time: Timestamp,
@@ -117,6 +142,17 @@ impl Rejection {
     pub const REPLY_TOO_LONG: Self = Self(0xFF02);
     /// The group has no room to keep the reply.
     pub const REPLY_SPACE: Self = Self(0xFF03);
+
+    /// What a code of the engine means, in words.
+    #[must_use]
+    pub const fn engine_text(self) -> Option<&'static str> {
+        match self {
+            Self::MALFORMED_BATCH => Some("the lengths in the batch do not add up"),
+            Self::REPLY_TOO_LONG => Some("the reply does not fit"),
+            Self::REPLY_SPACE => Some("the group has no room to keep the reply"),
+            _ => None,
+        }
+    }
 }
 
 /// Where a service writes its reply: a buffer of fixed size, filled from the front.
@@ -148,6 +184,24 @@ impl<'a> Reply<'a> {
     /// [`Rejection::REPLY_TOO_LONG`] when they do not fit.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
         self.claim(bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+    /// Has `write` write a reply of its own behind what is here, its length in front of it (`u32`, little-endian).
+    ///
+    /// # Errors
+    /// That of `write`, or [`Rejection::REPLY_TOO_LONG`] when not even the length fits.
+    pub fn nested(
+        &mut self,
+        write: impl FnOnce(&mut Reply<'_>) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
+        let start = self.length;
+        let front = self.claim(size_of::<u32>())?.len();
+        let mut inner = Reply::new(&mut self.buffer[start + front..]);
+        write(&mut inner)?;
+        let length = inner.length;
+        let word = u32::try_from(length).map_err(|_| Rejection::REPLY_TOO_LONG)?;
+        self.buffer[start..start + front].copy_from_slice(&word.to_le_bytes());
+        self.length += length;
         Ok(())
     }
     /// What was written.

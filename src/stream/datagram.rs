@@ -23,6 +23,9 @@ pub const FLAG_REPAIR: u8 = 2;
 /// This belongs to a client lane.
 pub const FLAG_LANE: u8 = 4;
 
+/// Heartbeat: `position` is the end of the sender's log, so a frame ends there.
+pub const FLAG_WHOLE: u8 = 8;
+
 /// What a datagram is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]

@@ -152,7 +152,7 @@ impl LaneEnd {
         (self.session, self.epoch, self.peer) = (session, epoch, peer);
         self.receiver.restart(Position(0));
         self.receiver.set_limit(now, Position(self.window_bytes));
-        self.sender.restart(Position(0));
+        self.sender.restart(Position(0), Position(0));
         self.sender.spoke(now);
         self.heard = now;
         self.echo = (Nanos(0), now);

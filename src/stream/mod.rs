@@ -15,6 +15,7 @@ pub mod message;
 pub mod nak;
 pub mod network;
 pub mod pool;
+pub mod prng;
 pub mod receiver;
 pub mod redirect;
 pub mod round_trip;

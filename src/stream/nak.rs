@@ -1,5 +1,6 @@
 //! When to ask for what is missing, and for how much: the pace of NAKs.
 
+use super::prng::Prng;
 use super::round_trip::RoundTrip;
 use crate::types::Nanos;
 
@@ -38,7 +39,7 @@ const _: () = assert!(
 pub(crate) struct NakPace {
     medium: Medium,
     round_trip: RoundTrip,
-    random: u64,
+    random: Prng,
     ask_bytes: u64,
     ask_bytes_max: u64,
     halved_at: Nanos,
@@ -51,7 +52,7 @@ impl NakPace {
         Self {
             medium,
             round_trip: RoundTrip::new(round_trip_ns),
-            random: seed,
+            random: Prng::new(seed),
             ask_bytes: ASK_BYTES_INITIAL.min(window_bytes),
             ask_bytes_max: window_bytes,
             halved_at: Nanos(0),
@@ -86,7 +87,7 @@ impl NakPace {
             // The more there are, the sooner one of them asks; its repair is there a round trip after that, and the others
             // hear its question in half of that.
             let steps = u64::from(receivers.clamp(2, 3) - 1);
-            let delay = self.below(self.round_trip.smoothed_ns() * steps);
+            let delay = self.random.below(self.round_trip.smoothed_ns() * steps);
             self.first_due = now.plus(delay);
         }
         self.first_due
@@ -95,7 +96,7 @@ impl NakPace {
     pub(crate) fn retry_jitter_ns(&mut self) -> u64 {
         match self.medium {
             Medium::Unicast => 0,
-            Medium::Multicast { .. } => self.below(self.round_trip.retry_ns() / 4),
+            Medium::Multicast { .. } => self.random.below(self.round_trip.retry_ns() / 4),
         }
     }
     /// When a gap that has now been asked for `asked` times is asked for again.
@@ -115,15 +116,6 @@ impl NakPace {
             self.halved_at = now;
             self.ask_bytes = (self.ask_bytes / 2).max(ASK_BYTES_MIN.min(self.ask_bytes_max));
         }
-    }
-
-    /// A number below `bound` (`SplitMix64`; the small bias of the modulus does not matter here).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
     }
 }
 

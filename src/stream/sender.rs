@@ -168,13 +168,14 @@ impl Sender {
         sender.move_limit();
         sender
     }
-    /// Starts over at `start` with the same receivers, as on entering a leadership. Round trips stay; who counts for the
-    /// pace stays; echoes are forgotten.
-    pub fn restart(&mut self, start: Position) {
+    /// Starts over at `start` with the same receivers, as on entering a leadership; what lies in `lowest..start` counts as
+    /// sent and is repaired when asked for. Round trips stay; who counts for the pace stays; echoes are forgotten.
+    pub fn restart(&mut self, lowest: Position, start: Position) {
+        assert!(lowest <= start, "what is held ends at the start");
         for peer in &mut self.peers {
             peer.begin_again(start, self.settings.window_bytes);
         }
-        (self.lowest, self.next, self.tail) = (start, start, start);
+        (self.lowest, self.next, self.tail) = (lowest, start, start);
         self.repairs.clear();
         self.sent.clear();
         self.last_sent = Nanos(0);
@@ -191,13 +192,12 @@ impl Sender {
             self.schedule_heartbeat();
         }
     }
-    /// The caller has everything from `lowest` on, and nothing below. It may be below the start: what stands between is not
-    /// sent to everybody, but repaired for whoever asks.
+    /// The caller has nothing below `lowest` any more.
     pub fn set_lowest(&mut self, lowest: Position) {
         assert!(lowest <= self.tail, "what was not sent is not let go");
-        self.lowest = lowest;
+        self.lowest = self.lowest.max(lowest);
         // Nobody will place what is gone: those who need it get it by another lane.
-        self.next = self.next.max(lowest);
+        self.next = self.next.max(self.lowest);
     }
     /// Who sets the pace from now on.
     pub fn set_pace(&mut self, pace: Pace) {
@@ -504,8 +504,7 @@ mod tests {
     #[test]
     fn who_begins_below_the_start_gets_what_it_asks_for_and_the_others_nothing_twice() {
         let mut sender = sender(2);
-        sender.restart(Position(5_000));
-        sender.set_lowest(Position(2_000));
+        sender.restart(Position(2_000), Position(5_000));
         assert_eq!(drain(&mut sender, NOW), [Transmit::Heartbeat { tail: Position(5_000) }]);
         assert!(sender.on_status(NOW, 1, &report(4_700)));
         assert_eq!(sender.received(1).position(), Position(4_700));
@@ -528,7 +527,7 @@ mod tests {
         sender.on_status(NOW, 0, &status(NOW.0 - 900_000));
         assert_eq!(sender.last_echo(0), Some(Nanos(NOW.0 - 500_000)));
         assert_eq!(sender.last_echo(1), None);
-        sender.restart(Position(10));
+        sender.restart(Position(10), Position(10));
         assert_eq!(sender.last_echo(0), None, "an echo of an older leadership is none");
         assert_eq!(sender.round_trip(0).smoothed_ns(), 500_000);
     }

@@ -1,3 +1,67 @@
-//! Program.
+//! `quorate-log`: looks into the log of a node, live or dead, and never writes to it.
+//!
+//! Every verb takes a node's data directory, a directory of copied segments, one segment file, or a file of `quarantine/`.
+//! What cannot be read is said exactly (file, offset, position, the rule that is broken), and the rest is decoded.
 
-fn main() {}
+mod args;
+mod decode;
+mod dump;
+mod info;
+mod ls;
+mod problem;
+mod render;
+mod resume;
+mod select;
+mod stats;
+mod tail;
+mod verify;
+mod walk;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Looks into the log of a node, live or dead. Never writes to it.
+///
+/// PATH is a node's data directory, a directory of copied segments, one segment file (.qlog), or a file of quarantine/. On a
+/// directory, reading stops at the commit position as far as it is known; --uncommitted reads on.
+///
+/// Exit codes: 0 done, 1 findings, 2 wrong use, 3 damage or failure.
+#[derive(Parser)]
+#[command(name = "quorate-log", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Info(info::Args),
+    Ls(ls::Args),
+    Dump(dump::Args),
+    Tail(tail::Args),
+    Verify(verify::Args),
+    Stats(stats::Args),
+}
+
+fn main() -> ExitCode {
+    let code = match Cli::parse().verb {
+        Verb::Info(args) => info::run(&args),
+        Verb::Ls(args) => ls::run(&args),
+        Verb::Dump(args) => dump::run(&args),
+        Verb::Tail(args) => tail::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Stats(args) => stats::run(&args),
+    };
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line: one file for each subcommand, with its `Args` and its `run`, which returns an exit code of
+//! [`quorate::error`]. What a subcommand does is the library's; what it reads from the command line and what it prints is
+//! decided here.
+
+mod config;
+mod demo;
+mod flags;
+mod init;
+mod node;
+mod send;
+mod status;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A replicated state machine engine for low-latency, trading-style deployments.
+///
+/// Exit codes: 0 done, 1 the answer is no, 2 wrong use or configuration, 3 damage or failure.
+#[derive(Parser)]
+#[command(name = "quorate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Demo(demo::Args),
+    Node(node::Args),
+    Send(send::Args),
+    Status(status::Args),
+    Tail(tail::Args),
+    #[command(subcommand)]
+    Config(config::Args),
+}
+
+/// Runs the subcommand that the command line names.
+pub(crate) fn run() -> ExitCode {
+    // A wrong use ends here, with code 2; `--help` and `--version` with 0.
+    let code = match Cli::parse().command {
+        Command::Init(args) => init::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Node(args) => node::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Config(args) => config::run(&args),
+    };
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

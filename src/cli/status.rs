@@ -1,0 +1,117 @@
+//! `quorate status`: what a node is doing, asked of the running node itself.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde_json::Value;
+
+use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS, EXIT_USAGE};
+use quorate::runtime::ask;
+use quorate::runtime::terminal::{complain, with_stdout};
+
+use super::flags::ConfigFlags;
+
+/// Says what a running node is doing
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Prints nothing; exit code 0 if the node leads, 1 if not (or if it does not run)
+    #[arg(long)]
+    is_leader: bool,
+    /// One JSON object, with all counters
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> u8 {
+    let settings = match args.config.load(None) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            complain(&errors);
+            return EXIT_USAGE;
+        }
+    };
+    let status = match request(&settings.node.admin_socket, "status") {
+        Ok(status) => status,
+        Err(Unanswered::NotRunning) if args.is_leader => return EXIT_FINDINGS,
+        Err(error) => {
+            complain(&error.text(&settings.node.admin_socket));
+            return if matches!(error, Unanswered::NotRunning) {
+                EXIT_FINDINGS
+            } else {
+                EXIT_FAILURE
+            };
+        }
+    };
+    if args.is_leader {
+        return if status["role"] == "leader" { EXIT_DONE } else { EXIT_FINDINGS };
+    }
+    with_stdout(|out| {
+        if args.json {
+            writeln!(out, "{status}")?
+        } else {
+            human(out, &status)?
+        }
+        Ok(EXIT_DONE)
+    })
+}
+
+/// Why a node did not answer.
+pub(crate) enum Unanswered {
+    /// Nothing listens there.
+    NotRunning,
+    /// Something else.
+    Failed(String),
+}
+
+impl Unanswered {
+    /// In words.
+    pub(crate) fn text(&self, socket: &Path) -> String {
+        match self {
+            Self::NotRunning => {
+                format!("no node runs here: nothing listens at {}", socket.display())
+            }
+            Self::Failed(why) => format!("{}: {why}", socket.display()),
+        }
+    }
+}
+
+/// Asks a running node.
+pub(crate) fn request(socket: &Path, request: &str) -> Result<Value, Unanswered> {
+    let answer = ask(socket, request).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Unanswered::NotRunning,
+        _ => Unanswered::Failed(error.to_string()),
+    })?;
+    serde_json::from_str(&answer).map_err(|error| Unanswered::Failed(error.to_string()))
+}
+
+fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    };
+    for key in
+        ["node", "name", "group", "service", "transport", "role", "leader", "generation", "term"]
+    {
+        writeln!(out, "{key:<12} {}", text(&status[key]))?;
+    }
+    if status["role"] == "leader" {
+        writeln!(out, "{:<12} {}", "quorum", text(&status["quorum"]))?;
+    }
+    writeln!(out, "{:<12} {}", "sequence", text(&status["sequence"]))?;
+    for key in ["tail", "durable", "commit", "applied"] {
+        writeln!(out, "{key:<12} {}", text(&status["positions"][key]))?;
+    }
+    for key in ["state_hash", "present"] {
+        writeln!(out, "{key:<12} {}", text(&status[key]))?;
+    }
+    let words = &status["words"];
+    for key in
+        ["sessions", "commands_applied", "back_pressure", "naks_sent", "repairs_sent", "bad_frames"]
+    {
+        writeln!(out, "{key:<12} {}", text(&words[key]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! What operators are told: stable codes, one line each.
+//!
+//! Q-1001…Q-1015 keep the meaning of the HA-1001…HA-1015 messages of Qpid Broker-J; Q-11xx are our own.
+
+use core::fmt;
+
+use crate::link::CoreEvent;
+use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
+
+/// Something an operator may want to know, with everything needed to understand it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Q-1005: a member answers (again).
+    Joined {
+        /// Which.
+        node: NodeId,
+    },
+    /// Q-1006: a member no longer answers.
+    Left {
+        /// Which.
+        node: NodeId,
+    },
+    /// Q-1008: a node that speaks for this group is not on the list, or disagrees about what the group is.
+    Intruder {
+        /// The number it gave itself.
+        node: NodeId,
+        /// What does not fit.
+        why: IntruderReason,
+    },
+    /// Q-1009: the leader does not hear a quorum: commands are refused.
+    InsufficientNodes,
+    /// Q-1010: this node took up a role.
+    RoleChange {
+        /// In which leadership.
+        leadership: Leadership,
+        /// Leading or following.
+        leads: bool,
+        /// Its log then.
+        tail: Tail,
+    },
+    /// Q-1014: entries of this node were cut because the group went on without them.
+    Discarded {
+        /// First byte cut.
+        from: Position,
+        /// End of the log before.
+        to: Position,
+        /// Entries cut.
+        entries: u64,
+    },
+    /// Q-1101: the leader hears a quorum again.
+    QuorumRegained,
+    /// Q-1102: this node is behind what its leader holds in memory.
+    CatchUpNeeded {
+        /// First byte needed.
+        needed: Position,
+        /// Lowest the leader holds.
+        lowest: Position,
+    },
+    /// Q-1103: this log contradicts the leader's below what was committed: the node does not follow.
+    Diverged {
+        /// Where.
+        position: Position,
+    },
+    /// Q-1104: acknowledged bytes were among those cut: possibly committed.
+    PossiblyCommitted {
+        /// Bytes that this node had promised to keep.
+        bytes: u64,
+    },
+    /// Q-1105: the state of this node differs from the majority's: it stops.
+    StateHashMismatch {
+        /// After which entry.
+        sequence: Sequence,
+        /// Its own hash.
+        own: u64,
+        /// The majority's.
+        majority: u64,
+    },
+    /// Q-1106: no majority agrees on the state: every node stops.
+    NoMajorityState {
+        /// After which entry.
+        sequence: Sequence,
+    },
+    /// Q-1107: a write or sync failed for good: the node stops acknowledging.
+    DiskFailed,
+    /// Q-1108: no prepared segment: commands are turned away until there is one.
+    SpaceLow {
+        /// End of the log.
+        position: Position,
+    },
+    /// Q-1109: segments are prepared again.
+    SpaceBack,
+    /// Q-1110: datagrams of another group or protocol version arrive.
+    Foreign {
+        /// The version, if that is what differs.
+        version: Option<u8>,
+        /// The group, if that is what differs.
+        group: Option<u64>,
+    },
+    /// Q-1111: a frame arrived whole and did not chain.
+    BadFrame {
+        /// Where.
+        position: Position,
+    },
+    /// Q-1112: this node may have forgotten what it promised: it does not lead.
+    MayNotLead {
+        /// It has no state of an earlier life at all.
+        stateless: bool,
+    },
+    /// Q-1113: the group was founded.
+    Founded {
+        /// Its first generation.
+        generation: Generation,
+    },
+}
+
+/// Why a node is not one of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IntruderReason {
+    /// Not on the member list.
+    Unknown,
+    /// Its segments have another size.
+    SegmentBytes {
+        /// Its own.
+        theirs: u64,
+        /// Ours.
+        ours: u64,
+    },
+    /// Its largest command has another size.
+    CommandBytes {
+        /// Its own.
+        theirs: u64,
+        /// Ours.
+        ours: u64,
+    },
+}
+
+impl Event {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::Joined { .. } => 1005,
+            Self::Left { .. } => 1006,
+            Self::Intruder { .. } => 1008,
+            Self::InsufficientNodes => 1009,
+            Self::RoleChange { .. } => 1010,
+            Self::Discarded { .. } => 1014,
+            Self::QuorumRegained => 1101,
+            Self::CatchUpNeeded { .. } => 1102,
+            Self::Diverged { .. } => 1103,
+            Self::PossiblyCommitted { .. } => 1104,
+            Self::StateHashMismatch { .. } => 1105,
+            Self::NoMajorityState { .. } => 1106,
+            Self::DiskFailed => 1107,
+            Self::SpaceLow { .. } => 1108,
+            Self::SpaceBack => 1109,
+            Self::Foreign { .. } => 1110,
+            Self::BadFrame { .. } => 1111,
+            Self::MayNotLead { .. } => 1112,
+            Self::Founded { .. } => 1113,
+        }
+    }
+
+    /// What a core reports, in the operators' words; some facts are two events.
+    #[must_use]
+    pub fn of_core(event: CoreEvent) -> [Option<Self>; 2] {
+        match event {
+            CoreEvent::Cut { from, to, entries, promised_bytes } => [
+                Some(Self::Discarded { from, to, entries }),
+                (promised_bytes > 0).then_some(Self::PossiblyCommitted { bytes: promised_bytes }),
+            ],
+            CoreEvent::RangeGone { needed, lowest } => {
+                [Some(Self::CatchUpNeeded { needed, lowest }), None]
+            }
+            CoreEvent::Diverged { position, .. } => [Some(Self::Diverged { position }), None],
+            CoreEvent::OutOfSegments { position } => [Some(Self::SpaceLow { position }), None],
+            CoreEvent::SegmentsBack => [Some(Self::SpaceBack), None],
+            CoreEvent::Quorum { present: true } => [Some(Self::QuorumRegained), None],
+            CoreEvent::Quorum { present: false } => [Some(Self::InsufficientNodes), None],
+            CoreEvent::ForeignVersion { version } => {
+                [Some(Self::Foreign { version: Some(version), group: None }), None]
+            }
+            CoreEvent::ForeignGroup { group } => {
+                [Some(Self::Foreign { version: None, group: Some(group) }), None]
+            }
+            CoreEvent::BadFrame { position } => [Some(Self::BadFrame { position }), None],
+            CoreEvent::DiskFailed => [Some(Self::DiskFailed), None],
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Q-{} ", self.code())?;
+        match self {
+            Self::Joined { node } => write!(f, "node {node} joined"),
+            Self::Left { node } => write!(f, "node {node} left: it does not answer"),
+            Self::Intruder { node, why } => match why {
+                IntruderReason::Unknown => {
+                    write!(f, "node {node} is not on the member list: refused")
+                }
+                IntruderReason::SegmentBytes { theirs, ours } => write!(
+                    f,
+                    "node {node} has group.segment_bytes = {theirs}, this node {ours}: refused"
+                ),
+                IntruderReason::CommandBytes { theirs, ours } => write!(
+                    f,
+                    "node {node} has group.command_bytes_max = {theirs}, this node {ours}: refused"
+                ),
+            },
+            Self::InsufficientNodes => {
+                write!(f, "no quorum hears this leader: commands are refused (NO_QUORUM)")
+            }
+            Self::RoleChange { leadership, leads, tail } => {
+                let role = if *leads { "leader" } else { "follower" };
+                write!(f, "this node is {role} of leadership {leadership}, its log ends at {tail}")
+            }
+            Self::Discarded { from, to, entries } => write!(
+                f,
+                "{entries} entries from {from} to {to} were cut: the group went on without them; \
+                 they are kept in quarantine/"
+            ),
+            Self::QuorumRegained => write!(f, "a quorum hears this leader"),
+            Self::CatchUpNeeded { needed, lowest } => write!(
+                f,
+                "this node needs the log from {needed}, the leader holds it in memory from {lowest}"
+            ),
+            Self::Diverged { position } => write!(
+                f,
+                "this log and the leader's differ at {position}, which was committed: not following"
+            ),
+            Self::PossiblyCommitted { bytes } => {
+                write!(f, "of what was cut, {bytes} bytes had been promised: possibly committed")
+            }
+            Self::StateHashMismatch { sequence, own, majority } => write!(
+                f,
+                "state after entry {sequence} is {own:016x}, the majority has {majority:016x}: \
+                 this node stops"
+            ),
+            Self::NoMajorityState { sequence } => {
+                write!(f, "no majority agrees on the state after entry {sequence}: all nodes stop")
+            }
+            Self::DiskFailed => {
+                write!(f, "a write or sync failed: this node acknowledges nothing more")
+            }
+            Self::SpaceLow { position } => write!(
+                f,
+                "no segment is ready behind {position}: commands are turned away until there is"
+            ),
+            Self::SpaceBack => write!(f, "segments are ready again"),
+            Self::Foreign { version, group } => match (version, group) {
+                (Some(version), _) => {
+                    write!(f, "datagrams of protocol version {version} arrive: ignored, counted")
+                }
+                (None, Some(group)) => {
+                    write!(f, "datagrams of group {group:016x} arrive: ignored, counted")
+                }
+                (None, None) => write!(f, "foreign datagrams arrive: ignored, counted"),
+            },
+            Self::BadFrame { position } => {
+                write!(
+                    f,
+                    "the frame at {position} arrived whole and did not chain: asked for again"
+                )
+            }
+            Self::MayNotLead { stateless } => {
+                let why = if *stateless {
+                    "it has no state, and other nodes have"
+                } else {
+                    "it may have forgotten what it promised (power loss in memory)"
+                };
+                write!(f, "this node is the configured leader but may not lead: {why}")
+            }
+            Self::Founded { generation } => write!(f, "group founded, generation {generation}"),
+        }
+    }
+}

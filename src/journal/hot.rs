@@ -1,0 +1,296 @@
+//! The core's log: hot segments in memory, written, sent from, read and cut by one thread.
+//!
+//! One writer. A leader appends in place ([`HotLog::claim`], [`HotLog::commit`]); a follower places the bytes it receives
+//! and lets the frontier advance over frames that chain ([`HotLog::place`], [`HotLog::verify`]). Either way the publish word
+//! of a frame is stored last, and the word at the tail is 0: whoever walks the memory after a crash stops exactly there.
+//!
+//! Nothing here allocates after construction, blocks, or looks at a clock.
+
+mod append;
+mod change;
+mod read;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use std::collections::VecDeque;
+
+pub use append::{Appended, ClaimError};
+pub use change::{AddError, AddRefusal, CutError};
+pub use read::{Chunk, Frames};
+pub use receive::{BadFrame, Refusal, Verification};
+
+use super::index::SparseIndex;
+use super::memory::SegmentMemory;
+use super::segment_header::{Content, SegmentHeader};
+use super::terms::{TermSpan, TermStartAt, TermTable};
+use crate::frame::payload::TermStart;
+use crate::frame::{FrameHeader, Kind, Predecessor};
+use crate::limits::{FRAME_HEADER_BYTES, HOT_SEGMENTS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::types::{CutEpoch, Generation, GroupId, Leadership, Position, Verified};
+
+/// What a hot log is made with.
+#[derive(Clone, Debug)]
+pub struct HotSettings {
+    /// Bytes of a segment's payload: a power of two, the group's constant.
+    pub segment_bytes: u64,
+    /// Window of the replication stream, in bytes: at least two of them stay hot below the tail.
+    pub window_bytes: u64,
+    /// Group.
+    pub group: GroupId,
+    /// Generation of the last frame, for a log whose `terms` do not say.
+    pub generation: Generation,
+    /// How header pages are written and read.
+    pub header: HeaderPage,
+    /// Starts of the terms that recovery found, oldest first.
+    pub terms: Vec<TermStartAt>,
+}
+
+/// The layout of a segment's header page, as two functions.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderPage {
+    /// Fills the page of a segment whose first frame is about to be published.
+    pub enter: fn(page: &mut [u8], start: &SegmentStart),
+    /// Reads back what stands before the first frame; `None` when the page was never filled.
+    pub before: fn(page: &[u8]) -> Option<Predecessor>,
+}
+
+impl HeaderPage {
+    /// The layout of every file of a log: [`SegmentHeader`].
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self { enter: enter_standard, before: before_standard }
+    }
+}
+
+fn enter_standard(page: &mut [u8], start: &SegmentStart) {
+    let header = SegmentHeader {
+        content: Content::Segment,
+        group: start.group,
+        generation: start.generation,
+        segment_bytes: start.segment_bytes,
+        before: start.before,
+        // Only durable files answer for cuts: a hot one that was cut is empty again.
+        cut_epoch: CutEpoch(0),
+    };
+    header.encode_into(page);
+}
+
+fn before_standard(page: &[u8]) -> Option<Predecessor> {
+    let header = SegmentHeader::decode(page).ok()?;
+    (header.content == Content::Segment).then_some(header.before)
+}
+
+/// What a header page records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentStart {
+    /// Group.
+    pub group: GroupId,
+    /// Generation of the last frame before the segment.
+    pub generation: Generation,
+    /// Bytes of the segment's payload.
+    pub segment_bytes: u64,
+    /// What stands before the first frame; its position is the segment's base.
+    pub before: Predecessor,
+}
+
+/// The log of one node as its core holds it.
+pub struct HotLog<M> {
+    segment_bytes: u64,
+    /// `segment_bytes` as a shift: the look-up of a segment is the hottest arithmetic here.
+    segment_shift: u32,
+    window_bytes: u64,
+    group: GroupId,
+    generation: Generation,
+    header: HeaderPage,
+    /// Contiguous, oldest first.
+    slots: VecDeque<Slot<M>>,
+    /// Of the segment numbered n (its base / its bytes) at n modulo their count.
+    indexes: Box<[SparseIndex]>,
+    terms: TermTable,
+    /// What stands before the next frame: end of the log, and of what is verified.
+    tail: Predecessor,
+    /// The publish word at the tail, as received: it goes into memory only when its frame is verified.
+    frontier: [u8; 4],
+    /// Space handed out and not yet committed.
+    claimed: Option<Claim>,
+}
+
+struct Slot<M> {
+    base: Position,
+    memory: M,
+    /// Above this offset every byte is zero, unless it lies below the tail.
+    dirty_end: u64,
+    /// Where its padding frame stands.
+    pad: Option<u64>,
+    /// Its header page is filled: a frame was published in it.
+    entered: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Claim {
+    payload_bytes: usize,
+    pads: bool,
+}
+
+impl<M: SegmentMemory> HotLog<M> {
+    /// A log that ends at `tail`, without segments yet.
+    #[must_use]
+    pub fn new(settings: HotSettings, tail: Predecessor) -> Self {
+        let segment_bytes = settings.segment_bytes;
+        assert!(
+            segment_bytes.is_power_of_two()
+                && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes),
+            "a segment of {segment_bytes} bytes"
+        );
+        let indexes = core::iter::repeat_with(|| SparseIndex::new(segment_bytes));
+        Self {
+            segment_bytes,
+            segment_shift: segment_bytes.trailing_zeros(),
+            window_bytes: settings.window_bytes,
+            group: settings.group,
+            generation: settings.generation,
+            header: settings.header,
+            slots: VecDeque::with_capacity(HOT_SEGMENTS_MAX),
+            indexes: indexes.take(HOT_SEGMENTS_MAX).collect(),
+            terms: TermTable::new(settings.terms),
+            tail,
+            frontier: [0; 4],
+            claimed: None,
+        }
+    }
+
+    /// End of the log, and all that is needed to judge or write the next frame.
+    #[must_use]
+    pub fn tail(&self) -> Predecessor {
+        self.tail
+    }
+
+    /// End of the last frame that chains. In this log that is its tail.
+    #[must_use]
+    pub fn verified(&self) -> Verified {
+        Verified(self.tail.position)
+    }
+
+    /// Lowest position held. Equal to the tail's when there are no segments.
+    #[must_use]
+    pub fn hot_base(&self) -> Position {
+        self.slots.front().map_or(self.tail.position, |slot| slot.base)
+    }
+
+    /// End of the last segment: there is no room from here on.
+    #[must_use]
+    pub fn end_of_room(&self) -> Position {
+        self.slots.back().map_or(self.tail.position, |slot| slot.base.plus(self.segment_bytes))
+    }
+
+    /// Segments held.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of a segment's payload.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Starts of terms that are remembered.
+    #[must_use]
+    pub fn terms(&self) -> &TermTable {
+        &self.terms
+    }
+
+    /// The newest leadership in this log at or below `leadership`, and where its frames lie. `None`: it has none so old, or
+    /// has forgotten it.
+    #[must_use]
+    pub fn latest_at_or_below(&self, leadership: Leadership) -> Option<TermSpan> {
+        self.terms.latest_at_or_below(leadership, self.tail.position)
+    }
+
+    /// Leadership of the last frame.
+    #[must_use]
+    pub fn last_leadership(&self) -> Leadership {
+        Leadership { generation: self.last_generation(), term: self.tail.term }
+    }
+
+    fn last_generation(&self) -> Generation {
+        self.terms.last().map_or(self.generation, |start| start.leadership.generation)
+    }
+
+    /// Number in `slots` of the segment that holds `position`, held or not.
+    #[inline]
+    fn slot_number(&self, position: Position) -> Option<usize> {
+        let base = self.slots.front()?.base;
+        let number = position.0.checked_sub(base.0)? >> self.segment_shift;
+        ((number as usize) < self.slots.len()).then_some(number as usize)
+    }
+
+    #[inline]
+    fn offset(&self, position: Position) -> u64 {
+        position.0 & (self.segment_bytes - 1)
+    }
+
+    #[inline]
+    fn index_number(&self, position: Position) -> usize {
+        (position.0 >> self.segment_shift) as usize % HOT_SEGMENTS_MAX
+    }
+
+    /// Every frame that joins the log passes here, in order, just before its publish word is stored.
+    #[inline]
+    fn note(&mut self, slot: usize, header: &FrameHeader) {
+        let before = self.tail;
+        let offset = self.offset(before.position);
+        if offset == 0 {
+            self.enter_segment(slot);
+        }
+        let index = self.index_number(before.position);
+        self.indexes[index].record(before);
+        if header.kind == Kind::TermStart as u8 {
+            self.note_term_start(slot, header);
+        } else if header.kind == Kind::Padding as u8 {
+            self.slots[slot].pad = Some(offset);
+            if header.term() > before.term {
+                self.terms.pad(before.position);
+            }
+        }
+    }
+
+    fn note_term_start(&mut self, slot: usize, header: &FrameHeader) {
+        let offset = self.offset(self.tail.position) + FRAME_HEADER_BYTES as u64;
+        let payload = header.length() as usize - FRAME_HEADER_BYTES;
+        let payload = self.slots[slot].memory.bytes(offset, payload);
+        // One too short to name its generation is of the generation before.
+        let generation = zerocopy::FromBytes::read_from_prefix(payload)
+            .map_or(self.last_generation(), |(start, _): (TermStart, _)| {
+                Generation::from_u64(start.generation.get())
+            });
+        self.terms.push(Leadership { generation, term: header.term() }, self.tail.position);
+    }
+
+    #[cold]
+    fn enter_segment(&mut self, slot: usize) {
+        let start = SegmentStart {
+            group: self.group,
+            generation: self.last_generation(),
+            segment_bytes: self.segment_bytes,
+            before: self.tail,
+        };
+        let slot = &mut self.slots[slot];
+        assert_eq!(slot.base, self.tail.position);
+        (self.header.enter)(slot.memory.header_mut(), &start);
+        slot.entered = true;
+    }
+}
+
+impl<M> fmt::Debug for HotLog<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HotLog")
+            .field("tail", &self.tail)
+            .field("hot_base", &self.slots.front().map(|slot| slot.base))
+            .field("segments", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,345 @@
+//! Leading one term: append, send, count promises, commit.
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32, U64};
+
+use super::core::{Core, Deadlines, Now, Work};
+use super::matching;
+use super::quorum::{self, LeaderSide, Progress};
+use super::settings::CoreSettings;
+use crate::frame::Kind;
+use crate::frame::payload::{GroupSetting, SETTING_DURABILITY, TermStart};
+use crate::journal::SegmentMemory;
+use crate::limits::NODES_MAX;
+use crate::link::{CoreEvent, CoreToControl};
+use crate::service::{Role, Service};
+use crate::stream::datagram::{
+    DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchRequest, NakRange,
+    STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
+};
+use crate::stream::network::{Destination, Network};
+use crate::stream::{Pace, Report, Sender, SenderSettings, Transmit};
+use crate::types::{Leadership, Nanos, Position, Tail};
+
+/// Bytes handed to the network in one piece: as many datagrams as segmentation offload takes at once.
+const SEND_BYTES_MAX: usize = 60 * 1024;
+/// Pieces sent in one duty cycle, at most: fresh bytes never starve what comes in.
+const SENDS_MAX: usize = 16;
+
+/// State of a leader within one term.
+#[derive(Debug)]
+pub(super) struct Leading {
+    leadership: Leadership,
+    others: [Progress; NODES_MAX],
+    /// End of the entry that opened the term; only when it is applied are clients served.
+    pub(super) term_opened: Position,
+    /// The term's own entry is committed and applied: commands are accepted.
+    pub(super) opened: bool,
+    /// A quorum echoed a fresh stamp.
+    pub(super) quorum: bool,
+    quorum_check_at: Nanos,
+    since: Nanos,
+    young_ns: u64,
+    /// Commit position that the followers were last told, and when it must be told without other traffic.
+    commit_told: Position,
+    commit_due: Option<Nanos>,
+}
+
+/// A commit position that no other datagram carries is told after this, ns.
+const COMMIT_QUIET_NS: u64 = Nanos::MILLISECOND;
+
+impl Leading {
+    /// What is known of the other nodes.
+    pub(super) fn others(&self, peers: usize) -> &[Progress] {
+        &self.others[..peers]
+    }
+
+    /// It has not led for long enough to know that it has no quorum.
+    pub(super) fn is_young(&self, now: Nanos) -> bool {
+        now.since(self.since) < self.young_ns
+    }
+}
+
+/// The sender of a leader, made once.
+pub(super) fn sender(settings: &CoreSettings, start: Position) -> Sender {
+    let others = settings.peers.len() - 1;
+    Sender::new(
+        SenderSettings {
+            receivers: others,
+            pace: Pace::Fastest((quorum::majority(settings.voters()) - 1).min(others)),
+            window_bytes: settings.window_bytes,
+            heartbeat_ns: settings.heartbeat_ns,
+            idle_heartbeat_ns: settings.heartbeat_ns,
+            multicast: settings.multicast && others > 1,
+            ..SenderSettings::default()
+        },
+        start,
+    )
+}
+
+impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
+    /// Takes the lead: opens the term with an entry of its own.
+    pub(super) fn start_leading(&mut self, leadership: Leadership, now: Now) {
+        if leadership != self.fence || matches!(self.work, Work::Leader(_)) {
+            return; // control fences first; an order that a newer fence overtook is void
+        }
+        self.log.forget_above_tail();
+        let tail = self.log.tail();
+        let mut others = [Progress::default(); NODES_MAX];
+        for (other, peer) in others.iter_mut().zip(&self.settings.peers) {
+            other.voter = peer.voter && peer.node != self.settings.identity.node;
+        }
+        self.sender.restart(self.log.hot_base(), tail.position);
+        self.work = Work::Leader(Leading {
+            leadership,
+            others,
+            term_opened: Position(u64::MAX),
+            opened: false,
+            quorum: false,
+            quorum_check_at: now.at.plus(self.settings.leader_timeout_ns),
+            since: now.at,
+            young_ns: self.settings.leader_timeout_ns,
+            commit_told: Position(0),
+            commit_due: None,
+        });
+        self.publish_role();
+        self.open_term(now);
+    }
+
+    /// Appends the term start (and, in a new log, the group's settings); waits for a segment if none is ready.
+    fn open_term(&mut self, now: Now) -> bool {
+        let first = self.log.tail().sequence.0 == 0;
+        let opening = TermStart {
+            generation: U64::new(self.fence.generation.to_u64()),
+            base: U64::new(self.log.tail().position.0),
+            service_version: U32::new(self.state.service().version()),
+            leader: U16::new(self.settings.identity.node.0),
+            reserved: U16::new(0),
+        };
+        let durability = self.settings.durability;
+        let setting = GroupSetting {
+            key: U32::new(SETTING_DURABILITY),
+            reserved: U32::new(0),
+            value: U64::new(
+                u64::from(durability.leader as u8) | u64::from(durability.follower as u8) << 8,
+            ),
+        };
+        if !self.log.room_for(size_of::<TermStart>() + size_of::<GroupSetting>() + 128) {
+            self.out_of_segments();
+            return false;
+        }
+        let term = self.fence.term;
+        let opened = self.log.append(Kind::TermStart, term, now.time, &[opening.as_bytes()]);
+        let mut end = opened.expect("room was checked").end;
+        if first {
+            let appended =
+                self.log.append(Kind::GroupSetting, term, now.time, &[setting.as_bytes()]);
+            end = appended.expect("room was checked").end;
+        }
+        self.appended();
+        let Work::Leader(leading) = &mut self.work else {
+            unreachable!("only a leader opens a term")
+        };
+        leading.term_opened = end;
+        let leadership = leading.leadership;
+        self.tell(CoreToControl::Entered { leadership, leads: true, tail: Tail(end) });
+        self.state.role_changed(Role::Leader);
+        true
+    }
+
+    /// Bytes were appended: they may be sent, synced and, alone in a group, committed.
+    pub(super) fn appended(&mut self) {
+        self.sender.set_tail(self.log.tail().position);
+        self.share_positions();
+    }
+
+    /// One duty cycle of a leader.
+    pub(super) fn lead(&mut self, now: Now) -> usize {
+        let Work::Leader(leading) = &self.work else { return 0 };
+        if leading.term_opened == Position(u64::MAX) && !self.open_term(now) {
+            return 0;
+        }
+        let mut work = self.serve_clients(now);
+        work += self.transmit(now);
+        work += self.advance_commit(now);
+        self.check_quorum(now);
+        work
+    }
+
+    pub(super) fn leader_deadlines(&self) -> Deadlines {
+        let Work::Leader(leading) = &self.work else { return Deadlines::default() };
+        let stream = self.sender.deadline();
+        // Once those who set the pace have everything, the rest is heartbeats (to a node that is down, say).
+        let settled = self.sender.acknowledged() >= self.sender.tail();
+        let clients = self.clients.deadline();
+        let (sharp, soft) = if settled { (clients, stream) } else { (clients.min(stream), stream) };
+        let soft = soft.min(leading.quorum_check_at).min(leading.commit_due.unwrap_or(soft));
+        Deadlines { sharp: Some(sharp), soft: Some(soft) }
+    }
+
+    /// Sends what the stream machine wants sent, straight from the map.
+    fn transmit(&mut self, now: Now) -> usize {
+        let mut sent = 0;
+        while sent < SENDS_MAX {
+            let Some(transmit) = self.sender.poll(now.at) else { break };
+            sent += 1;
+            match transmit {
+                Transmit::Fresh { from, to } => {
+                    self.send_range(now, Destination::Members, from, to, 0);
+                    self.told_commit();
+                }
+                Transmit::Repair { to_receiver, from, to } => {
+                    let destination = match to_receiver {
+                        Some(other) => Destination::Node(self.settings.other(other).node),
+                        None => Destination::Members,
+                    };
+                    self.counters.repairs_sent += 1;
+                    self.send_range(now, destination, from, to, FLAG_REPAIR);
+                }
+                Transmit::Heartbeat { tail } => {
+                    self.send_heartbeat(now, tail);
+                }
+            }
+        }
+        if let Work::Leader(leading) = &self.work
+            && leading.commit_due.is_some_and(|due| now.at >= due)
+        {
+            self.send_heartbeat(now, self.sender.next());
+        }
+        sent
+    }
+
+    fn send_heartbeat(&mut self, now: Now, tail: Position) {
+        let mut header = self.header(DatagramKind::Heartbeat, now);
+        header.position = U64::new(tail.0);
+        if tail == self.log.tail().position {
+            header.flags |= FLAG_WHOLE;
+        }
+        self.send(Destination::Members, &header, &[]);
+        self.told_commit();
+    }
+
+    fn told_commit(&mut self) {
+        let commit = self.commit.0;
+        if let Work::Leader(leading) = &mut self.work {
+            leading.commit_told = commit;
+            leading.commit_due = None;
+        }
+    }
+
+    /// Sends `from..to` of the log; below what is held in memory, says so instead.
+    fn send_range(
+        &mut self,
+        now: Now,
+        to: Destination,
+        mut from: Position,
+        end: Position,
+        flags: u8,
+    ) {
+        from = from.max(self.log.hot_base());
+        let mut header = self.header(DatagramKind::Data, now);
+        while from < end {
+            let Some(chunk) = self.log.chunk(from, end, SEND_BYTES_MAX) else { break };
+            header.position = U64::new(from.0);
+            header.flags = flags | if chunk.pads { FLAG_PADS } else { 0 };
+            self.network.send(to, &header, &[], chunk.bytes);
+            from = chunk.next;
+        }
+    }
+
+    pub(super) fn on_status(
+        &mut self,
+        now: Now,
+        peer: usize,
+        header: &DatagramHeader,
+        status: &StatusBody,
+    ) {
+        let Work::Leader(leading) = &mut self.work else { return };
+        let tail = self.log.tail().position;
+        let flags = status.flags.get();
+        let progress = Progress {
+            voter: leading.others[peer].voter,
+            incarnation: header.incarnation(),
+            verified: Position(status.verified.get()),
+            durable: Position(status.durable.get()),
+            promised: Position(status.promised.get()),
+            provisional: flags & STATUS_PROVISIONAL != 0,
+            stateless: flags & STATUS_STATELESS != 0,
+            echo: Nanos(status.echo.get()),
+        };
+        // Nobody holds more of this leadership's log than the leader made, nor echoes a stamp from the future.
+        if progress.verified > tail
+            || progress.promised > progress.verified
+            || progress.durable > progress.verified
+            || progress.echo > now.at
+        {
+            self.counters.dropped_garbage += 1;
+            return;
+        }
+        if !leading.others[peer].update(progress) {
+            self.counters.dropped_stale += 1;
+            return;
+        }
+        let other = self.settings.other_index(peer);
+        if !self.sender.on_status(now.at, other, &Report::from(status)) {
+            self.counters.dropped_garbage += 1;
+        }
+    }
+
+    pub(super) fn on_nak(&mut self, now: Now, peer: usize, ranges: &[NakRange]) {
+        if let Work::Leader(_) = self.work {
+            self.counters.naks_received += 1;
+            let other = self.settings.other_index(peer);
+            let outcome = self.sender.on_nak(now.at, other, ranges);
+            if outcome.gone {
+                let mut header = self.header(DatagramKind::Gone, now);
+                header.position = U64::new(self.log.hot_base().0);
+                self.send(Destination::Node(self.settings.peers[peer].node), &header, &[]);
+            }
+        }
+    }
+
+    pub(super) fn on_match_request(&mut self, now: Now, peer: usize, question: &MatchRequest) {
+        if let Work::Leader(_) = self.work {
+            let answer = matching::answer(&self.log, question);
+            let header = self.header(DatagramKind::MatchAnswer, now);
+            let to = Destination::Node(self.settings.peers[peer].node);
+            self.send(to, &header, answer.as_bytes());
+        }
+    }
+
+    fn advance_commit(&mut self, now: Now) -> usize {
+        let promised = self.promised(self.settings.durability.leader);
+        let Work::Leader(leading) = &mut self.work else { return 0 };
+        let side = LeaderSide { promised, term_opened: leading.term_opened };
+        let others = &leading.others[..self.settings.peers.len()];
+        let voters = self.settings.voters();
+        let Some(commit) = quorum::commit_position(side, others, voters, self.commit) else {
+            return 0;
+        };
+        leading.commit_due.get_or_insert(now.at.plus(COMMIT_QUIET_NS));
+        self.set_commit(commit);
+        1
+    }
+
+    /// Without fresh echoes from a quorum nothing is accepted: clients are told, control too.
+    fn check_quorum(&mut self, now: Now) {
+        let timeout = self.settings.leader_timeout_ns;
+        let voters = self.settings.voters();
+        let Work::Leader(leading) = &mut self.work else { return };
+        if now.at >= leading.quorum_check_at {
+            leading.quorum_check_at = now.at.plus(timeout / 4);
+        }
+        let oldest = Nanos(now.at.0.saturating_sub(timeout));
+        let heard = quorum::quorum_heard(&leading.others, voters, oldest.max(Nanos(1)));
+        if heard == leading.quorum {
+            return;
+        }
+        if !heard && now.at.since(leading.since) < timeout {
+            return;
+        }
+        leading.quorum = heard;
+        self.event(CoreEvent::Quorum { present: heard });
+        self.shared.words().quorum.store(u64::from(heard), core::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,120 @@
+//! Where do two logs part? A follower that enters a leadership asks its leader, going down term by term.
+//!
+//! Two logs that both hold frames of one leadership hold the same frames of it, up to where the shorter stops: so the
+//! match point is the lower of the two ends of the latest leadership that both have. The chain at that point confirms it.
+
+use zerocopy::little_endian::{U32, U64};
+
+use crate::frame::Predecessor;
+use crate::journal::SegmentMemory;
+use crate::journal::hot::HotLog;
+use crate::journal::terms::TermSpan;
+use crate::stream::datagram::{MatchAnswer, MatchRequest};
+use crate::types::{Chain, Generation, Leadership, Position, Term};
+
+/// [`MatchAnswer::agreed`]: ask again, below the leadership in the answer.
+pub const ASK_LOWER: u8 = 0;
+/// [`MatchAnswer::agreed`]: the logs are equal up to the position.
+pub const AGREED: u8 = 1;
+/// [`MatchAnswer::agreed`]: the match point is below what the leader holds in memory, from `position` on.
+pub const GONE: u8 = 2;
+
+/// The latest frames of this log at or below `limit`: what a request or an answer speaks of.
+fn span_below<M: SegmentMemory>(log: &HotLog<M>, limit: Leadership) -> Span {
+    match log.latest_at_or_below(limit) {
+        Some(TermSpan { leadership, end, .. }) => Span { leadership, end },
+        None => Span { leadership: Leadership::default(), end: Position(0) },
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    leadership: Leadership,
+    end: Position,
+}
+
+/// A follower's question: its latest frames at or below `limit`.
+#[must_use]
+pub fn question<M: SegmentMemory>(
+    log: &HotLog<M>,
+    request: u64,
+    limit: Leadership,
+) -> MatchRequest {
+    let span = span_below(log, limit);
+    let chain = log.predecessor_at(span.end).map_or(Chain(0), |at| at.chain);
+    MatchRequest {
+        request: U64::new(request),
+        end: U64::new(span.end.0),
+        generation: U64::new(span.leadership.generation.to_u64()),
+        term: U32::new(span.leadership.term.0),
+        chain: U32::new(chain.0),
+    }
+}
+
+/// The leader's answer to `question`.
+#[must_use]
+pub fn answer<M: SegmentMemory>(log: &HotLog<M>, question: &MatchRequest) -> MatchAnswer {
+    let asked = Leadership {
+        generation: Generation::from_u64(question.generation.get()),
+        term: Term(question.term.get()),
+    };
+    let span = span_below(log, asked);
+    let same = span.leadership == asked;
+    let position = if same { span.end.min(Position(question.end.get())) } else { span.end };
+    let (agreed, position, chain) = match log.predecessor_at(position) {
+        Some(at) => (if same { AGREED } else { ASK_LOWER }, position, at.chain),
+        // Not held any more, or no end of a frame here although the term is the same: both mean the hot log cannot tell.
+        None => (GONE, log.hot_base(), Chain(0)),
+    };
+    MatchAnswer {
+        request: question.request,
+        position: U64::new(position.0),
+        generation: U64::new(span.leadership.generation.to_u64()),
+        term: U32::new(span.leadership.term.0),
+        chain: U32::new(chain.0),
+        agreed,
+        reserved: [0; 7],
+    }
+}
+
+/// What a follower makes of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Ask again, with this limit.
+    AskBelow(Leadership),
+    /// The logs are equal up to here; cut what lies above.
+    Match(Predecessor),
+    /// The leader's memory starts here, above the match point.
+    Gone(Position),
+    /// Same leadership and position, but another chain: one of the two logs is not what it claims.
+    Contradiction {
+        /// Where.
+        position: Position,
+        /// This log's chain there.
+        own: Chain,
+        /// The leader's.
+        leaders: Chain,
+    },
+    /// An answer that fits no question.
+    Nonsense,
+}
+
+/// Judges the leader's answer against the follower's own log.
+#[must_use]
+pub fn judge<M: SegmentMemory>(log: &HotLog<M>, answer: &MatchAnswer) -> Verdict {
+    let position = Position(answer.position.get());
+    let leaders = Chain(answer.chain.get());
+    match answer.agreed {
+        AGREED => match log.predecessor_at(position) {
+            Some(at) if at.chain == leaders => Verdict::Match(at),
+            Some(at) => Verdict::Contradiction { position, own: at.chain, leaders },
+            None => Verdict::Nonsense,
+        },
+        ASK_LOWER => Verdict::AskBelow(Leadership {
+            generation: Generation::from_u64(answer.generation.get()),
+            term: Term(answer.term.get()),
+        }),
+        GONE => Verdict::Gone(position),
+        _ => Verdict::Nonsense,
+    }
+}

@@ -1,0 +1,378 @@
+//! The control thread: sleeps in `poll`, feeds the control machine, does what it wants done.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token, Waker};
+use serde_json::{Value, json};
+use zerocopy::IntoBytes;
+
+use super::admin::{Admin, FIRST_TOKEN};
+use super::events::EventSink;
+use super::watch::Watch;
+use crate::control::fixed::{FixedLeader, Input, Output, Promise};
+use crate::control::message::Envelope;
+use crate::frame::Predecessor;
+use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
+use crate::io::cpu::Refused;
+use crate::io::files::HostFile;
+use crate::journal::keeper::{KeeperEvent, KeeperStep};
+use crate::journal::node_state::{CleanMark, NodeStateStore};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
+use crate::types::{Commit, Durable, GroupId, Nanos, NodeId, Position};
+
+const SOCKET: Token = Token(0);
+const ADMIN: Token = Token(1);
+const WAKER: Token = Token(2);
+const _: () = assert!(WAKER.0 < FIRST_TOKEN);
+
+/// Longest sleep: the clock is anchored and the stop flag looked at as often, ns.
+const SLEEP_NS: u64 = 50 * Nanos::MILLISECOND;
+/// How often the wall clock is compared with the monotonic one, ns.
+const ANCHOR_NS: u64 = Nanos::SECOND;
+/// How long an orderly stop waits for the disk before it leaves without a clean mark, ns.
+const STOP_TIMEOUT_NS: u64 = 10 * Nanos::SECOND;
+
+/// Wakes the control thread.
+#[derive(Debug)]
+pub(super) struct ControlWaker(pub(super) Waker);
+
+impl Wake for ControlWaker {
+    fn wake(&self) {
+        // The only error is a full eventfd counter: then it is awake already.
+        let _ = self.0.wake();
+    }
+}
+
+/// Why a node ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was asked to, and everything it acknowledged is on its disk.
+    Orderly,
+    /// It was asked to, and the disk did not take everything in time.
+    Unsynced,
+    /// Its state cannot be trusted, or a disk failed.
+    Halted,
+}
+
+/// All that the control thread owns.
+#[derive(Debug)]
+pub(super) struct ControlThread {
+    pub(super) group: GroupId,
+    pub(super) machine: FixedLeader,
+    pub(super) link: ControlLink,
+    pub(super) core_waker: Arc<dyn Wake>,
+    pub(super) addresses: Vec<(NodeId, SocketAddr)>,
+    pub(super) store: Arc<NodeStateStore<HostFile>>,
+    pub(super) shared: Shared,
+    pub(super) clock: HostClock,
+    pub(super) wall: Anchoring,
+    pub(super) events: EventSink,
+    /// Set from outside to stop the node.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Set here when all other threads must end.
+    pub(super) ended: Arc<AtomicBool>,
+    pub(super) description: Value,
+    /// What the keeper reports.
+    pub(super) keeper: Receiver<KeeperEvent>,
+    /// Watches the core thread's run queue.
+    pub(super) contention: Watch,
+    /// What the sync thread's disk refused.
+    pub(super) sync_failures: (Sender<String>, Receiver<String>),
+}
+
+/// The sources of wake-ups, made before the thread so that errors surface at the start.
+#[derive(Debug)]
+pub(super) struct Sources {
+    poll: Poll,
+    socket: UdpSocket,
+    admin: Admin,
+}
+
+impl Sources {
+    /// Binds the control socket and the admin socket.
+    pub(super) fn open(address: SocketAddr, admin: &std::path::Path) -> Result<Self, SourceError> {
+        let poll = Poll::new().map_err(SourceError::Poll)?;
+        let mut socket =
+            UdpSocket::bind(address).map_err(|error| SourceError::Control { address, error })?;
+        let registry = poll.registry();
+        registry.register(&mut socket, SOCKET, Interest::READABLE).map_err(SourceError::Poll)?;
+        let admin = Admin::open(admin, registry, ADMIN)
+            .map_err(|error| SourceError::Admin { path: admin.into(), error })?;
+        Ok(Self { poll, socket, admin })
+    }
+
+    pub(super) fn waker(&self) -> io::Result<ControlWaker> {
+        Waker::new(self.poll.registry(), WAKER).map(ControlWaker)
+    }
+}
+
+/// Why the control thread's sockets could not be opened.
+#[derive(Debug)]
+pub enum SourceError {
+    /// The host's poll.
+    Poll(io::Error),
+    /// The control socket.
+    Control {
+        /// Its address.
+        address: SocketAddr,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// The admin socket.
+    Admin {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// What the host said.
+        error: io::Error,
+    },
+}
+
+impl ControlThread {
+    /// Runs until the node is stopped or must stop.
+    pub(super) fn run(mut self, mut sources: Sources, refused: &Receiver<Refused>) -> Ended {
+        let mut polled = Events::with_capacity(64);
+        let mut anchor_at = Nanos(0);
+        let ended = loop {
+            let now = self.clock.now();
+            let until = self.machine.deadline().since(now).clamp(Nanos::MILLISECOND, SLEEP_NS);
+            match sources.poll.poll(&mut polled, Some(Duration::from_nanos(until))) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    self.events.line(1199, &format!("poll failed: {error}"));
+                    break Ended::Halted;
+                }
+                _ => {}
+            }
+            let now = self.clock.now();
+            if now >= anchor_at {
+                anchor_at = now.plus(ANCHOR_NS);
+                if let Correction::Stepped(by) = self.wall.correct(Anchor::measure(self.clock)) {
+                    self.events.line(1114, &format!("the wall clock jumped by {by} ns"));
+                }
+            }
+            self.contention.look(now);
+            self.take_datagrams(&sources.socket, now);
+            while let Ok(refused) = refused.try_recv() {
+                self.events.line(1192, &refused.to_string());
+            }
+            self.tell_of_the_disk();
+            while let Ok(fact) = self.link.from_core.try_recv() {
+                self.machine.handle(now, Input::Core(fact));
+            }
+            self.answer_admin(&mut sources, &polled);
+            self.machine.handle(now, Input::Tick);
+            if self.obey(&sources.socket, now) {
+                break Ended::Halted;
+            }
+            if self.stop.load(Ordering::Acquire) {
+                break self.stop_core(now);
+            }
+        };
+        self.events.line(1190, &format!("stopped: {}", ended.text()));
+        self.ended.store(true, Ordering::Release);
+        self.core_waker.wake();
+        ended
+    }
+
+    fn tell_of_the_disk(&mut self) {
+        while let Ok(event) = self.keeper.try_recv() {
+            match event {
+                KeeperEvent::Blocked { step, base, kind } => {
+                    let what = match step {
+                        KeeperStep::DurableFile => "the file of",
+                        KeeperStep::HotSegment => "the memory of",
+                    };
+                    let text = format!(
+                        "{what} the segment at {base} cannot be made: {kind}; tried again, \
+                         commands are turned away when the log reaches it"
+                    );
+                    self.events.line(1108, &text);
+                }
+                KeeperEvent::Resumed { base } => {
+                    self.events.line(1109, &format!("segments are made again, from {base}"));
+                }
+                KeeperEvent::NotRemoved { base, kind } => {
+                    let text = format!("hot segment {base} could not be removed: {kind}");
+                    self.events.line(1192, &text);
+                }
+            }
+        }
+        while let Ok(failure) = self.sync_failures.1.try_recv() {
+            self.events.line(1107, &failure);
+        }
+    }
+
+    fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if let Ok(envelope) = Envelope::decode(&buffer[..length], self.group)
+                && self.addresses.contains(&(envelope.from, from))
+            {
+                self.machine.handle(now, Input::Message(envelope));
+            }
+        }
+    }
+
+    /// Does what the machine wants; returns whether the node must halt.
+    fn obey(&mut self, socket: &UdpSocket, now: Nanos) -> bool {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::ToCore(order) => self.order(order),
+                Output::Persist(promise) => {
+                    if let Err(error) = self.persist(promise) {
+                        self.events.line(1107, &format!("node state not written: {error}"));
+                        return true;
+                    }
+                    self.machine.handle(now, Input::Persisted);
+                }
+                Output::Send(to, envelope) => {
+                    if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
+                    {
+                        // Lost or refused is the same: messages are idempotent and repeated.
+                        let _ = socket.send_to(envelope.encode(self.group).as_bytes(), *address);
+                    }
+                }
+                Output::Event(event) => self.events.event(&event),
+                Output::Halt => return true,
+            }
+        }
+        false
+    }
+
+    fn order(&self, order: ControlToCore) {
+        // The core takes its mail every duty cycle; a mailbox of hundreds that is full means that it is gone.
+        if self.link.to_core.send_timeout(order, Duration::from_secs(1)).is_ok() {
+            self.core_waker.wake();
+        }
+    }
+
+    /// Term, vote and what may be promised: durable before anything follows from them.
+    fn persist(&self, promise: Promise) -> Result<(), String> {
+        let update = self.store.update(|state| {
+            if promise.admitted {
+                state.found(promise.leadership)?;
+            } else {
+                state.raise(promise.leadership)?;
+            }
+            if !state.provisional {
+                state.vote(promise.leadership, promise.vote)?;
+            }
+            if promise.may_ack_memory {
+                state.allow_memory()?;
+            }
+            Ok(())
+        });
+        update.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events) {
+        for event in polled {
+            match event.token() {
+                ADMIN => sources.admin.accept(sources.poll.registry()),
+                token if token.0 >= FIRST_TOKEN => {
+                    let Self { shared, machine, description, stop, .. } = self;
+                    sources.admin.ready(token, |request| match request {
+                        "status" => status(shared, machine, description).to_string(),
+                        "stop" => {
+                            stop.store(true, Ordering::Release);
+                            json!({"stopping": true}).to_string()
+                        }
+                        other => json!({
+                            "error": format!("unknown request {other:?}: status or stop"),
+                        })
+                        .to_string(),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An orderly stop: the core stops acknowledging, sync writes the rest, the clean mark is the last word.
+    fn stop_core(&mut self, now: Nanos) -> Ended {
+        self.order(ControlToCore::Stop);
+        let deadline = now.plus(STOP_TIMEOUT_NS);
+        let mut end: Option<(Predecessor, Commit)> = None;
+        while self.clock.now() < deadline {
+            if let Ok(CoreToControl::Stopped { tail, commit }) =
+                self.link.from_core.recv_timeout(Duration::from_millis(1))
+            {
+                end = Some((tail, commit));
+            }
+            let words = self.shared.words();
+            let durable = Durable(Position(words.durable.load(Ordering::Acquire)));
+            if words.sync_failed.load(Ordering::Relaxed) != 0 {
+                return Ended::Halted;
+            }
+            if let Some((tail, commit)) = end
+                && durable.0 >= tail.position
+            {
+                let mark = CleanMark { tail, commit };
+                return match self.store.update(|state| state.stop(mark, durable)) {
+                    Ok(_) => Ended::Orderly,
+                    Err(error) => {
+                        self.events.line(1107, &format!("clean mark not written: {error}"));
+                        Ended::Unsynced
+                    }
+                };
+            }
+        }
+        Ended::Unsynced
+    }
+}
+
+impl Ended {
+    /// In words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Orderly => "everything acknowledged is on the disk",
+            Self::Unsynced => "the disk did not take everything in time",
+            Self::Halted => "halted: see the events before this one",
+        }
+    }
+}
+
+/// What `quorate status` shows.
+fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value {
+    let words = shared.words();
+    let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
+    let role = match word(&words.role) {
+        1 => "follower",
+        2 => "leader",
+        _ => "none",
+    };
+    let leader = word(&words.leader).checked_sub(1);
+    let generation = crate::types::Generation::from_u64(word(&words.generation));
+    let counters: serde_json::Map<String, Value> = crate::link::SharedWords::NAMES
+        .iter()
+        .zip(words.values())
+        .map(|(name, value)| ((*name).to_string(), value.into()))
+        .collect();
+    let mut status = description.clone();
+    let members: Vec<_> = machine.present().map(|node| node.0).collect();
+    if let Some(object) = status.as_object_mut() {
+        object.insert("role".into(), role.into());
+        object.insert("leader".into(), leader.into());
+        object.insert("generation".into(), generation.to_string().into());
+        object.insert("term".into(), word(&words.term).into());
+        object.insert("quorum".into(), (word(&words.quorum) != 0).into());
+        object.insert("sequence".into(), word(&words.applied_sequence).into());
+        object.insert(
+            "positions".into(),
+            json!({
+                "tail": word(&words.verified), "durable": word(&words.durable),
+                "commit": word(&words.commit), "applied": word(&words.applied),
+            }),
+        );
+        object.insert("state_hash".into(), format!("{:016x}", word(&words.state_hash)).into());
+        object.insert("present".into(), members.into());
+        object.insert("words".into(), counters.into());
+    }
+    status
+}

@@ -1,0 +1,167 @@
+//! One node: opens what it owns, brings its log back, starts its threads, and ends them in order.
+
+mod open;
+mod settings;
+mod wiring;
+
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use self::open::{Front, Opened};
+pub use self::settings::state_limits;
+use self::wiring::{Ready, wire};
+use super::config::Settings;
+use super::control_thread::{Ended, SourceError};
+use super::replay::replay;
+use crate::control::event::Event;
+use crate::io::files::DiskError;
+use crate::io::hot_tier::HotTierError;
+use crate::io::network_error::NetworkError;
+use crate::journal::node_state::NodeStateError;
+use crate::journal::reader::Trouble;
+use crate::journal::recovery::RecoveryError;
+use crate::link::{Shared, SharedWords};
+use crate::service::Service;
+use crate::session::State;
+
+/// How a node is started, besides its settings.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Events go to the data directory only.
+    pub quiet: bool,
+    /// Set it to stop the node.
+    pub stop: Arc<AtomicBool>,
+    /// Gets every event.
+    pub listener: Option<crossbeam_channel::Sender<Event>>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    stop: Arc<AtomicBool>,
+    shared: Shared,
+    control: JoinHandle<Ended>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// Why a node does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Its data directory.
+    Disk(DiskError),
+    /// Its hot tier.
+    HotTier(HotTierError),
+    /// Its node state.
+    NodeState(NodeStateError),
+    /// Its log.
+    Recovery {
+        /// The data directory.
+        directory: PathBuf,
+        /// Why.
+        error: RecoveryError,
+    },
+    /// Its log, read to bring the state back.
+    Replay {
+        /// The data directory.
+        directory: PathBuf,
+        /// Where, and why.
+        trouble: Trouble,
+    },
+    /// Its data sockets.
+    Network(NetworkError),
+    /// Its control sockets.
+    Control(SourceError),
+    /// Something else of the host.
+    Host {
+        /// What was being done.
+        action: &'static str,
+        /// What the host said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(error) => error.fmt(f),
+            Self::HotTier(error) => error.fmt(f),
+            Self::NodeState(error) => error.fmt(f),
+            Self::Recovery { directory, error } => write!(f, "{}: {error}", directory.display()),
+            Self::Replay { directory, trouble } => {
+                write!(f, "{}: replaying the log: {trouble}", directory.display())
+            }
+            Self::Network(error) => error.fmt(f),
+            Self::Control(SourceError::Poll(error)) => write!(f, "control thread: {error}"),
+            Self::Control(SourceError::Control { address, error }) => {
+                write!(f, "control socket {address}: {error}")
+            }
+            Self::Control(SourceError::Admin { path, error }) => {
+                write!(f, "admin socket {}: {error}", path.display())
+            }
+            Self::Host { action, error } => write!(f, "{action}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+fn host(action: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |error| NodeError::Host { action, error }
+}
+
+impl Node {
+    /// Starts a node of these settings that runs `service`, which is in its first state.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing runs then.
+    pub fn start<S: Service + 'static>(
+        settings: &Settings,
+        service: S,
+        options: NodeOptions,
+    ) -> Result<Self, NodeError> {
+        let opened = Opened::open(settings)?;
+        let front = Front::open(settings, &options, &opened)?;
+        let mut state = State::new(service, state_limits(settings));
+        let (group, disk) = (&settings.group, &opened.disk);
+        let commit = opened.recovered.known_commit;
+        let applied = replay(disk, group.id, group.segment_bytes, commit, &mut state);
+        let applied = applied.map_err(|trouble| NodeError::Replay {
+            directory: settings.node.data_dir.clone(),
+            trouble,
+        })?;
+        let shared = Arc::clone(&opened.shared);
+        let ready = Ready { opened, front, state, applied };
+        let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
+        Ok(Self { stop: options.stop, shared, control, others })
+    }
+
+    /// What the core shares: positions and counters.
+    #[must_use]
+    pub fn words(&self) -> &SharedWords {
+        self.shared.words()
+    }
+
+    /// Asks the node to stop.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.control.is_finished()
+    }
+
+    /// Waits until the node has ended.
+    pub fn wait(self) -> Ended {
+        // A thread that panicked has taken the process with it in release builds; in others it counts as a halt.
+        let ended = self.control.join().unwrap_or(Ended::Halted);
+        let all = self.others.into_iter().all(|thread| thread.join().is_ok());
+        if all { ended } else { Ended::Halted }
+    }
+}

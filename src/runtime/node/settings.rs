@@ -1,0 +1,171 @@
+//! From the settings of a node to those of each of its parts.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use serde_json::json;
+
+use crate::control::fixed::FixedSettings;
+use crate::io::interface::InterfaceChoice;
+use crate::io::multicast::MulticastSettings;
+use crate::io::udp::{Gso, Transport, UdpSettings};
+use crate::journal::hot::{HeaderPage, HotSettings, SegmentStart};
+use crate::journal::recovery::Recovered;
+use crate::journal::segment_header::{Content, SegmentHeader};
+use crate::journal::syncer::SyncerSettings;
+use crate::link::Rung;
+use crate::replica::{CoreSettings, Peer};
+use crate::runtime::config::{MemberSettings, Settings, TransportKind};
+use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
+use crate::session::{SessionLimits, StateLimits};
+use crate::types::{CutEpoch, NodeId};
+
+pub(super) fn udp_settings(
+    settings: &Settings,
+    kind: TransportKind,
+) -> (UdpSettings, Option<UdpSettings>) {
+    let members: Vec<_> = settings.members.iter().map(|m| (m.id, m.data)).collect();
+    let transport = &settings.transport;
+    let base = UdpSettings {
+        datagram_bytes: transport.datagram_bytes,
+        socket_buffer_bytes: transport.socket_buffer_bytes,
+        busy_poll_us: settings.threads.busy_poll_us,
+        gso: if transport.gso { Gso::Auto } else { Gso::Off },
+        faults: settings.faults,
+        ..UdpSettings::node(settings.node.id, members).expect("a node is on its own list")
+    };
+    let multicast = transport.group.map(|group| UdpSettings {
+        transport: Transport::Multicast(MulticastSettings {
+            source_specific: transport.source_specific,
+            interface: Some(InterfaceChoice::Address(transport.interface)),
+            ttl: transport.ttl,
+            ..MulticastSettings::new(group)
+        }),
+        ..base.clone()
+    });
+    match (kind, multicast) {
+        (TransportKind::Unicast, _) | (_, None) => (base, None),
+        (TransportKind::Multicast, Some(multicast)) => (multicast, None),
+        (TransportKind::Auto, Some(multicast)) => (base, Some(multicast)),
+    }
+}
+
+/// Bounds of the state of a group with these settings: its logs are replayed with the same ones.
+#[must_use]
+pub fn state_limits(settings: &Settings) -> StateLimits {
+    let group = &settings.group;
+    StateLimits {
+        sessions: SessionLimits {
+            sessions_max: group.sessions_max,
+            in_flight_max: group.session_in_flight_max,
+            reply_bytes_total: group.reply_bytes_total,
+            session_reply_bytes: group.session_reply_bytes,
+        },
+        ..StateLimits::default()
+    }
+}
+
+pub(super) fn core_settings(
+    settings: &Settings,
+    identity: crate::link::Identity,
+    multicast: bool,
+) -> CoreSettings {
+    let group = &settings.group;
+    let peer =
+        |member: &MemberSettings| Peer { node: member.id, address: member.data, voter: true };
+    CoreSettings {
+        group: group.id,
+        identity,
+        peers: settings.members.iter().map(peer).collect(),
+        segment_bytes: group.segment_bytes,
+        window_bytes: group.window_bytes,
+        command_bytes_max: group.command_bytes_max,
+        durability: group.durability,
+        heartbeat_ns: settings.timing.heartbeat_ns,
+        leader_timeout_ns: settings.timing.leader_timeout_ns,
+        multicast,
+        hash_interval: group.state_hash_interval,
+        in_flight_max: group.session_in_flight_max as u64,
+        session_timeout_ns: settings.timing.session_timeout_ns,
+        lane_pool_bytes: settings.transport.client_pool_bytes,
+        limits: state_limits(settings),
+        lanes_max: group.sessions_max,
+        seed: RandomState::new().hash_one(settings.node.id.0),
+    }
+}
+
+pub(super) fn fixed_settings<M, V>(
+    settings: &Settings,
+    recovered: &Recovered<M, V>,
+) -> FixedSettings {
+    let members: Vec<NodeId> = settings.members.iter().map(|member| member.id).collect();
+    let random = RandomState::new();
+    FixedSettings {
+        node: settings.node.id,
+        voters: members.clone(),
+        members,
+        promised: recovered.state.leadership,
+        stateless: recovered.stateless,
+        provisional: recovered.state.provisional,
+        durability: settings.group.durability,
+        segment_bytes: settings.group.segment_bytes,
+        command_bytes_max: settings.group.command_bytes_max as u64,
+        generation_random: random.hash_one(1_u8) as u32,
+        instance: random.hash_one(2_u8) | 1,
+    }
+}
+
+pub(super) fn hot_settings<M, V>(settings: &Settings, recovered: &Recovered<M, V>) -> HotSettings {
+    HotSettings {
+        segment_bytes: settings.group.segment_bytes,
+        window_bytes: settings.group.window_bytes,
+        group: settings.group.id,
+        generation: recovered.last.generation,
+        header: HeaderPage { enter: enter_segment, before: segment_before },
+        terms: recovered.terms.clone(),
+    }
+}
+
+fn enter_segment(page: &mut [u8], start: &SegmentStart) {
+    SegmentHeader {
+        content: Content::Segment,
+        group: start.group,
+        generation: start.generation,
+        segment_bytes: start.segment_bytes,
+        before: start.before,
+        cut_epoch: CutEpoch(0),
+    }
+    .encode_into(page);
+}
+
+fn segment_before(page: &[u8]) -> Option<crate::frame::Predecessor> {
+    SegmentHeader::decode(page).ok().map(|header| header.before)
+}
+
+pub(super) fn syncer_settings(settings: &Settings) -> SyncerSettings {
+    SyncerSettings {
+        batch_bytes_max: settings.sync.batch_bytes_max,
+        ..SyncerSettings::new(settings.group.id, settings.group.segment_bytes)
+    }
+}
+
+/// How long sync gathers, as leader and as follower: not at all where somebody waits for the disk.
+pub(super) fn group_delays(settings: &Settings) -> [u64; 2] {
+    let durability = settings.group.durability;
+    [durability.leader, durability.follower].map(|rung| match rung {
+        Rung::Disk => settings.sync.group_delay_ns,
+        Rung::Memory => settings.sync.group_delay_ns.max(MEMORY_GROUP_DELAY_NS),
+    })
+}
+
+pub(super) fn describe(settings: &Settings, multicast: bool) -> serde_json::Value {
+    json!({
+        "node": settings.node.id.0,
+        "name": settings.own().name,
+        "group": format!("{:016x}", settings.group.id.0),
+        "group_name": settings.group.name,
+        "service": settings.group.service.name(),
+        "transport": if multicast { "multicast" } else { "unicast" },
+        "process": std::process::id(),
+    })
+}

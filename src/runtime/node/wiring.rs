@@ -1,0 +1,274 @@
+//! The threads of a node, joined by their mailboxes, and where they run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
+
+use super::open::{Front, Opened};
+use super::settings::{
+    core_settings, describe, fixed_settings, group_delays, hot_settings, syncer_settings,
+};
+use super::{NodeError, host};
+use crate::control::fixed::FixedLeader;
+use crate::io::MappedView;
+use crate::io::clock::{Anchor, Anchoring, HostClock};
+use crate::io::cpu::{self, Refused};
+use crate::io::files::{HostDisk, HostFile};
+use crate::io::hot_tier::HostHotTier;
+use crate::io::mapping::MappedMemory;
+use crate::io::udp::UdpNetwork;
+use crate::io::wake::parking;
+use crate::journal::hot::HotLog;
+use crate::journal::keeper::{Keeper, KeeperSettings};
+use crate::journal::node_state::NodeStateStore;
+use crate::journal::recovery::Recovered;
+use crate::journal::syncer::Syncer;
+use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, link};
+use crate::replica::{Core, CoreSettings, Start};
+use crate::runtime::config::{Scheduling, Settings};
+use crate::runtime::control_thread::{ControlThread, Ended, Sources};
+use crate::runtime::idle::Idler;
+use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
+use crate::runtime::watch::Watch;
+use crate::service::Service;
+use crate::session::State;
+use crate::types::Applied;
+
+/// Priority of a core thread of class fifo: above everything ordinary, below the kernel's own.
+const FIFO_PRIORITY: u8 = 10;
+
+/// What recovery and the sockets gave, and the state brought up to `applied`.
+pub(super) struct Ready<S> {
+    pub(super) opened: Opened,
+    pub(super) front: Front,
+    pub(super) state: State<S>,
+    pub(super) applied: Applied,
+}
+
+/// Builds every thread's machine and shell; nothing runs yet.
+pub(super) fn wire<S: Service>(
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+    ready: Ready<S>,
+) -> Result<Threads<S>, NodeError> {
+    let Ready { opened, front, state, applied } = ready;
+    let Opened { disk, hot, store, recovered, shared, .. } = opened;
+    let Front { sources, network, multicast, events } = front;
+    let (core_link, control_link, sync_link, keeper_link) = link();
+    let (core_parker, core_waker) = parking().map_err(host("making a wake-up"))?;
+    let (sync_parker, sync_waker) = parking().map_err(host("making a wake-up"))?;
+    let (keeper_parker, _) = parking().map_err(host("making a wake-up"))?;
+    let control_waker = Arc::new(sources.waker().map_err(host("making a wake-up"))?);
+    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
+    let ended = Arc::new(AtomicBool::new(false));
+    let shared_cpu = Arc::new(AtomicBool::new(true));
+    let clock = HostClock;
+    let wall = Anchoring::new(Anchor::measure(clock));
+    let core_settings = core_settings(settings, recovered.identity(), multicast);
+    let machine = FixedLeader::new(fixed_settings(settings, &recovered));
+    let durable = Durable { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
+    let machines = durable.machines(settings, recovered, &core_settings, applied);
+    let Machines { log, syncer, keeper, start } = machines;
+    let core: Core<UdpNetwork, MappedMemory, S> = Core::new(
+        core_settings,
+        network,
+        log,
+        state,
+        core_link,
+        Arc::clone(&shared),
+        wakers,
+        start,
+    );
+    let idle = idle_kind(settings.threads.idle);
+    let core_thread = CoreThread {
+        core,
+        idler: Idler::new(idle, core_parker, Arc::clone(&shared_cpu)),
+        clock,
+        wall: wall.reader(),
+        ended: Arc::clone(&ended),
+    };
+    let sync_thread = SyncThread {
+        syncer,
+        parker: sync_parker,
+        shared: Arc::clone(&shared),
+        clock,
+        ended: Arc::clone(&ended),
+        core_waker: core_waker.clone(),
+        delays: group_delays(settings),
+    };
+    let (keeper_events, from_keeper) = bounded(KEEPER_EVENTS_MAX);
+    let keeper_thread = KeeperThread {
+        keeper,
+        clock,
+        ended: Arc::clone(&ended),
+        parker: keeper_parker,
+        core_waker: core_waker.clone(),
+        events: keeper_events,
+    };
+    let core_number = Arc::new(AtomicU32::new(0));
+    let control_thread = ControlThread {
+        group: settings.group.id,
+        machine,
+        link: control_link,
+        core_waker: Arc::new(core_waker),
+        addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),
+        store,
+        shared,
+        clock,
+        wall,
+        events,
+        stop: Arc::clone(stop),
+        ended,
+        description: describe(settings, multicast),
+        keeper: from_keeper,
+        contention: Watch::new(Arc::clone(&core_number), shared_cpu),
+        sync_failures: bounded(1),
+    };
+    Ok(Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number })
+}
+
+/// What the journal's machines are made of.
+struct Durable<'a> {
+    disk: HostDisk,
+    hot: HostHotTier,
+    store: &'a Arc<NodeStateStore<HostFile>>,
+    shared: &'a Shared,
+    sync_link: SyncLink<MappedView>,
+    keeper_link: KeeperLink<MappedMemory, MappedView>,
+}
+
+struct Machines {
+    log: HotLog<MappedMemory>,
+    syncer: Syncer<HostDisk, MappedView>,
+    keeper: Keeper<HostDisk, HostHotTier>,
+    start: Start,
+}
+
+impl Durable<'_> {
+    /// Hot log, sync and keeper, each taking over from recovery.
+    fn machines(
+        self,
+        settings: &Settings,
+        recovered: Recovered<MappedMemory, MappedView>,
+        core: &CoreSettings,
+        applied: Applied,
+    ) -> Machines {
+        let start = Start {
+            fence: recovered.state.leadership,
+            commit: recovered.known_commit,
+            applied,
+            durable: recovered.durable,
+            cut_epoch: recovered.sync.epoch,
+            tail: recovered.tail,
+        };
+        let mut log = HotLog::new(hot_settings(settings, &recovered), recovered.tail);
+        let mut next = recovered.tail.position.segment_base(core.segment_bytes);
+        let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
+        let mut views = Vec::new();
+        for (base, memory, view) in recovered.segments {
+            assert!(log.add_segment(base, memory).is_ok(), "recovery hands segments over in order");
+            views.push((base, view));
+            next = base.plus(core.segment_bytes);
+        }
+        let shared = || Arc::clone(self.shared);
+        let syncer = Syncer::new(
+            self.disk.clone(),
+            Arc::clone(self.store),
+            self.sync_link,
+            shared(),
+            syncer_settings(settings),
+            recovered.sync,
+            views,
+        );
+        let keeper_settings = KeeperSettings::new(core.segment_bytes);
+        let keeper = Keeper::new(
+            self.disk,
+            self.hot,
+            self.keeper_link,
+            shared(),
+            keeper_settings,
+            lowest,
+            next,
+        );
+        Machines { log, syncer, keeper, start }
+    }
+}
+
+/// Reports of the keeper that wait for control, at most: it says each thing once.
+const KEEPER_EVENTS_MAX: usize = 64;
+
+/// Everything that is about to run.
+pub(super) struct Threads<S> {
+    core_thread: CoreThread<S>,
+    sync_thread: SyncThread,
+    keeper_thread: KeeperThread,
+    control_thread: ControlThread,
+    sources: Sources,
+    core_number: Arc<AtomicU32>,
+}
+
+/// The control thread, whose end is the node's, and the others.
+pub(super) type Running = (JoinHandle<Ended>, Vec<JoinHandle<()>>);
+
+impl<S: Service + 'static> Threads<S> {
+    /// Starts the threads, each where the settings want it; what the host refuses is one warning.
+    pub(super) fn spawn(self, settings: &Settings) -> Result<Running, NodeError> {
+        self.start(settings).map_err(host("starting a thread"))
+    }
+
+    fn start(self, settings: &Settings) -> std::io::Result<Running> {
+        let Self {
+            core_thread,
+            sync_thread,
+            keeper_thread,
+            mut control_thread,
+            sources,
+            core_number,
+        } = self;
+        let placement = &settings.threads;
+        if placement.lock_memory
+            && let Err(refused) = cpu::lock_memory()
+        {
+            control_thread.events.line(1192, &refused.to_string());
+        }
+        let (refusals, refused) = bounded::<Refused>(8);
+        let named = |name: &str| thread::Builder::new().name(format!("quorate-{name}"));
+        let mut others = Vec::new();
+        let (core_cpu, fifo) = (placement.core_cpu, placement.scheduling == Scheduling::Fifo);
+        let told = refusals.clone();
+        others.push(named("core").spawn(move || {
+            core_number.store(cpu::this_thread().0.cast_unsigned(), Ordering::Release);
+            pin(core_cpu, &told);
+            if fifo && let Err(refusal) = cpu::schedule_fifo(FIFO_PRIORITY) {
+                let _ = told.try_send(refusal); // it has room for one of each thread
+            }
+            drop(told);
+            drop(core_thread.run());
+        })?);
+        let (sync_cpu, told) = (placement.sync_cpu, refusals.clone());
+        let failures = control_thread.sync_failures.0.clone();
+        others.push(named("sync").spawn(move || {
+            pin(sync_cpu, &told);
+            drop(told);
+            if let Some(failure) = sync_thread.run() {
+                let _ = failures.try_send(failure); // there is one failure: it is final
+            }
+        })?);
+        others.push(named("keeper").spawn(move || keeper_thread.run())?);
+        let (control_cpu, told) = (placement.control_cpu, refusals);
+        let control = named("control").spawn(move || {
+            pin(control_cpu, &told);
+            drop(told);
+            control_thread.run(sources, &refused)
+        })?;
+        Ok((control, others))
+    }
+}
+
+fn pin(cpu: Option<usize>, refusals: &Sender<Refused>) {
+    if let Some(Err(refusal)) = cpu.map(cpu::pin_thread) {
+        let _ = refusals.try_send(refusal); // it has room for one of each thread
+    }
+}

@@ -1,0 +1,151 @@
+//! The loops of the core, sync and keeper threads: thin shells around their machines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::idle::{Deadlines, IdleKind, Idler};
+use crate::io::clock::{HostClock, WallOffset};
+use crate::io::files::HostDisk;
+use crate::io::hot_tier::HostHotTier;
+use crate::io::mapping::{MappedMemory, MappedView};
+use crate::io::udp::UdpNetwork;
+use crate::io::wake::Parker;
+use crate::journal::keeper::{Keeper, KeeperEvent};
+use crate::journal::syncer::Syncer;
+use crate::link::Shared;
+use crate::replica::{Core, Now};
+use crate::service::Service;
+use crate::types::Nanos;
+
+/// Longest sleep of the sync thread while nothing is to be synced, ns: bytes wake it before.
+const SYNC_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
+/// Where nobody waits for the disk, sync gathers at least this long, ns: it leaves the CPU to those who work.
+pub(super) const MEMORY_GROUP_DELAY_NS: u64 = 5 * Nanos::MILLISECOND;
+/// The shared word `role` of a leader.
+const ROLE_LEADER: u64 = 2;
+/// Longest sleep of the keeper, ns: it looks by itself whether the log has grown.
+const KEEPER_SLEEP_NS: u64 = 2 * Nanos::MILLISECOND;
+/// After silence the keeper looks less often, ns.
+const KEEPER_QUIET_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
+
+/// The core of a node on a host.
+pub(super) type HostCore<S> = Core<UdpNetwork, MappedMemory, S>;
+
+/// The core thread.
+pub(super) struct CoreThread<S> {
+    pub(super) core: HostCore<S>,
+    pub(super) idler: Idler,
+    pub(super) clock: HostClock,
+    pub(super) wall: WallOffset,
+    pub(super) ended: Arc<AtomicBool>,
+}
+
+impl<S: Service> CoreThread<S> {
+    /// Runs until the node ends; gives the core back.
+    pub(super) fn run(mut self) -> HostCore<S> {
+        // One reading of the clock serves a duty cycle and the idling before it.
+        let mut at = self.clock.now();
+        loop {
+            let work = self.core.step(Now { at, time: self.wall.timestamp(at) });
+            if self.ended.load(Ordering::Acquire) {
+                return self.core;
+            }
+            let deadlines = self.core.deadlines();
+            let release = self.core.network().next_release();
+            let sharp = [deadlines.sharp, release].into_iter().flatten().min();
+            let deadlines = Deadlines { sharp, soft: deadlines.soft };
+            at = self.clock.now();
+            let core = &self.core;
+            let descriptors = core.network().descriptors();
+            self.idler.idle(work, deadlines, at, descriptors, || core.has_mail());
+            if work == 0 {
+                at = self.clock.now();
+            }
+        }
+    }
+}
+
+/// The sync thread.
+pub(super) struct SyncThread {
+    pub(super) syncer: Syncer<HostDisk, MappedView>,
+    pub(super) parker: Parker,
+    pub(super) shared: Shared,
+    pub(super) clock: HostClock,
+    pub(super) ended: Arc<AtomicBool>,
+    pub(super) core_waker: crate::io::wake::Waker,
+    /// How long it gathers, as leader and as follower, ns.
+    pub(super) delays: [u64; 2],
+}
+
+impl SyncThread {
+    /// Runs until the node ends; returns what the disk refused, if it did.
+    pub(super) fn run(mut self) -> Option<String> {
+        while !self.ended.load(Ordering::Acquire) {
+            let now = self.clock.now();
+            let leads = self.shared.words().role.load(Ordering::Relaxed) == ROLE_LEADER;
+            self.syncer.set_group_delay_ns(self.delays[usize::from(!leads)]);
+            if self.syncer.step(now) > 0 {
+                self.core_waker.wake();
+                continue;
+            }
+            let until = self.syncer.deadline().map_or(SYNC_SLEEP_NS, |at| at.since(now));
+            let until = until.min(SYNC_SLEEP_NS);
+            let words = self.shared.words();
+            let verified = || words.verified.load(Ordering::Acquire);
+            let seen = verified();
+            if words.durable.load(Ordering::Acquire) < seen {
+                // Bytes are being gathered: only time ends that, and the core need not ring for each of them.
+                std::thread::sleep(Duration::from_nanos(until));
+            } else {
+                let mail = || verified() != seen || self.syncer.has_mail();
+                self.parker.park(core::iter::empty(), Some(until), mail);
+            }
+        }
+        self.syncer.failure().map(|failure| format!("{}: {}", failure.action, failure.error))
+    }
+}
+
+/// The keeper thread.
+pub(super) struct KeeperThread {
+    pub(super) keeper: Keeper<HostDisk, HostHotTier>,
+    pub(super) clock: HostClock,
+    pub(super) ended: Arc<AtomicBool>,
+    pub(super) parker: Parker,
+    pub(super) core_waker: crate::io::wake::Waker,
+    pub(super) events: crossbeam_channel::Sender<KeeperEvent>,
+}
+
+impl KeeperThread {
+    /// Runs until the node ends.
+    pub(super) fn run(mut self) {
+        let mut quiet: u32 = 0;
+        while !self.ended.load(Ordering::Acquire) {
+            let work = self.keeper.step(self.clock.now());
+            while let Some(event) = self.keeper.poll_event() {
+                // A full channel has enough to tell already.
+                let _ = self.events.try_send(event);
+            }
+            if work > 0 {
+                quiet = 0;
+                self.core_waker.wake();
+                continue;
+            }
+            quiet = quiet.saturating_add(1);
+            let sleep_ns = if quiet > 50 { KEEPER_QUIET_SLEEP_NS } else { KEEPER_SLEEP_NS };
+            self.parker.park(core::iter::empty(), Some(sleep_ns), || false);
+        }
+    }
+}
+
+/// The idle strategy that a word of the configuration names.
+pub(super) fn idle_kind(idle: super::config::Idle) -> IdleKind {
+    use super::config::Idle;
+    match idle {
+        Idle::Adaptive => IdleKind::Adaptive,
+        Idle::Spin => IdleKind::Spin,
+        Idle::Yield => IdleKind::Yield,
+        Idle::Backoff => IdleKind::Backoff,
+        Idle::Park => IdleKind::Park,
+    }
+}

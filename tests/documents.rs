@@ -1,0 +1,284 @@
+//! What docs/PROTOCOL.md says, held against the program: every offset, size, number and name.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use zerocopy::IntoBytes;
+
+use quorate::control::message::ControlDatagram;
+use quorate::frame::{
+    FrameHeader, Kind, Predecessor, crc,
+    payload::{CommandPrefix, GroupSetting, Member, SessionClose, SessionOpen, TermStart},
+};
+use quorate::journal::memory_disk::MemoryDisk;
+use quorate::journal::node_state::{
+    BootId, CleanMark, NODE_STATE_NAME, NodeState, NodeStateStore, Truncation,
+};
+use quorate::journal::seal::Seal;
+use quorate::journal::segment_header::{Content, SegmentHeader};
+use quorate::stream::datagram::{
+    DatagramHeader, DatagramKind, HelloBody, LaneHeader, MatchAnswer, MatchRequest, NakRange,
+    RefuseBody, StatusBody, WelcomeBody,
+};
+use quorate::types::{
+    Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId,
+    Position, Sequence, Term, Timestamp,
+};
+
+/// A row of a table: where, how long, which field.
+type Row = (usize, usize, String);
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// The cells of each table, by the heading in front of it.
+fn tables(page: &str) -> BTreeMap<String, Vec<Vec<String>>> {
+    let mut tables = BTreeMap::<_, Vec<_>>::new();
+    let mut heading = String::new();
+    for line in page.lines() {
+        if let Some(title) = line.strip_prefix("### ") {
+            title.trim_matches('`').clone_into(&mut heading);
+        } else if let Some(row) = line.strip_prefix("| ") {
+            let row = row.trim_end_matches(" |").split(" | ");
+            let cells = row.map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+            tables.entry(heading.clone()).or_default().push(cells);
+        }
+    }
+    // The first row is the table's heading.
+    for rows in tables.values_mut() {
+        rows.remove(0);
+    }
+    tables
+}
+
+fn layout(page: &str, name: &str) -> Vec<Row> {
+    let rows = tables(page).remove(name).unwrap_or_else(|| panic!("{name} is not on the page"));
+    let row = |cells: Vec<String>| {
+        (cells[0].parse().unwrap(), cells[1].parse().unwrap(), cells[2].clone())
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// Fields of a type, as the compiler lays them out.
+macro_rules! fields {
+    ($type:ident: $($field:ident)*) => {{
+        let mut offsets = vec![$((std::mem::offset_of!($type, $field), stringify!($field))),*];
+        offsets.push((size_of::<$type>(), ""));
+        let rows = offsets.windows(2).map(|w| (w[0].0, w[1].0 - w[0].0, w[0].1.to_owned()));
+        (stringify!($type), rows.collect::<Vec<Row>>())
+    }};
+}
+
+#[test]
+fn offsets_and_sizes_are_the_compilers() {
+    let page = page();
+    let real = [
+        fields!(FrameHeader: length crc term kind flags version sequence timestamp),
+        fields!(TermStart: generation base service_version leader reserved),
+        fields!(SessionOpen: nonce timeout),
+        fields!(SessionClose: session reason reserved),
+        fields!(CommandPrefix: session client_sequence received_through),
+        fields!(Member: node flags priority name_length address_length),
+        fields!(GroupSetting: key reserved value),
+        fields!(DatagramHeader: magic version kind flags key_id node group generation term
+                incarnation position commit stamp counter),
+        fields!(NakRange: from to),
+        fields!(StatusBody: received verified durable promised window_end echo held flags reserved),
+        fields!(MatchRequest: request end generation term chain),
+        fields!(MatchAnswer: request position generation term chain agreed reserved),
+        fields!(LaneHeader: session epoch),
+        fields!(HelloBody: nonce session epoch timeout),
+        fields!(WelcomeBody: nonce session epoch last_client_sequence command_bytes_max
+                in_flight_max),
+        fields!(RefuseBody: nonce reason reserved),
+        fields!(ControlDatagram: magic version kind node flags group generation term reserved first
+                second instance rest),
+    ];
+    for (name, rows) in real {
+        assert_eq!(layout(&page, name), rows, "{name}");
+    }
+}
+
+#[test]
+fn kinds_have_the_numbers_of_the_page() {
+    let tables = tables(&page());
+    let entries: Vec<_> = tables["Kinds of entries"]
+        .iter()
+        .map(|row| (row[0].parse::<u8>().unwrap(), row[1].clone()))
+        .collect();
+    let real: Vec<_> = Kind::ALL.iter().map(|&kind| (kind as u8, kind.name().to_owned())).collect();
+    assert_eq!(entries, real);
+    let datagrams: Vec<_> = tables["Kinds of datagrams"]
+        .iter()
+        .map(|row| (row[0].parse::<u8>().unwrap(), row[1].clone()))
+        .collect();
+    let real: Vec<_> = (0..=u8::MAX)
+        .filter_map(|number| Some((number, format!("{:?}", DatagramKind::from_u8(number)?))))
+        .collect();
+    assert_eq!(datagrams, real);
+}
+
+/// Looks up each field of `bytes` where the page says it is.
+fn assert_fields(name: &str, bytes: &[u8], expected: &[(&str, &[u8])]) {
+    let rows = layout(&page(), name);
+    let mut end = 0;
+    for (offset, size, field) in rows {
+        assert_eq!(offset, end, "{name}.{field} follows the field before it");
+        end = offset + size;
+        let found = &bytes[offset..end];
+        match expected.iter().find(|(name, _)| *name == field) {
+            Some((_, value)) => assert_eq!(found, *value, "{name}.{field}"),
+            None => assert!(
+                field.starts_with("reserved") && found.iter().all(|&byte| byte == 0),
+                "{name}.{field} is reserved and zero"
+            ),
+        }
+    }
+    assert_eq!(end, bytes.len(), "{name}: all bytes are accounted for");
+}
+
+fn before(position: u64) -> Predecessor {
+    Predecessor {
+        position: Position(position),
+        sequence: Sequence(0x1122_3344_5566_7788),
+        term: Term(0x99AA_BBCC),
+        chain: Chain(0xDDEE_FF01),
+    }
+}
+
+/// A predecessor as the page says it lies in files.
+fn mark(at: Predecessor) -> Vec<u8> {
+    let (term, chain) = (at.term.0.to_le_bytes(), at.chain.0.to_le_bytes());
+    let numbers = [at.position.0.to_le_bytes(), at.sequence.0.to_le_bytes()];
+    [numbers.as_flattened(), &term, &chain].concat()
+}
+
+#[test]
+fn a_segment_header_lies_where_the_page_says() {
+    let header = SegmentHeader {
+        content: Content::Quarantine,
+        group: GroupId(0x0102_0304_0506_0708),
+        generation: Generation { counter: 0x1112_1314, random: 0x2122_2324 },
+        segment_bytes: 1 << 20,
+        before: before(0x3132_3334_3536_3720),
+        cut_epoch: CutEpoch(0x4142_4344),
+    };
+    let page = header.encode();
+    let checksum = crc::crc32c(0, &page[..124]).to_le_bytes();
+    let expected: &[(&str, &[u8])] = &[
+        ("magic", b"QUORLOG\n"),
+        ("version", &1_u16.to_le_bytes()),
+        ("content", &2_u16.to_le_bytes()),
+        ("header_bytes", &4096_u32.to_le_bytes()),
+        ("group", &header.group.0.to_le_bytes()),
+        ("generation", &header.generation.to_u64().to_le_bytes()),
+        ("base", &header.before.position.0.to_le_bytes()),
+        ("segment_bytes", &header.segment_bytes.to_le_bytes()),
+        ("sequence", &header.before.sequence.0.to_le_bytes()),
+        ("term", &header.before.term.0.to_le_bytes()),
+        ("chain", &header.before.chain.0.to_le_bytes()),
+        ("cut_epoch", &header.cut_epoch.0.to_le_bytes()),
+        ("crc", &checksum),
+    ];
+    assert_fields("SegmentHeader", &page[..128], expected);
+    assert!(page[128..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_seal_lies_where_the_page_says() {
+    let group = GroupId(0x0102_0304_0506_0708);
+    let seal = Seal {
+        number: 0x1112_1314_1516_1718,
+        epoch: CutEpoch(0x2122_2324),
+        certain: before(0x1000),
+        claimed: before(0x2000),
+        known_commit: Commit(Position(0x1800)),
+    };
+    let sector = seal.encode(group);
+    let checksum = crc::crc32c(0, &sector[..508]).to_le_bytes();
+    let expected: &[(&str, &[u8])] = &[
+        ("magic", b"QUORSEAL"),
+        ("number", &seal.number.to_le_bytes()),
+        ("group", &group.0.to_le_bytes()),
+        ("epoch", &seal.epoch.0.to_le_bytes()),
+        ("certain", &mark(seal.certain)),
+        ("claimed", &mark(seal.claimed)),
+        ("known_commit", &0x1800_u64.to_le_bytes()),
+        ("crc", &checksum),
+    ];
+    assert_fields("Seal", &sector, expected);
+    assert_eq!(seal.offset(), 1024, "even numbers");
+    assert_eq!(Seal { number: 7, ..seal }.offset(), 1536, "odd numbers");
+}
+
+#[test]
+fn node_state_lies_where_the_page_says() {
+    let (group, node) = (GroupId(0x0102_0304_0506_0708), NodeId(0x0A0B));
+    let generation = Generation { counter: 0x1112_1314, random: 0x2122_2324 };
+    let mut state = NodeState::blank(group, node);
+    state.boot_id = BootId(*b"sixteen bytes id");
+    state.hot_tier_id = 0x3132_3334_3536_3738;
+    state.incarnation = Incarnation(0x4142_4344);
+    state.found(Leadership { generation, term: Term(0x5152_5354) }).unwrap();
+    state.vote(state.leadership, NodeId(6)).unwrap();
+    state.allow_memory().unwrap();
+    state.truncate(Truncation { at: before(0x800), epoch: CutEpoch(1) }).unwrap();
+    let disk = MemoryDisk::new();
+    let store = NodeStateStore::open(&disk, group, node).unwrap();
+    store.record_start(&disk, &state).unwrap();
+    let clean = CleanMark { tail: before(0x1000), commit: Commit(Position(0x800)) };
+    store.update(|state| state.stop(clean, Durable(Position(0x1000)))).unwrap();
+    let bytes = disk.bytes(NODE_STATE_NAME).unwrap();
+    assert_eq!(bytes.len(), 2 * 4096);
+    let (first, second) = bytes.split_at(4096);
+    assert_eq!(first, second);
+    let checksum = crc::crc32c(0, &first[..4092]).to_le_bytes();
+    let expected: &[(&str, &[u8])] = &[
+        ("magic", b"QUORNODE"),
+        ("version", &1_u16.to_le_bytes()),
+        ("node", &node.0.to_le_bytes()),
+        ("flags", &(2_u32 | 4 | 8 | 16).to_le_bytes()),
+        ("number", &2_u64.to_le_bytes()),
+        ("group", &group.0.to_le_bytes()),
+        ("generation", &generation.to_u64().to_le_bytes()),
+        ("term", &0x5152_5354_u32.to_le_bytes()),
+        ("vote", &7_u32.to_le_bytes()),
+        ("boot_id", b"sixteen bytes id"),
+        ("hot_tier_id", &0x3132_3334_3536_3738_u64.to_le_bytes()),
+        ("incarnation", &0x4142_4344_u32.to_le_bytes()),
+        ("truncation_epoch", &1_u32.to_le_bytes()),
+        ("clean_tail", &mark(before(0x1000))),
+        ("clean_commit", &0x800_u64.to_le_bytes()),
+        ("truncation", &mark(before(0x800))),
+        ("crc", &checksum),
+    ];
+    assert_fields("NodeState", first, expected);
+}
+
+#[test]
+fn the_chain_covers_what_the_page_says() {
+    let mut header = FrameHeader::new(35, Kind::Command, Term(3), Sequence(4), Timestamp(5));
+    let (before, position, payload) = (Chain(0x0BAD_CAFE), Position(96), b"abc");
+    header.crc = 7.into();
+    let bytes = header.as_bytes();
+    let covered = [&bytes[..4], &bytes[8..32], &96_u64.to_le_bytes(), payload].concat();
+    let by_the_page = crc::crc32c(before.0, &covered);
+    assert_eq!(crc::chain(before, &header, position, payload), Chain(by_the_page));
+    let genesis = Predecessor::genesis(GroupId(9));
+    assert_eq!(genesis.chain, Chain(crc::crc32c(0, &9_u64.to_le_bytes())));
+}
+
+#[test]
+fn a_page_that_is_wrong_is_noticed() {
+    let page = page();
+    let wrong = page.replacen("| 12 | 1 | `kind` |", "| 13 | 1 | `kind` |", 1);
+    assert_ne!(page, wrong);
+    let (name, rows) = fields!(FrameHeader: length crc term kind flags version sequence timestamp);
+    assert_eq!(layout(&page, name), rows);
+    assert_ne!(layout(&wrong, name), rows);
+}

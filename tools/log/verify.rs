@@ -1,0 +1,183 @@
+//! `quorate-log verify`: is every byte that was promised there, and does everything chain?
+
+use core::ops::ControlFlow;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS};
+use quorate::frame::{Kind, Predecessor};
+use quorate::io::log_reader::{LogReader, ReadOptions, Tiers};
+use quorate::journal::segment_header::HeaderError;
+use quorate::runtime::terminal::with_stdout;
+use quorate::types::Position;
+
+use crate::args::{Source, is_live};
+use crate::problem::{Problem, What, contradiction};
+use crate::render;
+use crate::walk::{End, Step, Why, walk};
+
+/// Checks every frame, header page and seal; exit code 1 for a torn tail, 3 for damage
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(crate) fn run(args: &Args) -> u8 {
+    let reader = match args.source.open() {
+        Ok(reader) => reader,
+        Err(code) => return code,
+    };
+    // Above the commit position a running node is still writing; a dead one is looked at to the end.
+    let uncommitted = args.source.options().uncommitted || !is_live(&reader);
+    let has_hot = reader.tier().is_some() && args.source.options().tiers == Tiers::Both;
+    let mut passes = vec![("durable files", Tiers::Durable)];
+    if has_hot {
+        passes.push(("hot and durable files", Tiers::Both));
+    }
+    let mut opened = Vec::new();
+    for (name, tiers) in passes {
+        match args.source.open_with(ReadOptions { uncommitted, tiers }) {
+            Ok(reader) => opened.push((name, reader)),
+            Err(code) => return code,
+        }
+    }
+    with_stdout(|out| {
+        let mut code = EXIT_DONE;
+        for (name, reader) in &mut opened {
+            code = code.max(verify(out, args.source.json, name, reader)?);
+        }
+        Ok(code)
+    })
+}
+
+fn verify(out: &mut dyn Write, json: bool, name: &str, reader: &mut LogReader) -> io::Result<u8> {
+    let marks = Marks::of(reader);
+    let mut problems = Vec::new();
+    let (mut entries, mut bytes) = (0_u64, 0_u64);
+    let first = reader.before();
+    let end = walk(reader, |step| {
+        match step {
+            Step::Problem(problem) => problems.push(problem.clone()),
+            Step::Frame(before, found) => {
+                entries += u64::from(found.header.kind() != Some(Kind::Padding));
+                bytes += found.header.span();
+                problems.extend(marks.contradicted(before));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    problems.extend(marks.contradicted(end.at));
+    problems.extend(bad_headers(reader, end));
+    problems.sort_by_key(|problem| problem.from);
+    let code = problems.iter().map(|problem| problem.what.code(true)).max().unwrap_or(EXIT_DONE);
+    for problem in &problems {
+        render::problem(out, json, problem)?;
+    }
+    let seal = reader.seal();
+    let verdict = match code {
+        EXIT_DONE => "good",
+        EXIT_FINDINGS => "findings",
+        _ => "damage",
+    };
+    if json {
+        let summary = json!({
+            "verified": name,
+            "verdict": verdict,
+            "from": first.position.0,
+            "to": end.at.position.0,
+            "first_sequence": first.sequence.next().0,
+            "last_sequence": end.at.sequence.0,
+            "entries": entries,
+            "bytes": bytes,
+            "stopped_at": stopped(end),
+            "certain": seal.map(|seal| seal.certain.position.0),
+            "claimed": seal.map(|seal| seal.claimed.position.0),
+            "problems": problems.len(),
+        });
+        writeln!(out, "{summary}")?;
+        return Ok(code);
+    }
+    writeln!(
+        out,
+        "{name}: {verdict}: {entries} entries, positions {} to {}, sequences {} to {}; {}",
+        first.position,
+        end.at.position,
+        first.sequence.next(),
+        end.at.sequence,
+        match stopped(end) {
+            Value::String(text) => format!("stopped at {text}"),
+            _ => format!("{} problems", problems.len()),
+        }
+    )?;
+    Ok(code)
+}
+
+fn stopped(end: End) -> Value {
+    match end.why {
+        Why::Limit => json!("the commit position"),
+        Why::Undecodable => json!("what cannot be decoded"),
+        Why::Nothing | Why::Enough => Value::Null,
+    }
+}
+
+/// What header pages and seals say about what stands before a position, and which file says so.
+struct Marks(BTreeMap<Position, Vec<(String, &'static str, u64, Predecessor)>>);
+
+impl Marks {
+    fn of(reader: &LogReader) -> Self {
+        let mut marks = BTreeMap::<_, Vec<_>>::new();
+        for segment in reader.segments() {
+            let mut add = |what, offset, at: Predecessor| {
+                let file = segment.path.display().to_string();
+                marks.entry(at.position).or_default().push((file, what, offset, at));
+            };
+            if let Ok(header) = segment.header {
+                add("header page", 0, header.before);
+            }
+            if let Some(seal) = segment.seal {
+                add("seal (certain)", seal.offset() as u64, seal.certain);
+                add("seal (claimed)", seal.offset() as u64, seal.claimed);
+            }
+        }
+        Self(marks)
+    }
+
+    /// What is said about `before` and is not so.
+    fn contradicted(&self, before: Predecessor) -> Vec<Problem> {
+        let said = self.0.get(&before.position).into_iter().flatten();
+        let wrong = said.filter(|(.., at)| *at != before);
+        let problem = |(file, what, offset, at): &(String, &str, u64, Predecessor)| Problem {
+            file: file.clone(),
+            offset: *offset,
+            from: before.position,
+            to: Some(before.position),
+            what: What::Damaged,
+            rule: contradiction(what, *at, before),
+        };
+        wrong.map(problem).collect()
+    }
+}
+
+/// Header pages that cannot be read. Above the end of the log a prepared or torn one means nothing.
+fn bad_headers(reader: &LogReader, end: End) -> Vec<Problem> {
+    let bad = reader.segments().iter().filter_map(|segment| Some((segment, segment.header.err()?)));
+    let bad = bad.filter(|(segment, error)| {
+        let above = segment.base >= end.at.position;
+        let blank = *error == HeaderError::Blank;
+        !(above && (blank || error.may_be_torn()))
+    });
+    bad.map(|(segment, error)| Problem {
+        file: segment.path.display().to_string(),
+        offset: 0,
+        from: segment.base,
+        to: Some(segment.base),
+        what: What::Damaged,
+        rule: format!("header page: {error}"),
+    })
+    .collect()
+}
+
+const _: () = assert!(EXIT_DONE < EXIT_FINDINGS && EXIT_FINDINGS < EXIT_FAILURE);
