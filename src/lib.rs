@@ -41,3 +41,6 @@ pub mod service;
 pub mod session;
 pub mod stream;
 pub mod types;
+
+#[cfg(feature = "io")]
+pub use runtime::Engine;

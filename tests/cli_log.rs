@@ -18,11 +18,13 @@ use zerocopy::IntoBytes;
 use quorate::frame::Kind;
 use quorate::frame::payload::{GroupSetting, Member};
 use quorate::io::shared_page::MappedWords;
+use quorate::journal::memory_disk::MemoryDisk;
+use quorate::journal::node_state::{CleanMark, NODE_STATE_NAME, NodeState, NodeStateStore};
 use quorate::journal::segment_header::{Content, SegmentHeader};
 use quorate::link::SharedPage;
-use quorate::types::Position;
+use quorate::types::{Commit, Durable, NodeId, Position};
 
-use log_files::{FIRST_COMMAND, Folder, Log, SEGMENT, offset};
+use log_files::{FIRST_COMMAND, Folder, GROUP, Log, SEGMENT, offset};
 
 const FIRST: &str = "0000000000000000.qlog";
 const SECOND: &str = "0000000000010000.qlog";
@@ -158,6 +160,30 @@ fn reading_stops_at_the_commit_position_and_says_so() {
     );
     assert_eq!(sequences(&["dump", "--uncommitted", &path]).last(), Some(&22));
     assert_eq!(sequences(&["dump", &folder.file(FIRST)]).last(), Some(&22), "a single file: all");
+}
+
+#[test]
+fn an_orderly_stop_tells_how_far_the_log_is_committed() {
+    let (folder, made) = (Folder::new(), Log::with_commands(20));
+    made.write(&folder.0, made.position_of(11));
+    let disk = MemoryDisk::new();
+    let store = NodeStateStore::open(&disk, GROUP, NodeId(2)).unwrap();
+    store.record_start(&disk, &NodeState::blank(GROUP, NodeId(2))).unwrap();
+    let mark = CleanMark { tail: made.tail, commit: Commit(made.position_of(21)) };
+    store.update(|state| state.stop(mark, Durable(made.tail.position))).unwrap();
+    let path = folder.file("");
+    assert_eq!(sequences(&["dump", &path]).last(), Some(&10), "what the seal says");
+    fs::write(folder.0.join(NODE_STATE_NAME), disk.bytes(NODE_STATE_NAME).unwrap()).unwrap();
+    assert_eq!(sequences(&["dump", &path]).last(), Some(&20), "what the clean mark says");
+    let (info, status) = json(&["info", &path]);
+    assert_eq!((&info[0]["node"], &info[0]["provisional"]), (&2.into(), &true.into()));
+    assert_eq!((&info[0]["clean_mark"], status), (&made.tail.position.0.into(), 0));
+    folder.change(NODE_STATE_NAME, |state| state[50] ^= 1);
+    assert_eq!(json(&["info", &path]).1, 0, "the second copy is whole");
+    folder.change(NODE_STATE_NAME, |state| state[4096 + 50] ^= 1);
+    let (info, status) = json(&["info", &path]);
+    assert_eq!(status, 3);
+    assert!(info[0]["node_state"].is_string(), "{}", info[0]);
 }
 
 #[test]

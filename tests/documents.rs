@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
@@ -13,16 +14,19 @@ use quorate::frame::{
     FrameHeader, Kind, Predecessor, crc,
     payload::{CommandPrefix, GroupSetting, Member, SessionClose, SessionOpen, TermStart},
 };
+use quorate::io::shared_page::{MappedWords, SHARED_WORDS_FILE};
 use quorate::journal::memory_disk::MemoryDisk;
 use quorate::journal::node_state::{
     BootId, CleanMark, NODE_STATE_NAME, NodeState, NodeStateStore, Truncation,
 };
 use quorate::journal::seal::Seal;
 use quorate::journal::segment_header::{Content, SegmentHeader};
+use quorate::link::{SharedPage, SharedWords};
 use quorate::stream::datagram::{
     DatagramHeader, DatagramKind, HelloBody, LaneHeader, MatchAnswer, MatchRequest, NakRange,
     RefuseBody, StatusBody, WelcomeBody,
 };
+use quorate::stream::message::{AnswerHeader, AnswerKind, RequestHeader, RequestKind};
 use quorate::types::{
     Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId,
     Position, Sequence, Term, Timestamp,
@@ -96,6 +100,8 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(WelcomeBody: nonce session epoch last_client_sequence command_bytes_max
                 in_flight_max),
         fields!(RefuseBody: nonce reason reserved),
+        fields!(RequestHeader: length kind flags reserved client_sequence received_through),
+        fields!(AnswerHeader: length outcome flags code client_sequence sequence),
         fields!(ControlDatagram: magic version kind node flags group generation term reserved first
                 second instance rest),
     ];
@@ -107,20 +113,18 @@ fn offsets_and_sizes_are_the_compilers() {
 #[test]
 fn kinds_have_the_numbers_of_the_page() {
     let tables = tables(&page());
-    let entries: Vec<_> = tables["Kinds of entries"]
-        .iter()
-        .map(|row| (row[0].parse::<u8>().unwrap(), row[1].clone()))
-        .collect();
-    let real: Vec<_> = Kind::ALL.iter().map(|&kind| (kind as u8, kind.name().to_owned())).collect();
-    assert_eq!(entries, real);
-    let datagrams: Vec<_> = tables["Kinds of datagrams"]
-        .iter()
-        .map(|row| (row[0].parse::<u8>().unwrap(), row[1].clone()))
-        .collect();
-    let real: Vec<_> = (0..=u8::MAX)
-        .filter_map(|number| Some((number, format!("{:?}", DatagramKind::from_u8(number)?))))
-        .collect();
-    assert_eq!(datagrams, real);
+    let told = |heading: &str| -> Vec<(u8, String)> {
+        tables[heading].iter().map(|row| (row[0].parse().unwrap(), row[1].clone())).collect()
+    };
+    fn real<T: std::fmt::Debug>(from_u8: impl Fn(u8) -> Option<T>) -> Vec<(u8, String)> {
+        (0..=u8::MAX).filter_map(|n| Some((n, format!("{:?}", from_u8(n)?)))).collect()
+    }
+    let names: Vec<_> =
+        Kind::ALL.iter().map(|&kind| (kind as u8, kind.name().to_owned())).collect();
+    assert_eq!(told("Kinds of entries"), names);
+    assert_eq!(told("Kinds of datagrams"), real(DatagramKind::from_u8));
+    assert_eq!(told("Kinds of requests"), real(RequestKind::from_u8));
+    assert_eq!(told("Outcomes"), real(AnswerKind::from_u8));
 }
 
 /// Looks up each field of `bytes` where the page says it is.
@@ -258,6 +262,28 @@ fn node_state_lies_where_the_page_says() {
         ("crc", &checksum),
     ];
     assert_fields("NodeState", first, expected);
+}
+
+#[test]
+fn the_shared_page_lies_where_the_page_says() {
+    let tier = std::env::temp_dir().join(format!("quorate-page-{}", std::process::id()));
+    fs::create_dir_all(&tier).unwrap();
+    let words = MappedWords::create(&tier).unwrap();
+    words.words().commit.store(0x0102_0304, Ordering::Release);
+    let bytes = fs::read(tier.join(SHARED_WORDS_FILE)).unwrap();
+    fs::remove_dir_all(&tier).unwrap();
+    let padded = |text: &[u8], length: usize| [text, &vec![0; length - text.len()]].concat();
+    let names: String = SharedWords::NAMES.iter().map(|name| format!("{name}\n")).collect();
+    let values: Vec<u8> = words.words().values().flat_map(u64::to_le_bytes).collect();
+    let expected: &[(&str, &[u8])] = &[
+        ("magic", &padded(b"quorate shared words 1\n", 40)),
+        ("process", &u64::from(std::process::id()).to_le_bytes()),
+        ("count", &(SharedWords::NAMES.len() as u32).to_le_bytes()),
+        ("names_crc", &crc::crc32c(0, names.as_bytes()).to_le_bytes()),
+        ("words", &padded(&values, 1984)),
+        ("names", &padded(names.as_bytes(), 2048)),
+    ];
+    assert_fields("SharedPage", &bytes, expected);
 }
 
 #[test]

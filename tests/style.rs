@@ -115,6 +115,18 @@ fn every_program_and_benchmark_is_listed() {
 }
 
 #[test]
+fn every_fuzz_target_is_listed_and_has_seeds() {
+    let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    let listed: BTreeSet<_> = targets(&manifest).into_iter().collect();
+    for target in files("fuzz/fuzz_targets", "rs") {
+        let name = target.file_stem().unwrap().to_str().unwrap();
+        assert!(listed.contains(&format!("fuzz_targets/{name}.rs")), "{name} is not listed");
+        let seeds = fs::read_dir(root().join("fuzz/corpus").join(name));
+        assert!(seeds.is_ok_and(|seeds| seeds.count() > 0), "{name} has no seeds");
+    }
+}
+
+#[test]
 fn every_dependency_has_its_reason() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();

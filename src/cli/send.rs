@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> u8 {
             return EXIT_FAILURE;
         }
     };
-    let kind = settings.group.service.kind();
+    let kind = settings.group.service;
     with_stdout(|out| {
         let mut sending =
             Sending { kind, json: args.json, query: args.query, rejected: 0, unknown: 0 };

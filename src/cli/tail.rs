@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> u8 {
             return EXIT_FAILURE;
         }
     };
-    let kind = settings.group.service.kind();
+    let kind = settings.group.service;
     with_stdout(|out| {
         let mut left = args.count.unwrap_or(u64::MAX);
         let mut sought = args.from.is_none();

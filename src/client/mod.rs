@@ -20,6 +20,8 @@ mod settings;
 pub use self::core::{Claim, Client};
 pub use settings::{CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError};
 
+use std::fmt;
+
 use crate::types::{ClientSequence, Sequence};
 
 /// What was asked.
@@ -81,6 +83,22 @@ pub enum Refusal {
     /// The session has ended.
     Closed,
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => write!(f, "no node has welcomed this client"),
+            Self::BackPressured => write!(f, "too much waits for answers"),
+            Self::NoQuorum => write!(f, "the leader hears no quorum (NO_QUORUM)"),
+            Self::TooLong { bytes, bytes_max } => {
+                write!(f, "{bytes} bytes, at most {bytes_max} are taken")
+            }
+            Self::Closed => write!(f, "the session has ended"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// Where the client is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -255,7 +255,11 @@ impl Session {
                 let reason = RefuseReason::from_u32(refuse.reason.get())?;
                 self.no_quorum = reason == RefuseReason::NoQuorum;
                 if reason == RefuseReason::UnknownSession && self.id.0 > 0 {
-                    self.phase = Phase::Closed(CloseCause::SessionLost);
+                    // A close may take effect before its acknowledgement is here; then the lane is gone, and this is the
+                    // answer: nothing was lost.
+                    let asked = self.closing.is_some() && self.outbox.unanswered() == 0;
+                    let cause = if asked { CloseCause::Asked } else { CloseCause::SessionLost };
+                    self.phase = Phase::Closed(cause);
                 }
             }
             _ => return None,

@@ -371,12 +371,12 @@ impl FixedLeader {
         self.highest = self.highest.max(envelope.leadership);
         match envelope.message {
             Message::Announce(announce) => {
-                self.known[index].announced = Some((announce.blank, announce.instance));
-                if !matches!(self.phase, Phase::Settled(_)) {
-                    return;
-                }
-                // It does not follow (or no longer does): it is called again with the next word.
-                if envelope.leadership < self.promised || announce.blank {
+                let heard = Some((announce.blank, announce.instance));
+                let before = core::mem::replace(&mut self.known[index].announced, heard);
+                // It does not follow, or no longer does (an earlier life of its process did): it is called again with
+                // the next word.
+                let reborn = before.is_some_and(|(_, instance)| instance != announce.instance);
+                if reborn || envelope.leadership < self.promised || announce.blank {
                     self.known[index].following = None;
                 }
             }
@@ -634,5 +634,23 @@ mod tests {
             _ => false,
         };
         assert!(told[1..].iter().all(|orders| orders.iter().any(followed)), "{told:?}");
+    }
+
+    #[test]
+    fn k2_a_follower_that_was_restarted_is_called_again_in_the_same_term() {
+        let mut machines: Vec<_> = (0..3).map(|n| FixedLeader::new(settings(n, 3))).collect();
+        run(&mut machines, 10);
+        let leadership = machines[0].promised;
+        machines[2] = FixedLeader::new(FixedSettings {
+            promised: leadership,
+            stateless: false,
+            provisional: false,
+            instance: 99,
+            ..settings(2, 3)
+        });
+        let told = run(&mut machines, 30);
+        let follow = ControlToCore::Follow { leadership, leader: NodeId(0) };
+        assert!(told[2].contains(&follow), "{:?}", told[2]);
+        assert!(!told[1].contains(&follow), "who follows already is left alone");
     }
 }

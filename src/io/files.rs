@@ -12,6 +12,8 @@ use crate::journal::{Disk, DurableFile};
 
 /// Name of the file whose lock says that a node owns the directory; it holds the node's process id.
 pub const LOCK_NAME: &str = "lock";
+/// Put by file systems into their root, readable by nobody, and nobody's.
+const LOST_AND_FOUND: &str = "lost+found";
 /// Where Linux tells which boot this is.
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -91,6 +93,14 @@ impl HostDisk {
         Ok(Self { directory: directory.to_owned(), _lock: Arc::new(lock) })
     }
 
+    /// Bytes that may still be written to new files.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        super::hot_tier::free_bytes(&self.directory)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -123,12 +133,10 @@ impl Disk for HostDisk {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type()?.is_dir() {
-                for inner in fs::read_dir(entry.path())? {
-                    names.push(format!("{name}/{}", inner?.file_name().to_string_lossy()));
-                }
-            } else {
+            if !entry.file_type()?.is_dir() {
                 names.push(name);
+            } else if name != LOST_AND_FOUND {
+                list_folder(&entry.path(), &name, &mut names)?;
             }
         }
         names.sort_unstable();
@@ -147,12 +155,23 @@ impl Disk for HostDisk {
     fn sync_directory(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            if entry.file_type()?.is_dir() && entry.file_name() != LOST_AND_FOUND {
                 File::open(entry.path())?.sync_all()?;
             }
         }
         File::open(&self.directory)?.sync_all()
     }
+}
+
+fn list_folder(path: &Path, folder: &str, names: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // A folder in a folder is nothing of ours: listed with a slash, so that it is noticed.
+        let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
+        names.push(format!("{folder}/{}{slash}", name.to_string_lossy()));
+    }
+    Ok(())
 }
 
 /// One file of it.
@@ -235,7 +254,10 @@ mod tests {
         file.write_at(b"abc", 5).unwrap();
         file.sync().unwrap();
         disk.sync_directory().unwrap();
-        assert_eq!(disk.list().unwrap(), ["lock", "quarantine/a"]);
+        fs::create_dir_all(directory.path().join("lost+found")).unwrap();
+        fs::create_dir_all(directory.path().join("quarantine/deeper")).unwrap();
+        assert_eq!(disk.list().unwrap(), ["lock", "quarantine/a", "quarantine/deeper/"]);
+        assert!(disk.free_bytes().unwrap() > 0);
         let mut bytes = [1; 16];
         assert_eq!(disk.open("quarantine/a").unwrap().read_at(&mut bytes, 0).unwrap(), 8);
         assert_eq!(&bytes[..8], b"\0\0\0\0\0abc");

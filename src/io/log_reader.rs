@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use super::hot_tier::{list_segments, told_tier};
 use super::shared_page::SharedReader;
 use crate::frame::{FrameHeader, Predecessor};
+use crate::journal::node_state::{NODE_STATE_COPY_BYTES, NODE_STATE_NAME, decode_node_state};
 use crate::journal::reader::{Found, LogBytes, Trouble, Walker, segment_of_sequence};
 use crate::journal::seal::Seal;
 use crate::journal::segment_header::{Content, HeaderError, SegmentHeader};
@@ -137,6 +138,8 @@ pub struct LogReader {
     segments: Vec<SegmentFile>,
     tier: Option<PathBuf>,
     shared: Option<SharedReader>,
+    /// Commit position that an orderly stop left in the node state.
+    marked: Option<Commit>,
     walker: Walker<Files>,
 }
 
@@ -175,6 +178,7 @@ impl LogReader {
             segments,
             tier,
             shared: None,
+            marked: None,
             walker: Walker::new(files, first.segment_bytes, first.before),
         };
         reader.find_page();
@@ -221,7 +225,12 @@ impl LogReader {
     #[must_use]
     pub fn commit(&self) -> Option<Commit> {
         let shared = self.shared.as_ref().map(SharedReader::commit);
-        shared.or_else(|| self.seal().map(|seal| seal.known_commit))
+        shared.or_else(|| self.recorded())
+    }
+
+    /// The commit position that the files record: the newest seal, or the mark of an orderly stop.
+    fn recorded(&self) -> Option<Commit> {
+        self.seal().map(|seal| seal.known_commit).max(self.marked)
     }
 
     /// Reading stops here for now.
@@ -235,7 +244,7 @@ impl LogReader {
                 shared.readable().min(shared.durable().position())
             }
             Some(shared) => shared.readable(),
-            None => self.seal().map_or(Position(0), |seal| seal.known_commit.position()),
+            None => self.recorded().map_or(Position(0), Commit::position),
         }
     }
 
@@ -365,6 +374,9 @@ impl LogReader {
     }
 
     fn find_page(&mut self) {
+        if matches!(self.walker.source().place, Place::Directories(_)) {
+            self.marked = clean_mark(&self.path, self.group);
+        }
         let Some(tier) = &self.tier else {
             self.shared = None;
             return;
@@ -474,6 +486,15 @@ fn read_page(path: &Path, base: Option<Position>) -> io::Result<Page> {
     });
     let seal = header.ok().and_then(|header| Seal::newest(&page, header.group));
     Ok((header, seal, file.metadata()?.len()))
+}
+
+/// The commit position in the clean mark of the node state, if it is whole and of this group.
+fn clean_mark(data: &Path, group: GroupId) -> Option<Commit> {
+    let bytes = fs::read(data.join(NODE_STATE_NAME)).ok()?;
+    let copies =
+        bytes.chunks(NODE_STATE_COPY_BYTES).filter_map(|copy| decode_node_state(copy).ok());
+    let (state, _) = copies.max_by_key(|&(_, number)| number)?;
+    state.clean_mark.filter(|_| state.group == group).map(|mark| mark.commit)
 }
 
 fn directories(data: &Path, tier: Option<&Path>, options: ReadOptions) -> Vec<(Tier, PathBuf)> {

@@ -16,7 +16,9 @@ mod store;
 #[cfg(test)]
 mod model_tests;
 
-pub use store::{NODE_STATE_NAME, NodeStateError, NodeStateStore, decode_node_state};
+pub use store::{
+    NODE_STATE_COPY_BYTES, NODE_STATE_NAME, NodeStateError, NodeStateStore, decode_node_state,
+};
 
 use core::fmt;
 

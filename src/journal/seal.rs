@@ -83,6 +83,8 @@ impl Seal {
         (sector.magic == SEAL_MAGIC
             && sector.group.get() == group.0
             && sector.crc.get() == sector.checksum()
+            && sector.reserved_epoch.get() == 0
+            && sector.reserved.iter().all(|&byte| byte == 0)
             && seal.certain.position <= seal.claimed.position
             && seal.known_commit.position() <= seal.claimed.position)
             .then_some(seal)
@@ -93,7 +95,10 @@ impl Seal {
     pub fn newest(page: &[u8], group: GroupId) -> Option<Self> {
         SEAL_OFFSETS
             .iter()
-            .filter_map(|&offset| Self::decode(page.get(offset..offset + SEAL_BYTES)?, group))
+            .filter_map(|&offset| {
+                let seal = Self::decode(page.get(offset..offset + SEAL_BYTES)?, group)?;
+                (seal.offset() == offset).then_some(seal)
+            })
             .max_by_key(Self::order)
     }
 }

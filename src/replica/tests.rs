@@ -49,7 +49,8 @@ pub(super) struct Wire {
     faults: Faults,
     now: Nanos,
     sent: u64,
-    members_sends: u64,
+    /// Data sent to the members: position, address of the bytes, and how many.
+    sends: Vec<(Position, usize, usize)>,
     cut_off: Vec<SocketAddr>,
 }
 
@@ -99,7 +100,10 @@ impl Network for TestNetwork {
         let mut wire = self.wire.borrow_mut();
         let targets: Vec<_> = match to {
             Destination::Members => {
-                wire.members_sends += 1;
+                if !bytes.is_empty() {
+                    let position = Position(header.position.get());
+                    wire.sends.push((position, bytes.as_ptr() as usize, bytes.len()));
+                }
                 let others = self.members.iter().filter(|(_, address)| *address != self.own);
                 others.map(|(_, address)| *address).collect()
             }
@@ -208,7 +212,7 @@ impl World {
             faults,
             now: Nanos(1),
             sent: 0,
-            members_sends: 0,
+            sends: Vec::new(),
             cut_off: Vec::new(),
         }));
         let nodes = (0..nodes).map(|node| Node::new(node, nodes, &wire)).collect();
@@ -506,4 +510,29 @@ fn a_single_node_is_a_group_of_its_own() {
     world.append(10, 10);
     assert!(world.run(1000, |world| world.all_applied()));
     assert_eq!(world.nodes[0].core.applied, Applied(world.nodes[0].core.log.tail().position));
+}
+
+#[test]
+fn one_send_serves_all_members_and_its_bytes_lie_in_the_log() {
+    let sends = |nodes| {
+        let mut world = World::new(nodes, Faults::default(), 11);
+        world.lead(1);
+        let led = |world: &mut World| world.all_applied() && world.nodes[0].core.commit.0.0 > 0;
+        assert!(world.run(1000, led));
+        world.wire.borrow_mut().sends.clear();
+        for _ in 0..10 {
+            world.append(5, 200);
+            assert!(world.run(5000, |world| world.all_applied()));
+        }
+        let log = &world.nodes[0].core.log;
+        let sends = std::mem::take(&mut world.wire.borrow_mut().sends);
+        for &(position, address, length) in &sends {
+            let chunk = log.chunk(position, log.tail().position, length).unwrap();
+            assert_eq!(chunk.bytes.as_ptr() as usize, address, "sent from where it is kept");
+        }
+        sends.len()
+    };
+    let three = sends(3);
+    assert_eq!(three, 10, "one send for each batch");
+    assert_eq!(sends(5), three, "as many for five nodes as for three");
 }

@@ -162,8 +162,8 @@ impl HostClient {
         let now = self.clock.now();
         let due = self.client.deadline();
         let network = self.client.network();
-        let sharp = [Some(due), network.next_release()].into_iter().flatten().min();
-        let deadlines = Deadlines { sharp, soft: Some(now.plus(wait_ns)) };
+        let soft = network.next_release().unwrap_or(Nanos(u64::MAX)).min(now.plus(wait_ns));
+        let deadlines = Deadlines { sharp: Some(due), soft: Some(soft) };
         self.idler.idle(work, deadlines, now, network.descriptors(), || false);
         work
     }

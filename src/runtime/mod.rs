@@ -3,6 +3,7 @@
 mod admin;
 pub mod config;
 mod control_thread;
+pub mod engine;
 pub mod events;
 mod host_client;
 pub mod idle;
@@ -14,5 +15,6 @@ mod watch;
 
 pub use admin::ask;
 pub use control_thread::{Ended, SourceError};
+pub use engine::{Engine, EngineBuilder, EngineError, EngineStatus, ExecuteError, Executed};
 pub use host_client::{ConnectError, ConnectOptions, HostClient};
 pub use node::{Node, NodeError, NodeOptions, state_limits};

@@ -53,8 +53,8 @@ impl<S: Service> CoreThread<S> {
             }
             let deadlines = self.core.deadlines();
             let release = self.core.network().next_release();
-            let sharp = [deadlines.sharp, release].into_iter().flatten().min();
-            let deadlines = Deadlines { sharp, soft: deadlines.soft };
+            let soft = [deadlines.soft, release].into_iter().flatten().min();
+            let deadlines = Deadlines { sharp: deadlines.sharp, soft };
             at = self.clock.now();
             let core = &self.core;
             let descriptors = core.network().descriptors();

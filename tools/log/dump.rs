@@ -86,8 +86,13 @@ fn dump(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
 
 /// Says that there is more than was shown, if so.
 pub(crate) fn say_end(reader: &LogReader, end: End) {
-    if end.why == Why::Limit {
-        let limit = reader.limit();
+    let limit = reader.limit();
+    let mut word = [0; 4];
+    let more = match reader.shared() {
+        Some(shared) => shared.verified().position() > limit,
+        None => reader.bytes_at(limit, &mut word).is_ok_and(|read| read == 4 && word != [0; 4]),
+    };
+    if end.why == Why::Limit && more {
         complain(&format_args!(
             "read up to the commit position, {limit} (sequence {}); --uncommitted reads on",
             end.at.sequence

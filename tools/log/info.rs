@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 
 use quorate::error::{EXIT_DONE, EXIT_FAILURE};
 use quorate::io::log_reader::{LogReader, Tier};
-use quorate::journal::node_state::{NODE_STATE_NAME, NodeState, decode_node_state};
+use quorate::journal::node_state::{
+    NODE_STATE_COPY_BYTES, NODE_STATE_NAME, NodeState, decode_node_state,
+};
 use quorate::journal::segment_header::Content;
 use quorate::runtime::terminal::with_stdout;
 use quorate::types::Generation;
@@ -16,9 +18,6 @@ use quorate::types::Generation;
 use crate::args::Source;
 use crate::ls::saved;
 use crate::walk::{End, lowest, start_at, walk};
-
-/// Bytes of one copy of the node state.
-const NODE_STATE_COPY_BYTES: usize = 4096;
 
 /// Says whose log it is, how far it goes, and what the node says of itself
 #[derive(clap::Args)]

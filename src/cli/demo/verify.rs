@@ -10,7 +10,6 @@ use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::runtime::config::Settings;
 use quorate::runtime::state_limits;
 use quorate::service::BuiltIn;
-use quorate::service::book::BookLimits;
 use quorate::session::{Outcome, State};
 use quorate::types::{ClientSequence, Sequence, SessionId};
 
@@ -79,7 +78,7 @@ fn summarize(settings: &Settings, load: &Load) -> Result<LogSummary, DemoError> 
     };
     let options = ReadOptions { uncommitted: true, ..ReadOptions::default() };
     let mut reader = LogReader::open(directory, options).map_err(|error| fail(&error))?;
-    let service = BuiltIn::new(settings.group.service.kind(), BookLimits::default());
+    let service = BuiltIn::new(settings.group.service, settings.group.book);
     let mut state = State::new(service, state_limits(settings));
     let mut applied: HashMap<ClientSequence, u64> = HashMap::new();
     let (mut frames, mut duplicated, mut chain) = (0, 0, 0);

@@ -26,8 +26,10 @@ use crate::types::{
 pub const NODE_STATE_NAME: &str = "node.state";
 /// Its name while it is being born.
 const BIRTH_NAME: &str = "node.state.new";
+/// Bytes of each of its two copies.
+pub const NODE_STATE_COPY_BYTES: usize = 4096;
 /// Where the copies stand, and how far apart.
-const BLOCK_BYTES: usize = 4096;
+const BLOCK_BYTES: usize = NODE_STATE_COPY_BYTES;
 /// First bytes of a copy.
 const MAGIC: [u8; 8] = *b"QUORNODE";
 /// Version of the format that this program writes.
@@ -263,7 +265,10 @@ pub fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateErro
     if block.version.get() != VERSION {
         return Err(NodeStateError::Version { found: block.version.get() });
     }
-    if block.crc.get() != block.checksum() {
+    let known = PROVISIONAL | MAY_ACK_MEMORY | FOUNDED | CLEAN_MARK | TRUNCATION;
+    let as_written =
+        block.flags.get() & !known == 0 && block.reserved.iter().all(|&byte| byte == 0);
+    if block.crc.get() != block.checksum() || !as_written {
         return Err(NodeStateError::Damaged);
     }
     Ok((block.state(), block.number.get()))

@@ -32,6 +32,8 @@ pub struct RecoveryReport {
     pub rewritten: Vec<Position>,
     /// What was cut, if anything.
     pub cut: Option<CutReport>,
+    /// Segment files that did not adjoin the log, where they are now.
+    pub moved: Vec<String>,
     /// A cut that was recorded before the crash has been finished.
     pub finished_cut: bool,
     /// The last stop was an orderly one.
@@ -81,6 +83,7 @@ impl RecoveryReport {
             repaired_at: (replaced && bad).then_some(scan.durable_end.position),
             rewritten: Vec::new(),
             cut: None,
+            moved: Vec::new(),
             finished_cut: scan.marks.limit.is_some(),
             clean_start: previous.is_some_and(|state| state.clean_mark.is_some()),
             hot_intact: start.hot_intact,
@@ -119,6 +122,9 @@ impl fmt::Display for RecoveryReport {
         }
         if self.state_missing {
             write!(f, " state_missing=true")?;
+        }
+        if !self.moved.is_empty() {
+            write!(f, " moved={}", self.moved.join(","))?;
         }
         self.cut.as_ref().map_or(Ok(()), |cut| write!(f, " {cut}"))
     }

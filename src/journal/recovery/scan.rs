@@ -65,6 +65,8 @@ pub(super) struct Scan<M, V> {
     pub(super) decision: Decision,
     /// End of the last byte on the disk that is not zero, if it is above the tail.
     pub(super) beyond: Option<Position>,
+    /// Files above the log that do not adjoin what is kept, and were written to.
+    pub(super) strays: Vec<Position>,
     pub(super) hot: BTreeMap<Position, (M, V)>,
     pub(super) hot_whole: bool,
 }
@@ -107,7 +109,8 @@ pub(super) fn examine<D: Disk, H: HotTier>(
     let mut durable_stop = walk.durable(&mut reader);
     let durable_end = walk.at;
     if matches!(durable_stop.finding, Finding::End | Finding::Missing) {
-        let beyond = last_byte(disk, settings, &files, durable_end.position)?.is_some();
+        let beyond = last_byte(disk, settings, &files, durable_end.position)?.is_some()
+            || !strays(disk, settings, &files, durable_end.position)?.is_empty();
         durable_stop = name_nothing(durable_stop, beyond, &files, durable_end.position, settings);
     }
     let mut stop = durable_stop;
@@ -123,6 +126,7 @@ pub(super) fn examine<D: Disk, H: HotTier>(
     }
     let Walk { terms, bases, at: tail, .. } = walk;
     let beyond = last_byte(disk, settings, &files, tail.position)?;
+    let strays = strays(disk, settings, &files, tail.position)?;
     let zone = zone(&marks, tail.position);
     Ok(Scan {
         leftovers,
@@ -136,6 +140,7 @@ pub(super) fn examine<D: Disk, H: HotTier>(
         zone,
         decision: decide(stop.finding, zone),
         beyond,
+        strays,
         hot: opened,
         hot_whole,
         marks,
@@ -445,7 +450,8 @@ impl<'a, D: Disk> Reader<'a, D> {
     }
 }
 
-/// End of the last byte at or above `from` that is not zero, in whichever file. What cannot be read counts as bytes.
+/// End of the last byte at or above `from` that is not zero, in whichever of the files that adjoin. What cannot be read counts
+/// as bytes.
 fn last_byte<D: Disk>(
     disk: &D,
     settings: &RecoverySettings,
@@ -453,7 +459,7 @@ fn last_byte<D: Disk>(
     from: Position,
 ) -> Result<Option<Position>, RecoveryError> {
     let first = from.segment_base(settings.segment_bytes);
-    for (&base, found) in files.range(first..).rev() {
+    for (&base, found) in files.range(first..adjoining_end(settings, files, first)).rev() {
         let payload = found.length.saturating_sub(SEGMENT_HEADER_BYTES as u64);
         let end = base.plus(payload.min(settings.segment_bytes));
         let start = base.max(from);
@@ -464,6 +470,37 @@ fn last_byte<D: Disk>(
         }
     }
     Ok(None)
+}
+
+/// End of the run of files that begins with the one at `first`.
+fn adjoining_end(
+    settings: &RecoverySettings,
+    files: &BTreeMap<Position, Found>,
+    first: Position,
+) -> Position {
+    let mut end = first;
+    while files.contains_key(&end) {
+        end = end.plus(settings.segment_bytes);
+    }
+    // The one that would hold `first` may itself be missing, and the next one be there.
+    end.max(first.plus(settings.segment_bytes))
+}
+
+fn strays<D: Disk>(
+    disk: &D,
+    settings: &RecoverySettings,
+    files: &BTreeMap<Position, Found>,
+    tail: Position,
+) -> Result<Vec<Position>, RecoveryError> {
+    let end = adjoining_end(settings, files, tail.segment_base(settings.segment_bytes));
+    let mut strays = Vec::new();
+    for (&base, found) in files.range(end..) {
+        let bytes = found.length.saturating_sub(SEGMENT_HEADER_BYTES as u64);
+        if !found.blank || last_byte_of(disk, base, base, base.plus(bytes))?.is_some() {
+            strays.push(base);
+        }
+    }
+    Ok(strays)
 }
 
 fn last_byte_of<D: Disk>(

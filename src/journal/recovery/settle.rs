@@ -22,6 +22,7 @@ pub(super) fn settle<D: Disk, M: SegmentMemory, V>(
 ) -> Result<u64, RecoveryError> {
     let settling = Settling { disk, settings, scan };
     report.cut = settling.keep_aside()?;
+    report.moved = settling.move_strays()?;
     for name in &scan.leftovers {
         disk.remove(name).map_err(io_error("removing", name))?;
     }
@@ -57,13 +58,14 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
     fn is_settled(&self) -> bool {
         let Scan { marks, tail, files, bases, .. } = self.scan;
         let last = self.last_base();
+        let file_bytes = file_bytes(self.settings.segment_bytes);
         marks.limit.is_none()
             && marks.certain == *tail
             && marks.claimed == *tail
             && marks.seal_number > 0
             && self.scan.durable_end == *tail
             && self.scan.beyond.is_none()
-            && files.contains_key(&last)
+            && files.get(&last).is_some_and(|found| found.length == file_bytes)
             && bases.keys().all(|base| files.get(base).is_some_and(|f| f.header.is_some()))
             && files.iter().all(|(&base, found)| base <= last || found.blank)
     }
@@ -94,6 +96,24 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
         let entries = damage::count_entries(self.disk, self.settings, self.scan, end);
         let promised = *decision == Decision::CutProvisional;
         Ok(Some(CutReport { from: tail.position, to: end, entries, kept_at, promised }))
+    }
+
+    /// Files that do not adjoin the log go to `quarantine/` as they are.
+    fn move_strays(&self) -> Result<Vec<String>, RecoveryError> {
+        let names = self.disk.list().map_err(io_error("listing", "the data directory"))?;
+        let mut moved = Vec::new();
+        for &base in &self.scan.strays {
+            let name = segment_name(base);
+            let mut kept = format!("quarantine/stray-{name}");
+            let mut number = 1;
+            while names.contains(&kept) {
+                kept = format!("quarantine/stray-{number}-{name}");
+                number += 1;
+            }
+            self.disk.rename(&name, &kept).map_err(io_error("moving", &name))?;
+            moved.push(kept);
+        }
+        Ok(moved)
     }
 
     /// End of the last byte in the hot segment of the tail that is not zero.
@@ -235,7 +255,8 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
     /// Removes the files above the log: prepared ones, and what has been kept aside.
     fn remove_above(&self) -> Result<(), RecoveryError> {
         let last = self.last_base();
-        for &base in self.scan.files.keys().filter(|&&base| base > last) {
+        let above = self.scan.files.keys().filter(|&&base| base > last);
+        for &base in above.filter(|base| !self.scan.strays.contains(base)) {
             let name = segment_name(base);
             self.disk.remove(&name).map_err(io_error("removing", &name))?;
         }

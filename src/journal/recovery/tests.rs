@@ -354,6 +354,44 @@ fn the_log_of_another_node_with_the_same_beginning_is_not_taken_for_this_one() {
 }
 
 #[test]
+fn a_file_that_does_not_adjoin_the_log_is_moved_away_as_it_is() {
+    let mut rig = written(3000);
+    let tail = rig.tail();
+    rig.power_loss(1);
+    let mut far = SegmentHeader::decode(&rig.disk.bytes(&name(0)).unwrap()).unwrap();
+    far.before.position = Position(SEGMENT << 40);
+    let mut file = far.encode().to_vec();
+    file.extend([7; 5000]);
+    rig.disk.put(&segment_name(far.before.position), &file);
+    rig.start().unwrap();
+    assert_eq!(rig.tail(), tail);
+    let report = rig.node().report.clone();
+    assert_eq!(report.moved, [format!("quarantine/stray-{}", segment_name(far.before.position))]);
+    assert_eq!(rig.disk.bytes(&report.moved[0]).unwrap(), file);
+    assert_eq!(report.decision, Decision::CutTorn);
+    rig.crash_process();
+    rig.start().unwrap();
+    assert_eq!((rig.tail(), rig.node().report.moved.len()), (tail, 0));
+}
+
+#[test]
+fn a_file_that_lost_its_prepared_end_gets_it_back() {
+    let mut rig = written(3000);
+    rig.power_loss(1);
+    let bytes = rig.disk.bytes(&name(0)).unwrap();
+    rig.disk.put(&name(0), &bytes[..10_000]);
+    rig.start().unwrap();
+    assert_eq!(rig.disk.bytes(&name(0)).unwrap(), bytes_with_newer_seal(&rig, &bytes));
+}
+
+/// The same file but for its seals.
+fn bytes_with_newer_seal(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
+    let mut expected = bytes.to_vec();
+    expected[1024..2048].copy_from_slice(&rig.disk.bytes(&name(0)).unwrap()[1024..2048]);
+    expected
+}
+
+#[test]
 fn foreign_files_are_refused_by_name() {
     let mut rig = written(3000);
     rig.power_loss(1);

@@ -158,13 +158,13 @@ pub(super) fn group_delays(settings: &Settings) -> [u64; 2] {
     })
 }
 
-pub(super) fn describe(settings: &Settings, multicast: bool) -> serde_json::Value {
+pub(super) fn describe(settings: &Settings, service: &str, multicast: bool) -> serde_json::Value {
     json!({
         "node": settings.node.id.0,
         "name": settings.own().name,
         "group": format!("{:016x}", settings.group.id.0),
         "group_name": settings.group.name,
-        "service": settings.group.service.name(),
+        "service": service,
         "transport": if multicast { "multicast" } else { "unicast" },
         "process": std::process::id(),
     })

@@ -56,6 +56,7 @@ pub(super) fn wire<S: Service>(
     let Ready { opened, front, state, applied } = ready;
     let Opened { disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, network, multicast, events } = front;
+    let description = describe(settings, state.service().name(), multicast);
     let (core_link, control_link, sync_link, keeper_link) = link();
     let (core_parker, core_waker) = parking().map_err(host("making a wake-up"))?;
     let (sync_parker, sync_waker) = parking().map_err(host("making a wake-up"))?;
@@ -121,7 +122,7 @@ pub(super) fn wire<S: Service>(
         events,
         stop: Arc::clone(stop),
         ended,
-        description: describe(settings, multicast),
+        description,
         keeper: from_keeper,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),

@@ -1,0 +1,372 @@
+//! The core thread never allocates after its start, and makes only the system calls of a short list: proved on a running
+//! group, not claimed.
+#![cfg(feature = "io")]
+#![allow(unsafe_code)] // the counting allocator
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use quorate::client::{Outcome, Refusal};
+use quorate::runtime::config::{Founding, FoundingMember, Settings, TransportKind};
+use quorate::runtime::{ConnectOptions, Ended, HostClient, Node, NodeOptions};
+use quorate::service::book::BookLimits;
+use quorate::service::generator::Generator;
+use quorate::service::{BuiltIn, CloseReason, Context, Rejection, Reply, Service, ServiceKind};
+use quorate::types::{GroupId, Nanos};
+
+/// Allocations by thread id, modulo the table.
+static ALLOCATIONS: [AtomicU64; 8192] = [const { AtomicU64::new(0) }; 8192];
+
+struct Counting;
+
+fn thread_id() -> usize {
+    // SAFETY: takes nothing, returns a number, and cannot fail.
+    let id = unsafe { libc::gettid() };
+    id.unsigned_abs() as usize % ALLOCATIONS.len()
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS[thread_id()].fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATIONS[thread_id()].fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One group at a time: the tests look at the threads of this process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A service that notes whether each command it is given lies inside a mapped segment file.
+struct Spy {
+    inner: BuiltIn,
+    segments: &'static SegmentRanges,
+}
+
+#[derive(Default)]
+struct SegmentRanges {
+    inside: AtomicU64,
+    outside: AtomicU64,
+    /// Lowest and highest address of a command seen.
+    seen: [AtomicU64; 2],
+}
+
+impl Service for Spy {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn begin(&mut self) {
+        self.inner.begin();
+    }
+    fn keep(&mut self) {
+        self.inner.keep();
+    }
+    fn roll_back(&mut self) {
+        self.inner.roll_back();
+    }
+    fn apply(
+        &mut self,
+        context: &Context,
+        command: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Rejection> {
+        let at = command.as_ptr() as u64;
+        self.segments.seen[0].fetch_min(at, Ordering::Relaxed);
+        self.segments.seen[1].fetch_max(at + command.len() as u64, Ordering::Relaxed);
+        if context.client_sequence.0 % 64 == 1 {
+            // Reading the maps allocates: not on the runs that count allocations.
+            let mapped = !COUNTING.load(Ordering::Relaxed).eq(&1) && in_segment(at);
+            let counter = if mapped { &self.segments.inside } else { &self.segments.outside };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.apply(context, command, reply)
+    }
+    fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
+        self.inner.query(request, reply)
+    }
+    fn session_closed(&mut self, context: &Context, why: CloseReason) {
+        self.inner.session_closed(context, why);
+    }
+    fn snapshot(&self, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
+        self.inner.snapshot(writer)
+    }
+    fn restore(&mut self, reader: &mut dyn std::io::Read) -> std::io::Result<()> {
+        self.inner.restore(reader)
+    }
+    fn state_hash(&self) -> u64 {
+        self.inner.state_hash()
+    }
+}
+
+/// 1 while allocations count.
+static COUNTING: AtomicU64 = AtomicU64::new(0);
+
+/// Whether an address of this process lies in a mapped segment file.
+fn in_segment(address: u64) -> bool {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(".qlog")).any(|line| {
+        let (range, _) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        (number(from)..number(to)).contains(&address)
+    })
+}
+
+/// A group of nodes in this process, in folders that are gone afterwards.
+struct Group {
+    nodes: Vec<Node>,
+    settings: Vec<Settings>,
+    folders: [PathBuf; 2],
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Group {
+    fn start(name: &str, nodes: usize, service: impl Fn() -> Box<dyn FnOnce() -> Spy>) -> Self {
+        let name = format!("quorate-test-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(&name);
+        let memory = PathBuf::from("/dev/shm");
+        let hot = if memory.is_dir() { memory.join(&name) } else { folder.join("hot") };
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&hot).unwrap();
+        let member = |_| FoundingMember {
+            data: ([127, 0, 0, 1], free_port()).into(),
+            control: ([127, 0, 0, 1], free_port()).into(),
+        };
+        let founding = Founding {
+            group: GroupId(u64::from(std::process::id()) << 8 | nodes as u64),
+            transport: TransportKind::Multicast,
+            multicast_port: free_port(),
+            members: (0..nodes).map(member).collect(),
+            settings: [
+                ("group.service", "book"),
+                // Small segments: many of them are entered and retired while it is counted.
+                ("group.segment_bytes", "256 KiB"),
+                ("group.command_bytes_max", "16 KiB"),
+                ("group.window_bytes", "128 KiB"),
+                ("group.durability.leader", "memory"),
+                ("group.state_hash_interval", "100"),
+                // A little loss, so that NAKs and repairs are counted too.
+                ("faults.loss", "0.01"),
+                ("faults.seed", "7"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
+        };
+        let mut settings = Vec::new();
+        let mut running = Vec::new();
+        for node in 0..nodes {
+            let text = founding.file(&folder, node).unwrap();
+            let file = folder.join(format!("node-{node}.toml"));
+            fs::write(&file, text).unwrap();
+            let place = hot.join(format!("node-{node}"));
+            let layers = quorate::runtime::config::Layers::new().file(&file);
+            let layers = layers.flag("test", "node.hot_dir", &place.to_string_lossy());
+            let checked = layers.check().unwrap();
+            let options = NodeOptions { quiet: true, ..NodeOptions::default() };
+            running.push(Node::start(&checked, service()(), options).unwrap());
+            settings.push(checked);
+        }
+        Self { nodes: running, settings, folders: [folder, hot] }
+    }
+
+    fn client(&self) -> HostClient {
+        let mut options = ConnectOptions::of(&self.settings[0], "core thread test");
+        options.faults = None;
+        let mut client = HostClient::new(options).unwrap();
+        client.connect(20 * Nanos::SECOND).unwrap();
+        client
+    }
+
+    fn stop(mut self) {
+        for node in &self.nodes {
+            node.stop();
+        }
+        for node in self.nodes.drain(..) {
+            assert_eq!(node.wait(), Ended::Orderly);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.stop();
+        }
+        for node in self.nodes.drain(..) {
+            node.wait();
+        }
+        for folder in &self.folders {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Sends orders and waits until all are answered.
+fn send_orders(client: &mut HostClient, orders: &mut Generator, count: u64) {
+    let mut answered = 0;
+    let mut sent = 0;
+    let mut command = orders.command().to_vec();
+    let deadline = client.now().plus(60 * Nanos::SECOND);
+    while answered < count {
+        if sent < count {
+            match client.client.send(&command) {
+                Ok(_) => {
+                    sent += 1;
+                    command = orders.command().to_vec();
+                }
+                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => {}
+                Err(refusal) => panic!("{refusal:?}"),
+            }
+        }
+        client.turn_within(Nanos::MILLISECOND, |answer| {
+            assert!(matches!(answer.outcome, Outcome::Applied | Outcome::Rejected { .. }));
+            answered += 1;
+        });
+        assert!(client.now() < deadline, "{answered} of {count} answered in time");
+    }
+}
+
+/// Numbers of the threads of this process with a name.
+fn threads(name: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc/self/task").unwrap() {
+        let path = entry.unwrap().path();
+        if fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name) {
+            found.push(path.file_name().unwrap().to_str().unwrap().parse().unwrap());
+        }
+    }
+    found
+}
+
+fn spy(segments: &'static SegmentRanges) -> Box<dyn FnOnce() -> Spy> {
+    Box::new(move || Spy {
+        inner: BuiltIn::new(ServiceKind::Book, BookLimits::default()),
+        segments,
+    })
+}
+
+#[test]
+fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static SEGMENTS: SegmentRanges = SegmentRanges {
+        inside: AtomicU64::new(0),
+        outside: AtomicU64::new(0),
+        seen: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
+    };
+    let group = Group::start("allocations", 3, || spy(&SEGMENTS));
+    let mut client = group.client();
+    let mut orders = Generator::new(1);
+    send_orders(&mut client, &mut orders, 640);
+    let (inside, outside) = (&SEGMENTS.inside, &SEGMENTS.outside);
+    assert_eq!(outside.load(Ordering::Relaxed), 0, "every slice given to apply is in the map");
+    assert!(inside.load(Ordering::Relaxed) >= 10, "looked at on each node");
+
+    COUNTING.store(1, Ordering::SeqCst);
+    let cores = threads("quorate-core");
+    assert_eq!(cores.len(), 3);
+    let count = || -> Vec<u64> {
+        let of = |id: &usize| ALLOCATIONS[id % ALLOCATIONS.len()].load(Ordering::SeqCst);
+        cores.iter().map(of).collect()
+    };
+    let before = count();
+    let own = ALLOCATIONS[thread_id()].load(Ordering::SeqCst);
+    assert!(own > 1_000, "the allocator counts: {own} on this thread");
+    // Many segments, sessions that come and go, losses and repairs, state hashes, a query.
+    send_orders(&mut client, &mut orders, 6_000);
+    let mut other = group.client();
+    send_orders(&mut other, &mut Generator::new(2), 200);
+    other.close(Nanos::SECOND);
+    let mut question = Vec::new();
+    ServiceKind::Book.encode_query(1, b"depth 3", &mut question).unwrap();
+    client.client.query(&question).unwrap();
+    let mut replied = false;
+    let deadline = client.now().plus(10 * Nanos::SECOND);
+    while !replied && client.now() < deadline {
+        client.turn_within(Nanos::MILLISECOND, |_| replied = true);
+    }
+    assert!(replied, "the query was answered");
+    let after = count();
+    COUNTING.store(0, Ordering::SeqCst);
+    assert_eq!(before, after, "allocations and frees on the core threads");
+    let words = group.nodes[0].words();
+    let tail = words.verified.load(Ordering::Relaxed);
+    assert!(tail > 2 * 256 * 1024, "several segments were written: {tail} bytes");
+    assert!(words.repairs_sent.load(Ordering::Relaxed) > 0, "something was repaired");
+    client.close(Nanos::SECOND);
+    group.stop();
+}
+
+/// What a core may ask of the host after its start: datagrams, its sleep, its bell, its place in the run queue.
+const ALLOWED: [&str; 8] =
+    ["recvmmsg", "recvmsg", "sendmsg", "sendmmsg", "ppoll", "sched_yield", "read", "write"];
+
+#[test]
+fn the_core_thread_makes_only_the_system_calls_of_the_list() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        println!("SKIPPED: strace is not installed");
+        return;
+    }
+    static SEGMENTS: SegmentRanges = SegmentRanges {
+        inside: AtomicU64::new(0),
+        outside: AtomicU64::new(0),
+        seen: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
+    };
+    COUNTING.store(1, Ordering::SeqCst);
+    let group = Group::start("calls", 3, || spy(&SEGMENTS));
+    let mut client = group.client();
+    let mut orders = Generator::new(1);
+    send_orders(&mut client, &mut orders, 100);
+    let trace = group.folders[0].join("calls.strace");
+    let mut command = Command::new("strace");
+    for id in threads("quorate-core") {
+        command.args(["-p", &id.to_string()]);
+    }
+    command.args(["-qq", "-o"]).arg(&trace).stderr(Stdio::piped());
+    let mut strace = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    if let Ok(Some(_)) = strace.try_wait() {
+        println!("SKIPPED: this user may not trace a process");
+        return;
+    }
+    send_orders(&mut client, &mut orders, 1_500);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    // SAFETY: sends a signal to a child of ours, which is not reaped yet.
+    unsafe { libc::kill(strace.id().cast_signed(), libc::SIGINT) };
+    strace.wait().unwrap();
+    let text = fs::read_to_string(&trace).unwrap();
+    let mut calls = BTreeSet::new();
+    for line in text.lines() {
+        // "1234 sendmsg(…" or "1234 <... ppoll resumed>…"; signals and exits are no calls.
+        let rest = line.split_once(' ').map_or("", |(_, rest)| rest.trim_start());
+        let name = rest.strip_prefix("<... ").unwrap_or(rest);
+        let name: String =
+            name.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        if !name.is_empty() {
+            calls.insert(name);
+        }
+    }
+    assert!(calls.contains("sendmsg") && text.lines().count() > 1_000, "traced: {calls:?}");
+    let foreign: Vec<_> = calls.iter().filter(|call| !ALLOWED.contains(&call.as_str())).collect();
+    assert!(foreign.is_empty(), "calls that are not on the list: {foreign:?}");
+    COUNTING.store(0, Ordering::SeqCst);
+    client.close(Nanos::SECOND);
+    group.stop();
+}

@@ -1,0 +1,239 @@
+//! Groups of real processes: what becomes of them, and of what they acknowledged, when nodes die, stop, freeze and return.
+#![cfg(feature = "io")]
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+#[path = "support/group.rs"]
+mod group;
+
+use std::time::{Duration, Instant};
+
+use group::{Caller, Group, PATIENCE, SMALL, numbered};
+use quorate::client::ClientState;
+
+/// Stops everything in order, and compares the logs with each other and with what the client was told.
+fn finish(mut group: Group, mut caller: Caller, commands: usize) {
+    caller.drain();
+    caller.close();
+    group.settle();
+    group.stop_all();
+    caller.assert_all_applied();
+    assert_eq!(caller.done.len(), commands);
+    let log = group.replay_all();
+    log.assert_holds(&caller);
+    assert_eq!(log.commands.len(), commands);
+}
+
+/// Leaves commands unanswered.
+fn send_without_waiting(caller: &mut Caller, commands: u64) {
+    for number in 0..commands {
+        caller.send(&numbered(1 << 32 | number, 64));
+    }
+}
+
+#[test]
+fn k2_a_follower_killed_under_load_returns_catches_up_and_keeps_its_memory_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(500, 64);
+    group.kill(2);
+    caller.load(200, 64);
+    group.start_node(2);
+    caller.load(500, 64);
+    let statuses = group.settle();
+    assert_eq!(statuses.len(), 3);
+    assert!(statuses.iter().all(|status| status["term"] == 1), "it causes no new term");
+    // Its hot tier outlived the process, so it forgot nothing that it had promised.
+    let told = group.told(2);
+    let start = told.lines().rfind(|line| line.contains("started")).unwrap();
+    assert!(start.contains("hot_intact=true") && start.contains("provisional=false"), "{start}");
+    finish(group, caller, 1200);
+}
+
+#[test]
+fn a12_the_leader_is_killed_and_returns_and_every_command_is_applied_once_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(300, 64);
+    for round in 1..=3 {
+        send_without_waiting(&mut caller, 60);
+        caller.turn();
+        group.kill(0);
+        let until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < until {
+            caller.turn();
+        }
+        assert!(caller.host.client.unanswered() > 0, "nobody leads, nobody answers");
+        group.start_node(0);
+        caller.drain();
+        assert_eq!(group.status(0).unwrap()["term"], 1 + round);
+    }
+    assert!(caller.host.client.counters().lanes >= 4, "it came back by itself");
+    finish(group, caller, 300 + 3 * 60);
+}
+
+#[test]
+fn a2_all_nodes_are_killed_and_nothing_acknowledged_is_lost_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    for _ in 0..2 {
+        caller.load(300, 64);
+        send_without_waiting(&mut caller, 50);
+        caller.turn();
+        for node in 0..3 {
+            group.kill(node);
+        }
+        for node in 0..3 {
+            group.start_node(node);
+        }
+        caller.drain();
+    }
+    finish(group, caller, 700);
+}
+
+#[test]
+fn a_group_stopped_in_order_goes_on_where_it_was_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(300, 100);
+    let before = group.settle();
+    group.stop_all();
+    for node in 0..3 {
+        group.start_node(node);
+    }
+    caller.load(100, 100);
+    let after = group.settle();
+    assert!(after[0]["sequence"].as_u64() > before[0]["sequence"].as_u64());
+    assert_eq!(after[0]["generation"], before[0]["generation"]);
+    for node in 0..3 {
+        let told = group.told(node);
+        let start = told.lines().rfind(|line| line.contains("started")).unwrap();
+        assert!(start.contains("clean_start=true"), "{start}");
+    }
+    finish(group, caller, 400);
+}
+
+#[test]
+fn a_group_with_faults_outlives_the_restart_of_a_follower_p() {
+    let faults = ["faults.loss=0.02", "faults.duplicate=0.02", "faults.reorder_ms=3"];
+    let mut group = Group::start(3, "echo", &[SMALL, &faults].concat());
+    let mut caller = group.client("load");
+    caller.load(200, 200);
+    group.kill(1);
+    caller.load(100, 200);
+    group.start_node(1);
+    caller.load(200, 200);
+    group.settle();
+    let repairs: u64 = (0..3).map(|node| group.word(node, "repairs_sent")).sum();
+    assert!(repairs > 0, "the faults are really there");
+    finish(group, caller, 500);
+}
+
+#[test]
+fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(100, 64);
+    let term = group.status(0).unwrap()["term"].clone();
+    for node in [1, 2] {
+        group.signal(node, "STOP");
+    }
+    // Sent while the leader still believes in its quorum: it waits, and is applied once in the end.
+    send_without_waiting(&mut caller, 20);
+    let deadline = Instant::now() + PATIENCE;
+    while caller.state() != ClientState::NoQuorum {
+        assert!(Instant::now() < deadline, "{:?}", caller.state());
+        caller.turn();
+    }
+    assert_eq!(group.status(0).unwrap()["quorum"], false);
+    assert_eq!(group.events_with(0, "Q-1009"), 1, "{}", group.told(0));
+    let refused = group.run(0, "send", &["--timeout", "1", "--input", "/dev/null"]);
+    assert!(group::err(&refused).contains("NO_QUORUM"), "{refused:?}");
+    assert_eq!(refused.status.code(), Some(3));
+    for node in [1, 2] {
+        group.signal(node, "CONT");
+    }
+    caller.drain();
+    caller.load(100, 64);
+    assert_eq!(group.status(0).unwrap()["term"], term, "no election for a gap in the network");
+    assert!(group.events_with(0, "Q-1101") >= 1);
+    finish(group, caller, 220);
+}
+
+#[test]
+fn r7_numbers_are_the_logs_own_and_the_same_everywhere_p() {
+    let mut group = Group::start(3, "sequencer", SMALL);
+    let mut callers = [group.client("one"), group.client("two"), group.client("three")];
+    let mut seen = Vec::new();
+    for round in 0..60 {
+        for caller in &mut callers {
+            caller.send(&numbered(round, 40));
+        }
+    }
+    for caller in &mut callers {
+        caller.drain();
+        for done in caller.done.values() {
+            assert_eq!(done.reply, done.sequence.0.to_le_bytes(), "the reply is the log's number");
+            seen.push(done.sequence);
+        }
+        let own: Vec<_> = caller.done.values().map(|done| done.sequence).collect();
+        assert!(own.is_sorted(), "one client's commands keep their order");
+        caller.close();
+    }
+    seen.sort_unstable();
+    let all = seen.len();
+    seen.dedup();
+    assert_eq!((all, seen.len()), (180, 180), "no number twice");
+    group.settle();
+    group.stop_all();
+    let log = group.replay_all();
+    for caller in &callers {
+        log.assert_holds(caller);
+    }
+}
+
+#[test]
+fn r11_each_node_lists_itself_and_one_node_alone_is_a_group_p() {
+    let mut three = Group::start(3, "echo", SMALL);
+    let present = three.wait_until("all know each other", |statuses| {
+        statuses.iter().all(|status| status["present"] == serde_json::json!([0, 1, 2]))
+    });
+    assert_eq!(present.len(), 3);
+    assert_eq!(three.events_with(0, "Q-1008"), 0, "{}", three.events(0));
+    let mut one = Group::start(1, "echo", SMALL);
+    let mut caller = one.client("alone");
+    assert_eq!(caller.call(b"hello").reply, b"hello");
+    assert_eq!(one.status(0).unwrap()["present"], serde_json::json!([0]));
+    caller.load(50, 64);
+    one.kill(0);
+    one.start_node(0);
+    caller.load(50, 64);
+    one.settle();
+    finish(one, caller, 101);
+}
+
+#[test]
+fn d16_hot_segments_are_retired_once_durable_and_pile_up_nowhere_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    let mut most = [0; 3];
+    for _ in 0..20 {
+        caller.load(60, 3000);
+        for (node, most) in most.iter_mut().enumerate() {
+            *most = (*most).max(segments(&group.hot(node)));
+        }
+    }
+    group.settle();
+    let hot_base = group.word(0, "hot_base");
+    assert!(hot_base > 10 * 131_072, "{hot_base}");
+    for (node, most) in most.into_iter().enumerate() {
+        let durable = segments(group.data(node));
+        assert!(durable >= 28, "node {node}: {durable} durable segments");
+        assert!(most <= 10, "node {node}: {most} hot segments at once, of {durable}");
+    }
+    finish(group, caller, 1200);
+}
+
+fn segments(directory: &std::path::Path) -> usize {
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".qlog")).count()
+}
