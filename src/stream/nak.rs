@@ -45,6 +45,8 @@ pub(crate) struct NakPace {
     halved_at: Nanos,
     /// When the gaps that wait for their first question are asked for.
     first_due: Nanos,
+    /// When the first guess was raised last.
+    guessed_at: Nanos,
 }
 
 impl NakPace {
@@ -57,21 +59,31 @@ impl NakPace {
             ask_bytes_max: window_bytes,
             halved_at: Nanos(0),
             first_due: Nanos(0),
+            guessed_at: Nanos(0),
         }
     }
     pub(crate) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }
     /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked a little
-    /// sooner: such short times lower the round trip with half their weight.
+    /// sooner, or later when one's own question was lost: once something was measured, such times count for little.
     pub(crate) fn answered_after(&mut self, nanoseconds: u64) {
-        let believed_at_least = match self.medium {
-            Medium::Multicast { .. } if self.round_trip.is_measured() => {
-                self.round_trip.smoothed_ns() / 2
-            }
-            _ => 0,
-        };
-        self.round_trip.sample(nanoseconds.max(believed_at_least));
+        let smoothed = self.round_trip.smoothed_ns();
+        let doubtful =
+            matches!(self.medium, Medium::Multicast { .. }) && self.round_trip.is_measured();
+        self.round_trip.sample(if doubtful {
+            nanoseconds.clamp(smoothed / 2, smoothed / 4 * 5)
+        } else {
+            nanoseconds
+        });
+    }
+    /// Repairs come so late, or get lost so often, that nothing could be measured yet: the first guess grows, once per
+    /// round of questions, and never beyond what a lost repair may cost.
+    pub(crate) fn guess_longer(&mut self, now: Nanos, at_most_ns: u64) {
+        if now.since(self.guessed_at) >= 2 * self.round_trip.smoothed_ns() {
+            self.guessed_at = now;
+            self.round_trip.raise(at_most_ns.min(RETRY_MAX_NS));
+        }
     }
     pub(crate) fn round_trip_mut(&mut self) -> &mut RoundTrip {
         &mut self.round_trip
