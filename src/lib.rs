@@ -3,6 +3,24 @@
 //! A group of nodes keeps one ordered log. Commands of clients get one place in it, are copied to the other nodes by UDP
 //! multicast or unicast with NAK repair, and take effect on every node once a quorum holds them.
 //!
+//! The shortest way in is a group of one node inside the program, [`Engine`]; the guide (`docs/GUIDE.md`) goes on from there.
+//!
+#![cfg_attr(feature = "io", doc = "```")]
+#![cfg_attr(not(feature = "io"), doc = "```ignore")]
+//! use quorate::Engine;
+//! use quorate::service::Sequencer;
+//! use std::time::Duration;
+//!
+//! let path = std::env::temp_dir().join(format!("quorate-lib-{}", std::process::id()));
+//! let engine = Engine::open(&path, Sequencer::new())?;
+//! let first = engine.execute(b"first", Duration::from_secs(10))?;
+//! let second = engine.execute(b"second", Duration::from_secs(10))?;
+//! assert!(first.sequence < second.sequence);
+//! # drop(engine);
+//! # std::fs::remove_dir_all(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Map
 //!
 //! | module | what |

@@ -190,7 +190,7 @@ fn the_theatre_runs() -> Outcomes {
     assert_eq!(engine.query(b"", patience)?.reply, 196_u64.to_le_bytes());
     client.close(5 * Nanos::SECOND);
     engine.execute(b"b\x20", patience)?;
-    engine.stop();
+    let _ = engine.stop();
 
     // The log brings all of it back.
     let engine = Engine::open(path, Theatre::new())?;
@@ -290,7 +290,7 @@ fn a_client_of_ones_own() -> Outcomes {
     assert_eq!((outcome, replies.unwrap().len()), (Outcome::Applied, 2));
 
     // Nobody is there any more to say whether it happened.
-    engine.stop();
+    let _ = engine.stop();
     let outcomes = buy(&mut client, &[12], Nanos::SECOND / 2);
     assert_eq!(outcomes[&12], Outcome::Unknown);
     assert!(buy(&mut client, &[13], Nanos::SECOND).is_empty(), "the session is closed");
@@ -362,4 +362,34 @@ fn lines(text: &str) -> Vec<&str> {
 fn blocks(page: &str) -> Vec<&str> {
     let rest = page.split("```rust\n").skip(1);
     rest.map(|block| block.split("```").next().unwrap_or_default()).collect()
+}
+
+/// docs/OPERATIONS.md has a row for every code that a node may show, and for no other.
+#[test]
+fn every_event_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/OPERATIONS.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| Q-")?.split(' ').next());
+    let told: Vec<_> = rows.collect();
+    let mut real = Vec::new();
+    let mut codes = |path: &str, before: &str| {
+        let text = std::fs::read_to_string(root.join(path)).unwrap();
+        let found = text.split(before).skip(1).filter_map(|rest| {
+            let digits = rest.get(..4)?;
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.to_owned())
+        });
+        let count = real.len();
+        real.extend(found);
+        assert!(real.len() > count, "{path} has codes");
+    };
+    codes("src/control/event.rs", "} => ");
+    codes("src/control/event.rs", "Self::DiskFailed => ");
+    codes("src/control/event.rs", "Self::SpaceBack => ");
+    codes("src/control/event.rs", "Self::QuorumRegained => ");
+    codes("src/control/event.rs", "Self::InsufficientNodes => ");
+    codes("src/runtime/node.rs", ".line(");
+    codes("src/runtime/control_thread.rs", ".line(");
+    real.sort();
+    real.dedup();
+    assert_eq!(told, real);
 }

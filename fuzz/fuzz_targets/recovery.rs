@@ -103,7 +103,10 @@ fn chain(payload: &mut [u8], before: &mut Predecessor) {
     while let Some(bytes) = payload.get_mut(at..at + FRAME_HEADER_BYTES) {
         let mut header = FrameHeader::read_from_bytes(bytes).unwrap();
         let length = header.length() as usize;
-        if length < FRAME_HEADER_BYTES || header.kind == 1 || at + header.span() as usize > payload.len() {
+        if length < FRAME_HEADER_BYTES
+            || header.kind == 1
+            || at + header.span() as usize > payload.len()
+        {
             return;
         }
         header.version = 1.into();

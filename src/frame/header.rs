@@ -39,6 +39,7 @@ const _: () =
 
 impl FrameHeader {
     /// A header with everything but its checksum.
+    #[inline]
     #[must_use]
     pub fn new(
         length: u32,
@@ -88,6 +89,16 @@ impl FrameHeader {
     pub fn timestamp(&self) -> Timestamp {
         Timestamp(self.timestamp.get())
     }
+    /// The header behind length and checksum, as three little-endian words: built in registers, where a copy of the struct
+    /// would be read back from memory in other widths than it was just written in.
+    #[inline]
+    pub(crate) fn words(&self) -> [u64; 3] {
+        let first = u64::from(self.term.get())
+            | u64::from(self.kind) << 32
+            | u64::from(self.flags) << 40
+            | u64::from(self.version.get()) << 48;
+        [first, self.sequence.get(), self.timestamp.get()]
+    }
     /// Bytes from this frame's position to the next one's.
     #[must_use]
     pub fn span(&self) -> u64 {
@@ -96,7 +107,9 @@ impl FrameHeader {
 }
 
 /// Bytes that a frame of `length` bytes takes in the log.
+#[inline]
 #[must_use]
 pub const fn span(length: u32) -> u64 {
-    (length as u64).next_multiple_of(FRAME_ALIGNMENT as u64)
+    let step = FRAME_ALIGNMENT as u64;
+    (length as u64 + step - 1) & !(step - 1)
 }

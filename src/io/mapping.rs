@@ -1,6 +1,7 @@
 //! One hot segment as a shared mapping: the core writes it, readers on other threads look at it through a view.
 #![allow(unsafe_code)] // memory shared with other threads and processes; each block says why it is sound
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::fs::File;
 use std::io;
@@ -19,21 +20,30 @@ const PAGE_BYTES: usize = 4096;
 /// The core's memory of one segment. There is one for each mapping, and it alone writes.
 #[derive(Debug)]
 pub struct MappedMemory {
-    mapping: Arc<Mapping>,
+    payload: Payload,
+    mapping: Arc<MmapRaw>,
 }
 
 /// A reader's view of one segment.
 #[derive(Debug, Clone)]
 pub struct MappedView {
-    mapping: Arc<Mapping>,
+    payload: Payload,
+    /// Header page, then payload. Unmapped with its last holder.
+    _mapping: Arc<MmapRaw>,
 }
 
-/// The mapped file: header page, then payload. Unmapped with its last holder.
-#[derive(Debug)]
-struct Mapping {
-    raw: MmapRaw,
-    payload_bytes: u64,
+/// Where the payload lies: valid as long as the mapping beside it, and kept here so that the core finds it at once.
+#[derive(Debug, Clone, Copy)]
+struct Payload {
+    start: NonNull<u8>,
+    bytes: u64,
 }
+
+// SAFETY: `start` points into a mapping that is not tied to a thread, and everything done through it is said to be sound
+// where it is done, whichever thread does it.
+unsafe impl Send for Payload {}
+// SAFETY: likewise; through a shared reference bytes are only read.
+unsafe impl Sync for Payload {}
 
 /// Maps a segment file whose every byte is allocated, and fills the page tables, so that no store faults later.
 ///
@@ -46,8 +56,13 @@ pub(super) fn map_segment(
     let length = SEGMENT_HEADER_BYTES + payload_bytes as usize;
     let raw = MmapOptions::new().len(length).map_raw(file)?;
     populate(&raw, file)?;
-    let mapping = Arc::new(Mapping { raw, payload_bytes });
-    Ok((MappedMemory { mapping: Arc::clone(&mapping) }, MappedView { mapping }))
+    // SAFETY: the mapping is longer than a header page.
+    let start = unsafe { raw.as_mut_ptr().add(SEGMENT_HEADER_BYTES) };
+    let start = NonNull::new(start).expect("a mapping is never at 0");
+    let payload = Payload { start, bytes: payload_bytes };
+    let mapping = Arc::new(raw);
+    let memory = MappedMemory { payload, mapping: Arc::clone(&mapping) };
+    Ok((memory, MappedView { payload, _mapping: mapping }))
 }
 
 fn populate(raw: &MmapRaw, file: &File) -> io::Result<()> {
@@ -79,25 +94,27 @@ fn touch(raw: &MmapRaw, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-impl Mapping {
+impl Payload {
     /// Start of `length` payload bytes at `offset`. Panics when they are not all inside.
     #[inline]
-    fn payload(&self, offset: u64, length: usize) -> *mut u8 {
-        let end = offset.checked_add(length as u64);
-        assert!(end.is_some_and(|end| end <= self.payload_bytes), "outside the segment");
-        // SAFETY: the mapping is `SEGMENT_HEADER_BYTES + payload_bytes` long and `offset` is at most `payload_bytes`, so the
-        // result is inside it or one past its end.
-        unsafe { self.raw.as_mut_ptr().add(SEGMENT_HEADER_BYTES + offset as usize) }
+    fn at(&self, offset: u64, length: usize) -> *mut u8 {
+        let inside = offset <= self.bytes && length as u64 <= self.bytes - offset;
+        assert!(inside, "outside the segment");
+        // SAFETY: `bytes` bytes from `start` on are mapped and `offset` is at most that many, so the result is inside the
+        // mapping or one past its end.
+        unsafe { self.start.as_ptr().add(offset as usize) }
     }
 
     #[inline]
-    #[allow(clippy::cast_ptr_alignment)] // checked: the mapping starts at a page
+    #[allow(clippy::cast_ptr_alignment)] // checked: the payload starts at a page
     fn word(&self, offset: u64) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4));
-        let word = self.payload(offset, 4).cast::<u32>();
-        // SAFETY: four bytes inside the mapping, aligned (the mapping starts at a page, `offset` is a multiple of four), and
-        // mapped as long as `self` lives. Every access to a publish word that may race with another thread is atomic: other
-        // threads and processes look at bytes only below a shared position, and the owner writes those no more.
+        assert!(offset.is_multiple_of(4) && offset < self.bytes, "outside the segment");
+        // SAFETY: inside the mapping (above).
+        let word = unsafe { self.start.as_ptr().add(offset as usize) }.cast::<u32>();
+        // SAFETY: four bytes inside the mapping (its payload and `offset` are multiples of four), aligned (it starts at a page),
+        // and mapped as long as the holder of `self`. Every access to a publish word that may race with another thread is
+        // atomic: other threads and processes look at bytes only below a shared position, and the owner writes those no
+        // more.
         unsafe { AtomicU32::from_ptr(word) }
     }
 }
@@ -105,11 +122,11 @@ impl Mapping {
 impl SegmentMemory for MappedMemory {
     #[inline]
     fn payload_bytes(&self) -> u64 {
-        self.mapping.payload_bytes
+        self.payload.bytes
     }
 
     fn header_mut(&mut self) -> &mut [u8] {
-        let start = self.mapping.raw.as_mut_ptr();
+        let start = self.mapping.as_mut_ptr();
         // SAFETY: the header page is inside the mapping, which lives as long as `self`. `self` is the only writer of the
         // mapping (not `Clone`, made once per `map_segment`, in a tier that is locked against other processes) and borrowed
         // mutably here. Views never show the header page.
@@ -118,7 +135,7 @@ impl SegmentMemory for MappedMemory {
 
     #[inline]
     fn bytes(&self, offset: u64, length: usize) -> &[u8] {
-        let start = self.mapping.payload(offset, length);
+        let start = self.payload.at(offset, length);
         // SAFETY: inside the mapping, initialised (file bytes), mapped as long as `self` lives, and written by nobody while
         // `self` is borrowed: it is the only writer (see `header_mut`).
         unsafe { core::slice::from_raw_parts(start, length) }
@@ -126,7 +143,7 @@ impl SegmentMemory for MappedMemory {
 
     #[inline]
     fn bytes_mut(&mut self, offset: u64, length: usize) -> &mut [u8] {
-        let start = self.mapping.payload(offset, length);
+        let start = self.payload.at(offset, length);
         // SAFETY: as `bytes`, and exclusive: `self` is borrowed mutably, and views look only below a position that the core
         // shared (contract of `SegmentView::bytes`), where the core writes no more. A cut, which does, first has every
         // reader stop (the cut protocol).
@@ -135,19 +152,19 @@ impl SegmentMemory for MappedMemory {
 
     #[inline]
     fn publish(&mut self, offset: u64, word: u32) {
-        self.mapping.word(offset).store(word.to_le(), Ordering::Release);
+        self.payload.word(offset).store(word.to_le(), Ordering::Release);
     }
 
     #[inline]
     fn published(&self, offset: u64) -> u32 {
-        u32::from_le(self.mapping.word(offset).load(Ordering::Acquire))
+        u32::from_le(self.payload.word(offset).load(Ordering::Acquire))
     }
 }
 
 impl SegmentView for MappedView {
     #[inline]
     fn bytes(&self, offset: u64, length: usize) -> &[u8] {
-        let start = self.mapping.payload(offset, length);
+        let start = self.payload.at(offset, length);
         // SAFETY: inside the mapping, initialised, mapped as long as `self` lives. By the contract of the trait the caller
         // loaded, with acquire ordering, a position above these bytes that the core had stored with release ordering after
         // writing them; the core does not write there again before a cut, and then not before this reader stopped.

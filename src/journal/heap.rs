@@ -143,7 +143,9 @@ impl SegmentMemory for HeapMemory {
         if offset == 0 {
             self.write_back(0, SEGMENT_HEADER_BYTES);
         }
-        let bytes = if word == 0 { 4 } else { span(word).max(FRAME_HEADER_BYTES as u64) as usize };
+        // With the frame goes the word behind it, which is 0 before this one is stored.
+        let bytes =
+            if word == 0 { 4 } else { span(word).max(FRAME_HEADER_BYTES as u64) as usize + 4 };
         self.write_back(at, (at + bytes).min(self.own.len()));
     }
 

@@ -10,25 +10,27 @@ mod append;
 mod change;
 mod read;
 mod receive;
+mod segments;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
-use std::collections::VecDeque;
+
+use zerocopy::FromBytes;
 
 pub use append::{Appended, ClaimError};
 pub use change::{AddError, AddRefusal, CutError};
 pub use read::{Chunk, Frames};
 pub use receive::{BadFrame, Refusal, Verification};
 
-use super::index::SparseIndex;
+use self::segments::{Segments, Slot};
 use super::memory::SegmentMemory;
 use super::segment_header::{Content, SegmentHeader};
 use super::terms::{TermSpan, TermStartAt, TermTable};
 use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
-use crate::limits::{FRAME_HEADER_BYTES, HOT_SEGMENTS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use crate::types::{CutEpoch, Generation, GroupId, Leadership, Position, Verified};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::types::{CutEpoch, Generation, GroupId, Leadership, Position, Term, Verified};
 
 /// What a hot log is made with.
 #[derive(Clone, Debug)]
@@ -97,17 +99,12 @@ pub struct SegmentStart {
 
 /// The log of one node as its core holds it.
 pub struct HotLog<M> {
-    segment_bytes: u64,
-    /// `segment_bytes` as a shift: the look-up of a segment is the hottest arithmetic here.
-    segment_shift: u32,
+    segments: Segments<M>,
+    payload_bytes_max: usize,
     window_bytes: u64,
     group: GroupId,
     generation: Generation,
     header: HeaderPage,
-    /// Contiguous, oldest first.
-    slots: VecDeque<Slot<M>>,
-    /// Of the segment numbered n (its base / its bytes) at n modulo their count.
-    indexes: Box<[SparseIndex]>,
     terms: TermTable,
     /// What stands before the next frame: end of the log, and of what is verified.
     tail: Predecessor,
@@ -115,17 +112,19 @@ pub struct HotLog<M> {
     frontier: [u8; 4],
     /// Space handed out and not yet committed.
     claimed: Option<Claim>,
+    /// What the hottest path would otherwise look up again for each frame.
+    here: Here,
 }
 
-struct Slot<M> {
-    base: Position,
-    memory: M,
-    /// Above this offset every byte is zero, unless it lies below the tail.
-    dirty_end: u64,
-    /// Where its padding frame stands.
-    pad: Option<u64>,
-    /// Its header page is filled: a frame was published in it.
-    entered: bool,
+/// The tail's segment.
+#[derive(Clone, Copy)]
+struct Here {
+    /// Its number.
+    number: usize,
+    /// Where it ends; the tail itself when it is not held.
+    room_end: Position,
+    /// A frame at or above this is looked at by [`HotLog::step`].
+    step_at: Position,
 }
 
 #[derive(Clone, Copy)]
@@ -144,20 +143,18 @@ impl<M: SegmentMemory> HotLog<M> {
                 && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes),
             "a segment of {segment_bytes} bytes"
         );
-        let indexes = core::iter::repeat_with(|| SparseIndex::new(segment_bytes));
         Self {
-            segment_bytes,
-            segment_shift: segment_bytes.trailing_zeros(),
+            segments: Segments::new(segment_bytes),
+            payload_bytes_max: FRAME_BYTES_MAX.min(segment_bytes as usize) - FRAME_HEADER_BYTES,
             window_bytes: settings.window_bytes,
             group: settings.group,
             generation: settings.generation,
             header: settings.header,
-            slots: VecDeque::with_capacity(HOT_SEGMENTS_MAX),
-            indexes: indexes.take(HOT_SEGMENTS_MAX).collect(),
             terms: TermTable::new(settings.terms),
             tail,
             frontier: [0; 4],
             claimed: None,
+            here: Here { number: 0, room_end: tail.position, step_at: tail.position },
         }
     }
 
@@ -176,25 +173,25 @@ impl<M: SegmentMemory> HotLog<M> {
     /// Lowest position held. Equal to the tail's when there are no segments.
     #[must_use]
     pub fn hot_base(&self) -> Position {
-        self.slots.front().map_or(self.tail.position, |slot| slot.base)
+        self.segments.base().unwrap_or(self.tail.position)
     }
 
     /// End of the last segment: there is no room from here on.
     #[must_use]
     pub fn end_of_room(&self) -> Position {
-        self.slots.back().map_or(self.tail.position, |slot| slot.base.plus(self.segment_bytes))
+        self.segments.end().unwrap_or(self.tail.position)
     }
 
     /// Segments held.
     #[must_use]
     pub fn segments(&self) -> usize {
-        self.slots.len()
+        self.segments.count()
     }
 
     /// Bytes of a segment's payload.
     #[must_use]
     pub fn segment_bytes(&self) -> u64 {
-        self.segment_bytes
+        self.segments.bytes()
     }
 
     /// Starts of terms that are remembered.
@@ -220,68 +217,87 @@ impl<M: SegmentMemory> HotLog<M> {
         self.terms.last().map_or(self.generation, |start| start.leadership.generation)
     }
 
-    /// Number in `slots` of the segment that holds `position`, held or not.
-    #[inline]
-    fn slot_number(&self, position: Position) -> Option<usize> {
-        let base = self.slots.front()?.base;
-        let number = position.0.checked_sub(base.0)? >> self.segment_shift;
-        ((number as usize) < self.slots.len()).then_some(number as usize)
-    }
-
     #[inline]
     fn offset(&self, position: Position) -> u64 {
-        position.0 & (self.segment_bytes - 1)
+        self.segments.offset(position)
     }
 
-    #[inline]
-    fn index_number(&self, position: Position) -> usize {
-        (position.0 >> self.segment_shift) as usize % HOT_SEGMENTS_MAX
+    /// Finds the tail's segment. Whenever it may be another one, or be held now.
+    #[cold]
+    fn settle(&mut self) {
+        let tail = self.tail.position;
+        let held = self.segments.at(tail).map(|slot| slot.base.plus(self.segments.bytes()));
+        self.here = Here {
+            number: self.segments.number(tail),
+            room_end: held.unwrap_or(tail),
+            // The next frame is looked at whatever it is, and says when the one after it is.
+            step_at: tail,
+        };
     }
 
     /// Every frame that joins the log passes here, in order, just before its publish word is stored.
     #[inline]
-    fn note(&mut self, slot: usize, header: &FrameHeader) {
-        let before = self.tail;
-        let offset = self.offset(before.position);
-        if offset == 0 {
-            self.enter_segment(slot);
+    fn note(&mut self, header: FrameHeader) {
+        const { assert!(Kind::Padding as u8 <= 2 && Kind::TermStart as u8 <= 2) }
+        if self.tail.position >= self.here.step_at {
+            self.step();
         }
-        let index = self.index_number(before.position);
-        self.indexes[index].record(before);
-        if header.kind == Kind::TermStart as u8 {
-            self.note_term_start(slot, header);
-        } else if header.kind == Kind::Padding as u8 {
-            self.slots[slot].pad = Some(offset);
-            if header.term() > before.term {
-                self.terms.pad(before.position);
-            }
+        if header.kind <= 2 {
+            self.note_kind(header);
         }
     }
 
-    fn note_term_start(&mut self, slot: usize, header: &FrameHeader) {
-        let offset = self.offset(self.tail.position) + FRAME_HEADER_BYTES as u64;
-        let payload = header.length() as usize - FRAME_HEADER_BYTES;
-        let payload = self.slots[slot].memory.bytes(offset, payload);
-        // One too short to name its generation is of the generation before.
-        let generation = zerocopy::FromBytes::read_from_prefix(payload)
-            .map_or(self.last_generation(), |(start, _): (TermStart, _)| {
-                Generation::from_u64(start.generation.get())
-            });
-        self.terms.push(Leadership { generation, term: header.term() }, self.tail.position);
+    /// A frame that opens its segment, or that the index wants to know.
+    #[cold]
+    fn step(&mut self) {
+        if self.offset(self.tail.position) == 0 {
+            self.enter_segment();
+        }
+        self.here.step_at = self.segments.record(self.tail);
     }
 
     #[cold]
-    fn enter_segment(&mut self, slot: usize) {
+    fn note_kind(&mut self, header: FrameHeader) {
+        if header.kind == Kind::Padding as u8 {
+            let before = self.tail;
+            let offset = self.offset(before.position);
+            self.slot().pad = Some(offset);
+            if header.term() > before.term {
+                self.terms.pad(before.position);
+            }
+        } else if header.kind == Kind::TermStart as u8 {
+            self.note_term_start(header.term(), header.length());
+        }
+    }
+
+    fn note_term_start(&mut self, term: Term, length: u32) {
+        let offset = self.offset(self.tail.position) + FRAME_HEADER_BYTES as u64;
+        let payload = length as usize - FRAME_HEADER_BYTES;
+        let before = self.last_generation();
+        let payload = self.slot().memory.bytes(offset, payload);
+        // One too short to name its generation is of the generation before.
+        let generation = TermStart::read_from_prefix(payload)
+            .map_or(before, |(start, _)| Generation::from_u64(start.generation.get()));
+        self.terms.push(Leadership { generation, term }, self.tail.position);
+    }
+
+    fn enter_segment(&mut self) {
         let start = SegmentStart {
             group: self.group,
             generation: self.last_generation(),
-            segment_bytes: self.segment_bytes,
+            segment_bytes: self.segments.bytes(),
             before: self.tail,
         };
-        let slot = &mut self.slots[slot];
-        assert_eq!(slot.base, self.tail.position);
-        (self.header.enter)(slot.memory.header_mut(), &start);
+        let enter = self.header.enter;
+        let slot = self.slot();
+        enter(slot.memory.header_mut(), &start);
         slot.entered = true;
+    }
+
+    /// The tail's segment, which the caller has found to be held.
+    #[inline]
+    fn slot(&mut self) -> &mut Slot<M> {
+        self.segments.numbered(self.here.number)
     }
 }
 
@@ -289,8 +305,8 @@ impl<M> fmt::Debug for HotLog<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HotLog")
             .field("tail", &self.tail)
-            .field("hot_base", &self.slots.front().map(|slot| slot.base))
-            .field("segments", &self.slots.len())
+            .field("hot_base", &self.segments.base())
+            .field("segments", &self.segments.count())
             .finish_non_exhaustive()
     }
 }

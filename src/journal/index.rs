@@ -24,13 +24,17 @@ impl SparseIndex {
     }
 
     /// Takes note of a frame that starts at `before.position`; frames come in order.
-    #[inline]
     pub(crate) fn record(&mut self, before: Predecessor) {
         if before.position >= self.next {
             debug_assert!(self.entries.len() < self.entries.capacity());
             self.entries.push(before);
             self.next = before.position.plus(self.step_bytes);
         }
+    }
+
+    /// The next frame at or above this is recorded.
+    pub(crate) fn next(&self) -> Position {
+        self.next
     }
 
     /// The last recorded frame that starts at or below `position`.

@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Ends the engine's own session and stops the node; returns when its threads are gone.
-    #[must_use = "whether everything is on the disk"]
+    #[allow(clippy::must_use_candidate)] // many only want it to stop
     pub fn stop(mut self) -> Ended {
         self.end().expect("it has not been stopped before")
     }

@@ -27,6 +27,7 @@ use crate::journal::recovery::RecoveryError;
 use crate::link::{Shared, SharedWords};
 use crate::service::Service;
 use crate::session::State;
+use crate::types::{Generation, Leadership, Term};
 
 /// How a node is started, besides its settings.
 #[derive(Clone, Debug, Default)]
@@ -158,10 +159,20 @@ impl Node {
     }
 
     /// Waits until the node has ended.
+    #[must_use]
     pub fn wait(self) -> Ended {
         // A thread that panicked has taken the process with it in release builds; in others it counts as a halt.
         let ended = self.control.join().unwrap_or(Ended::Halted);
         let all = self.others.into_iter().all(|thread| thread.join().is_ok());
         if all { ended } else { Ended::Halted }
+    }
+}
+
+/// The newest leadership of a node, for those who only look.
+#[must_use]
+pub fn leadership(words: &SharedWords) -> Leadership {
+    Leadership {
+        generation: Generation::from_u64(words.generation.load(Ordering::Relaxed)),
+        term: Term(words.term.load(Ordering::Relaxed) as u32),
     }
 }

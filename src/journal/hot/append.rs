@@ -2,13 +2,14 @@
 
 use core::fmt;
 
-use zerocopy::IntoBytes;
-
 use super::{Claim, HotLog};
-use crate::frame::{FrameHeader, Kind, crc, span};
+use crate::frame::{FrameHeader, Kind, Predecessor, crc, span};
 use crate::journal::memory::SegmentMemory;
-use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use crate::limits::{FRAME_ALIGNMENT, FRAME_HEADER_BYTES};
 use crate::types::{Position, Sequence, Term, Timestamp};
+
+/// Bytes of a publish word.
+const WORD_BYTES: usize = 4;
 
 /// A frame that joined the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +56,7 @@ impl<M: SegmentMemory> HotLog<M> {
     /// Largest payload of a frame, in bytes: of any frame, and in segments this small.
     #[must_use]
     pub fn payload_bytes_max(&self) -> usize {
-        FRAME_BYTES_MAX.min(self.segment_bytes as usize) - FRAME_HEADER_BYTES
+        self.payload_bytes_max
     }
 
     /// A payload of this many bytes would find room now.
@@ -71,12 +72,26 @@ impl<M: SegmentMemory> HotLog<M> {
     /// [`ClaimError`]; nothing has changed.
     #[inline]
     pub fn claim(&mut self, payload_bytes: usize) -> Result<&mut [u8], ClaimError> {
-        let (slot, offset, pads) = self.place_for(payload_bytes)?;
+        if self.claimed.is_some() {
+            self.drop_claim();
+        }
+        let (place, pads) = self.place_for(payload_bytes)?;
+        let span = span((FRAME_HEADER_BYTES + payload_bytes) as u32);
         self.claimed = Some(Claim { payload_bytes, pads });
-        let start = offset + FRAME_HEADER_BYTES as u64;
-        let slot = &mut self.slots[slot];
-        slot.dirty_end = slot.dirty_end.max(start + payload_bytes as u64);
-        Ok(slot.memory.bytes_mut(start, payload_bytes))
+        let offset = self.offset(place);
+        let last = offset + span == self.segments.bytes();
+        let number = if pads { self.segments.number(place) } else { self.here.number };
+        let memory = &mut self.segments.numbered(number).memory;
+        let body = span as usize - FRAME_HEADER_BYTES + if last { 0 } else { WORD_BYTES };
+        let body = memory.bytes_mut(offset + FRAME_HEADER_BYTES as u64, body);
+        // What follows the payload is zero up to the next publish word, and that word is, too. A whole block is cheaper than
+        // the few bytes it takes.
+        if let Some(end) = body.last_chunk_mut::<{ FRAME_ALIGNMENT + WORD_BYTES }>() {
+            *end = [0; FRAME_ALIGNMENT + WORD_BYTES];
+        } else {
+            body.fill(0);
+        }
+        Ok(&mut body[..payload_bytes])
     }
 
     /// Makes a frame of what was claimed. Panics when nothing was, or when `term` is older than the log's.
@@ -90,9 +105,7 @@ impl<M: SegmentMemory> HotLog<M> {
         let sequence = self.tail.sequence.next();
         let length = (FRAME_HEADER_BYTES + claim.payload_bytes) as u32;
         let position = self.tail.position;
-        let header = FrameHeader::new(length, kind, term, sequence, timestamp);
-        self.clear_fill(&header);
-        self.seal(header, claim.payload_bytes);
+        self.seal(FrameHeader::new(length, kind, term, sequence, timestamp), claim.payload_bytes);
         Appended { position, sequence, end: self.tail.position }
     }
 
@@ -117,28 +130,40 @@ impl<M: SegmentMemory> HotLog<M> {
         Ok(self.commit(kind, term, timestamp))
     }
 
-    /// Segment and offset of the next frame, and whether the segment before must be padded.
+    /// Where the next frame will stand, and whether the segment before must be padded.
     #[inline]
-    fn place_for(&self, payload_bytes: usize) -> Result<(usize, u64, bool), ClaimError> {
-        let limit = self.payload_bytes_max();
+    fn place_for(&self, payload_bytes: usize) -> Result<(Position, bool), ClaimError> {
+        let limit = self.payload_bytes_max;
         if payload_bytes > limit {
             return Err(ClaimError::TooLong { payload_bytes, limit });
         }
         let position = self.tail.position;
-        let no_room = ClaimError::NoRoom { position };
-        let slot = self.slot_number(position).ok_or(no_room)?;
-        let offset = self.offset(position);
         let span = span((FRAME_HEADER_BYTES + payload_bytes) as u32);
-        if offset + span <= self.segment_bytes {
-            return Ok((slot, offset, false));
+        if position.plus(span) <= self.here.room_end {
+            return Ok((position, false));
         }
-        if slot + 1 < self.slots.len() { Ok((slot + 1, 0, true)) } else { Err(no_room) }
+        let next = self.here.room_end;
+        if next > position && self.segments.at(next).is_some() {
+            return Ok((next, true));
+        }
+        Err(ClaimError::NoRoom { position })
+    }
+
+    /// What was written into space that was claimed and not committed must be zeroed one day.
+    #[cold]
+    pub(super) fn drop_claim(&mut self) {
+        let Some(claim) = self.claimed.take() else { return };
+        let place = if claim.pads { self.here.room_end } else { self.tail.position };
+        let end = self.offset(place) + span((FRAME_HEADER_BYTES + claim.payload_bytes) as u32);
+        if let Some(slot) = self.segments.at_mut(place) {
+            slot.dirty_end = slot.dirty_end.max(end);
+        }
     }
 
     /// Fills the segment to its end.
     #[cold]
     fn pad(&mut self, term: Term, timestamp: Timestamp) {
-        let left = self.segment_bytes - self.offset(self.tail.position);
+        let left = self.segments.bytes() - self.offset(self.tail.position);
         let sequence = self.tail.sequence;
         self.clear_padding_body();
         self.seal(FrameHeader::new(left as u32, Kind::Padding, term, sequence, timestamp), 0);
@@ -146,48 +171,39 @@ impl<M: SegmentMemory> HotLog<M> {
 
     /// Zeroes whatever was ever written behind a padding header at the tail.
     pub(super) fn clear_padding_body(&mut self) {
-        let position = self.tail.position;
-        let body = self.offset(position) + FRAME_HEADER_BYTES as u64;
-        let slot = self.slot_number(position).expect("the tail's segment is held");
-        let slot = &mut self.slots[slot];
+        let body = self.offset(self.tail.position) + FRAME_HEADER_BYTES as u64;
+        let slot = self.slot();
         if slot.dirty_end > body {
             slot.memory.bytes_mut(body, (slot.dirty_end - body) as usize).fill(0);
             slot.dirty_end = body;
         }
     }
 
-    /// Zeroes the bytes between the payload's end and the next frame.
-    #[inline]
-    fn clear_fill(&mut self, header: &FrameHeader) {
-        let position = self.tail.position;
-        let slot = self.slot_number(position).expect("claimed space is held");
-        let from = self.offset(position) + u64::from(header.length());
-        let fill = header.span() - u64::from(header.length());
-        self.slots[slot].memory.bytes_mut(from, fill as usize).fill(0);
-    }
-
     /// Writes header and checksum in front of a payload that is in place, and publishes.
     ///
-    /// The order of the stores is what a crash relies on: the next publish word is 0 before this one is stored.
+    /// The order of the stores is what a crash relies on: the next publish word is 0 (see [`HotLog::claim`]; padding has none
+    /// behind it) before this one is stored.
     #[inline]
-    fn seal(&mut self, mut header: FrameHeader, payload_bytes: usize) {
+    fn seal(&mut self, header: FrameHeader, payload_bytes: usize) {
+        self.note(header);
         let before = self.tail;
-        let slot = self.slot_number(before.position).expect("claimed space is held");
         let offset = self.offset(before.position);
-        let body = offset + FRAME_HEADER_BYTES as u64;
-        let next = offset + header.span();
-        let memory = &mut self.slots[slot].memory;
-        if next < self.segment_bytes {
-            memory.publish(next, 0);
-        }
-        let payload = memory.bytes(body, payload_bytes);
-        header.crc = crc::chain(before.chain, &header, before.position, payload).0.into();
-        memory
-            .bytes_mut(offset + 4, FRAME_HEADER_BYTES - 4)
-            .copy_from_slice(&header.as_bytes()[4..]);
-        self.note(slot, &header);
-        self.slots[slot].memory.publish(offset, header.length());
-        self.tail = before.after(&header);
+        let end = before.position.plus(header.span());
+        let memory = &mut self.slot().memory;
+        let frame = memory.bytes_mut(offset, FRAME_HEADER_BYTES + payload_bytes);
+        let (head, payload) = frame.split_at_mut(FRAME_HEADER_BYTES);
+        let chain = crc::chain(before.chain, &header, before.position, payload);
+        let [first, sequence, timestamp] = header.words();
+        head[4..8].copy_from_slice(&chain.0.to_le_bytes());
+        head[8..16].copy_from_slice(&first.to_le_bytes());
+        head[16..24].copy_from_slice(&sequence.to_le_bytes());
+        head[24..32].copy_from_slice(&timestamp.to_le_bytes());
+        memory.publish(offset, header.length());
+        let (sequence, term) = (header.sequence(), header.term());
+        self.tail = Predecessor { position: end, sequence, term, chain };
         self.frontier = [0; 4];
+        if end == self.here.room_end {
+            self.settle();
+        }
     }
 }

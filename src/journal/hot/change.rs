@@ -4,7 +4,8 @@ use core::fmt;
 
 use zerocopy::FromBytes;
 
-use super::{HotLog, Slot};
+use super::HotLog;
+use super::segments::Slot;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::journal::memory::SegmentMemory;
 use crate::limits::{FRAME_HEADER_BYTES, HOT_SEGMENTS_MAX, HOT_WINDOWS_MIN};
@@ -114,35 +115,32 @@ impl<M: SegmentMemory> HotLog<M> {
         if let Err(reason) = self.may_add(base, &memory) {
             return Err(AddError { memory, reason });
         }
-        let index = self.index_number(base);
-        self.indexes[index].clear();
         let mut slot = Slot { base, memory, dirty_end: 0, pad: None, entered: false };
         if base < self.tail.position
             && let Err(reason) = self.adopt(&mut slot)
         {
+            self.segments.cut_index(base, Position(0));
             return Err(AddError { memory: slot.memory, reason });
         }
-        self.slots.push_back(slot);
+        self.segments.push(slot);
+        self.settle();
         Ok(())
     }
 
     fn may_add(&self, base: Position, memory: &M) -> Result<(), AddRefusal> {
-        let tail_base = self.tail.position.segment_base(self.segment_bytes);
-        let (expected, fits) = match self.slots.back() {
-            Some(last) => {
-                let expected = last.base.plus(self.segment_bytes);
-                (expected, base == expected)
-            }
+        let tail_base = self.tail.position.segment_base(self.segments.bytes());
+        let (expected, fits) = match self.segments.end() {
+            Some(expected) => (expected, base == expected),
             None => (tail_base, base <= tail_base && self.offset(base) == 0),
         };
         if !fits {
             return Err(AddRefusal::Base { expected });
         }
-        if self.slots.len() == HOT_SEGMENTS_MAX {
+        if self.segments.count() == HOT_SEGMENTS_MAX {
             return Err(AddRefusal::Full);
         }
         let payload_bytes = memory.payload_bytes();
-        if payload_bytes != self.segment_bytes {
+        if payload_bytes != self.segments.bytes() {
             return Err(AddRefusal::Size { payload_bytes });
         }
         Ok(())
@@ -153,8 +151,7 @@ impl<M: SegmentMemory> HotLog<M> {
         let mut before = (self.header.before)(slot.memory.header_mut())
             .filter(|before| before.position == slot.base)
             .ok_or(AddRefusal::Header)?;
-        let index = self.index_number(slot.base);
-        let segment_end = slot.base.plus(self.segment_bytes);
+        let segment_end = slot.base.plus(self.segments.bytes());
         let end = segment_end.min(self.tail.position);
         while before.position < end {
             let position = before.position;
@@ -168,7 +165,7 @@ impl<M: SegmentMemory> HotLog<M> {
             {
                 return Err(wrong);
             }
-            self.indexes[index].record(before);
+            self.segments.record(before);
             if header.kind == Kind::Padding as u8 {
                 slot.pad = Some(offset);
                 if self.terms.last().is_none_or(|last| last.leadership.term < header.term()) {
@@ -181,7 +178,7 @@ impl<M: SegmentMemory> HotLog<M> {
             return Err(AddRefusal::Content { position: before.position });
         }
         slot.entered = true;
-        slot.dirty_end = self.segment_bytes;
+        slot.dirty_end = self.segments.bytes();
         if end < segment_end {
             slot.clear_above(self.offset(end));
         }
@@ -191,12 +188,12 @@ impl<M: SegmentMemory> HotLog<M> {
     /// Gives up the oldest segment when the log below `below` is on the disk and nobody needs it hot: it ends at or below
     /// `below`, and two windows remain between its end and the tail.
     pub fn retire(&mut self, below: Position) -> Option<(Position, M)> {
-        let end = self.slots.front()?.base.plus(self.segment_bytes);
+        let end = self.segments.base()?.plus(self.segments.bytes());
         let kept = end.plus(HOT_WINDOWS_MIN * self.window_bytes);
         if end > below || kept > self.tail.position {
             return None;
         }
-        self.slots.pop_front().map(|slot| (slot.base, slot.memory))
+        self.segments.pop_oldest().map(|slot| (slot.base, slot.memory))
     }
 
     /// Cuts the log behind the frame that `at` describes, and zeroes everything above, published or not.
@@ -216,16 +213,16 @@ impl<M: SegmentMemory> HotLog<M> {
         if own != Some(at) {
             return Err(CutError::OtherLog { own });
         }
+        self.drop_claim();
         let old = core::mem::replace(&mut self.tail, at).position;
-        for number in 0..self.slots.len() {
-            let slot = &mut self.slots[number];
-            let base = slot.base;
-            let segment_end = base.plus(self.segment_bytes);
-            if base < old && at.position < segment_end {
-                slot.dirty_end = slot.dirty_end.max(old.min(segment_end).since(base));
-                let index = self.index_number(base);
-                self.indexes[index].cut(at.position);
+        let segment_bytes = self.segments.bytes();
+        let mut base = at.position.segment_base(segment_bytes);
+        while base < old {
+            self.segments.cut_index(base, at.position);
+            if let Some(slot) = self.segments.at_mut(base) {
+                slot.dirty_end = slot.dirty_end.max(old.since(base).min(segment_bytes));
             }
+            base = base.plus(segment_bytes);
         }
         self.terms.cut(at.position);
         self.forget_above_tail();
@@ -235,28 +232,14 @@ impl<M: SegmentMemory> HotLog<M> {
     /// Zeroes every byte above the tail: placed out of order, or claimed and never committed.
     pub fn forget_above_tail(&mut self) {
         self.frontier = [0; 4];
-        self.claimed = None;
+        self.drop_claim();
+        self.settle();
         let tail = self.tail.position;
-        for slot in &mut self.slots {
-            if tail < slot.base.plus(self.segment_bytes) {
+        let segment_bytes = self.segments.bytes();
+        for slot in self.segments.iter_mut() {
+            if tail < slot.base.plus(segment_bytes) {
                 slot.clear_above(tail.0.saturating_sub(slot.base.0));
             }
-        }
-    }
-}
-
-impl<M: SegmentMemory> Slot<M> {
-    /// Zeroes the segment from `offset` on; the publish word there first.
-    fn clear_above(&mut self, offset: u64) {
-        if self.dirty_end > offset {
-            self.memory.publish(offset, 0);
-            self.memory.bytes_mut(offset, (self.dirty_end - offset) as usize).fill(0);
-            self.dirty_end = offset;
-        }
-        self.pad = self.pad.filter(|&pad| pad < offset);
-        if offset == 0 && self.entered {
-            self.memory.header_mut().fill(0);
-            self.entered = false;
         }
     }
 }

@@ -28,8 +28,8 @@ impl<M: SegmentMemory> HotLog<M> {
         if from >= to {
             return None;
         }
-        let slot = &self.slots[self.slot_number(from)?];
-        let segment_end = slot.base.plus(self.segment_bytes);
+        let slot = self.segments.at(from)?;
+        let segment_end = slot.base.plus(self.segments.bytes());
         let offset = self.offset(from);
         let length = to.min(segment_end).since(from).min(max as u64);
         let body = slot.pad.map(|pad| pad + FRAME_HEADER_BYTES as u64);
@@ -58,9 +58,8 @@ impl<M: SegmentMemory> HotLog<M> {
         if position == self.tail.position {
             return Some(self.tail);
         }
-        self.slot_number(position)?;
-        let index = &self.indexes[self.index_number(position)];
-        let mut before = index.at_or_below(position)?;
+        self.segments.at(position)?;
+        let mut before = self.segments.index(position).at_or_below(position)?;
         while before.position < position {
             before = before.after(&self.header_at(before.position)?);
         }
@@ -73,9 +72,9 @@ impl<M: SegmentMemory> HotLog<M> {
         if sequence > self.tail.sequence || sequence == Sequence(0) {
             return None;
         }
-        let mut before = self.slots.iter().rev().find_map(|slot| {
-            self.indexes[self.index_number(slot.base)].before_sequence(sequence)
-        })?;
+        let bases = self.segments.iter().rev().map(|slot| slot.base);
+        let mut indexes = bases.map(|base| self.segments.index(base));
+        let mut before = indexes.find_map(|index| index.before_sequence(sequence))?;
         loop {
             let position = before.position;
             before = before.after(&self.header_at(position)?);
@@ -91,7 +90,7 @@ impl<M: SegmentMemory> HotLog<M> {
         if position >= self.tail.position {
             return None;
         }
-        let memory = &self.slots[self.slot_number(position)?].memory;
+        let memory = &self.segments.at(position)?.memory;
         let bytes = memory.bytes(self.offset(position), FRAME_HEADER_BYTES);
         FrameHeader::read_from_bytes(bytes).ok()
     }
@@ -120,7 +119,7 @@ impl<'a, M: SegmentMemory> Iterator for Frames<'a, M> {
             &[]
         } else {
             let offset = log.offset(position) + FRAME_HEADER_BYTES as u64;
-            let memory = &log.slots[log.slot_number(position)?].memory;
+            let memory = &log.segments.at(position)?.memory;
             memory.bytes(offset, header.length() as usize - FRAME_HEADER_BYTES)
         };
         self.at = position.plus(header.span());

@@ -79,11 +79,10 @@ impl<M: SegmentMemory> HotLog<M> {
             (at, rest) = (at.plus(word as u64), late);
         }
         while !rest.is_empty() {
-            let number = self.slot_number(at).expect("below the end of room");
             let offset = self.offset(at);
-            let here = (self.segment_bytes - offset).min(rest.len() as u64);
+            let here = (self.segments.bytes() - offset).min(rest.len() as u64);
             let (now, later) = rest.split_at(here as usize);
-            let slot = &mut self.slots[number];
+            let slot = self.segments.at_mut(at).expect("below the end of room");
             slot.memory.bytes_mut(offset, now.len()).copy_from_slice(now);
             slot.dirty_end = slot.dirty_end.max(offset + here);
             (at, rest) = (at.plus(here), later);
@@ -137,10 +136,10 @@ impl<M: SegmentMemory> HotLog<M> {
         let mut at = position;
         let end = position.plus(length);
         while at < end {
-            let number = self.slot_number(at).expect("below the end of room");
             let offset = self.offset(at);
-            let here = (self.segment_bytes - offset).min(end.since(at));
-            self.slots[number].memory.bytes_mut(offset, here as usize).fill(0);
+            let here = (self.segments.bytes() - offset).min(end.since(at));
+            let slot = self.segments.at_mut(at).expect("below the end of room");
+            slot.memory.bytes_mut(offset, here as usize).fill(0);
             at = at.plus(here);
         }
         BadFrame { position, reopened_to: end, refusal }
@@ -154,16 +153,16 @@ impl<M: SegmentMemory> HotLog<M> {
     ) -> Result<Option<FrameHeader>, Refusal> {
         let position = self.tail.position;
         let available = received.0.saturating_sub(position.0);
-        let Some(number) = self.slot_number(position) else { return Ok(None) };
+        let Some(slot) = self.segments.at(position) else { return Ok(None) };
         if available < FRAME_HEADER_BYTES as u64 {
             return Ok(None);
         }
         let offset = self.offset(position);
-        let available = available.min(self.segment_bytes - offset) as usize;
-        let bytes = self.slots[number].memory.bytes(offset, available);
+        let available = available.min(self.segments.bytes() - offset) as usize;
+        let bytes = slot.memory.bytes(offset, available);
         let word = u32::from_le_bytes(self.frontier);
         let header =
-            check_frame(self.tail, self.segment_bytes, word, bytes).map_err(Refusal::Frame)?;
+            check_frame(self.tail, self.segments.bytes(), word, bytes).map_err(Refusal::Frame)?;
         if header.term() > highest {
             return Err(Refusal::TermAhead { found: header.term(), highest });
         }
@@ -172,37 +171,37 @@ impl<M: SegmentMemory> HotLog<M> {
 
     /// Publishes a frame that was verified. The publish word behind it leaves memory first.
     fn accept(&mut self, header: &FrameHeader) {
-        let position = self.tail.position;
-        let number = self.slot_number(position).expect("a verified frame is held");
+        let offset = self.offset(self.tail.position);
         if header.kind == Kind::Padding as u8 {
             self.clear_padding_body();
         }
         let after = self.tail.after(header);
         let frontier = self.take_word(after.position);
-        self.note(number, header);
-        let offset = self.offset(position);
-        self.slots[number].memory.publish(offset, header.length());
+        self.note(*header);
+        self.slot().memory.publish(offset, header.length());
         self.tail = after;
         self.frontier = frontier;
+        if after.position >= self.here.room_end {
+            self.settle();
+        }
     }
 
     /// The publish word at `position`, taken out of memory.
     fn take_word(&mut self, position: Position) -> [u8; 4] {
-        let Some(number) = self.slot_number(position) else { return [0; 4] };
         let offset = self.offset(position);
-        let memory = &mut self.slots[number].memory;
-        let word = memory.published(offset);
-        memory.publish(offset, 0);
+        let Some(slot) = self.segments.at_mut(position) else { return [0; 4] };
+        let word = slot.memory.published(offset);
+        slot.memory.publish(offset, 0);
         word.to_le_bytes()
     }
 
     /// Bytes from the tail on that are zero, in whole frame alignments, up to `received`.
     fn zeros_at_tail(&self, received: Position) -> u64 {
         let position = self.tail.position;
-        let Some(number) = self.slot_number(position) else { return 0 };
+        let Some(slot) = self.segments.at(position) else { return 0 };
         let offset = self.offset(position);
-        let available = received.since(position).min(self.segment_bytes - offset) as usize;
-        let bytes = self.slots[number].memory.bytes(offset, available);
+        let available = received.since(position).min(self.segments.bytes() - offset) as usize;
+        let bytes = slot.memory.bytes(offset, available);
         let blocks =
             bytes.chunks(FRAME_ALIGNMENT).take_while(|block| block.iter().all(|&b| b == 0));
         blocks.map(|block| block.len() as u64).sum()

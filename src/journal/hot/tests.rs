@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::frame::payload::TermStart;
 use crate::journal::heap::HeapMemory;
+use crate::limits::HOT_SEGMENTS_MAX;
 use crate::types::{Chain, Sequence, Term, Timestamp};
 
 const SEGMENT: u64 = SEGMENT_BYTES_MIN;
@@ -68,7 +69,7 @@ fn check(log: &HotLog<HeapMemory>) {
         assert_eq!(position, before.position);
         assert_eq!(log.predecessor_at(position), Some(before));
         assert_eq!(log.predecessor_at(position.plus(1)), None);
-        let slot = &log.slots[log.slot_number(position).unwrap()];
+        let slot = log.segments.at(position).unwrap();
         let offset = log.offset(position);
         assert_eq!(slot.memory.published(offset), header.length());
         let held = (header.span().min(SEGMENT - offset)) as usize;
@@ -87,8 +88,8 @@ fn check(log: &HotLog<HeapMemory>) {
         before = before.after(&header);
     }
     assert_eq!(before, log.tail());
-    if let Some(slot) = log.slot_number(log.tail().position) {
-        assert_eq!(log.slots[slot].memory.published(log.offset(log.tail().position)), 0);
+    if let Some(slot) = log.segments.at(log.tail().position) {
+        assert_eq!(slot.memory.published(log.offset(log.tail().position)), 0);
     }
 }
 
@@ -208,14 +209,17 @@ fn a_restarted_log_goes_on_over_the_same_memory() {
     log.claim(3000).unwrap().fill(0xEE);
     let (tail, before) = (log.tail(), image(&log));
     let terms = log.terms().iter().collect();
-    let memories: Vec<_> = log.slots.drain(..).map(|slot| (slot.base, slot.memory)).collect();
+    let memories: Vec<_> = core::iter::from_fn(|| log.segments.pop_oldest())
+        .map(|slot| (slot.base, slot.memory))
+        .collect();
     let mut again = HotLog::new(HotSettings { terms, ..settings() }, tail);
     for (base, memory) in memories {
         again.add_segment(base, memory).unwrap();
     }
     assert_eq!(image(&again), before);
     check(&again);
-    let free = again.slots[2].memory.bytes(again.offset(tail.position), 4000);
+    let free =
+        again.segments.at(tail.position).unwrap().memory.bytes(again.offset(tail.position), 4000);
     assert!(free.iter().all(|&byte| byte == 0));
     command(&mut again, &[8; 4000]);
     check(&again);
@@ -228,7 +232,7 @@ fn content_that_does_not_lead_to_the_tail_is_refused() {
     start_term(&mut log, 1);
     command(&mut log, &[7; 700]);
     let tail = Predecessor { chain: Chain(1), ..log.tail() };
-    let memory = log.slots.pop_front().unwrap().memory;
+    let memory = log.segments.pop_oldest().unwrap().memory;
     let mut again = HotLog::new(settings(), tail);
     let error = again.add_segment(Position(0), memory).unwrap_err();
     assert_eq!(error.reason, AddRefusal::Content { position: tail.position });
@@ -255,7 +259,7 @@ fn a_cut_restores_the_log_of_that_moment() {
     assert_eq!((log.tail(), image(&log)), (at, then.clone()));
     check(&log);
     assert_eq!(log.terms().iter().count(), 1);
-    for slot in &mut log.slots {
+    for slot in log.segments.iter_mut() {
         let from = at.position.0.saturating_sub(slot.base.0).min(SEGMENT);
         assert!(slot.memory.bytes(from, (SEGMENT - from) as usize).iter().all(|&b| b == 0));
         assert_eq!(slot.entered, slot.base < at.position);

@@ -15,6 +15,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{BootId, CleanMark, NodeState, Refused, Truncation};
+use crate::frame::Predecessor;
 use crate::frame::crc::crc32c;
 use crate::journal::memory::{Disk, DurableFile};
 use crate::journal::seal::Mark;
@@ -310,12 +311,13 @@ impl Block {
             | flag(state.founded, FOUNDED)
             | flag(state.clean_mark.is_some(), CLEAN_MARK)
             | flag(state.truncation.is_some(), TRUNCATION);
-        let mark = state
-            .clean_mark
-            .unwrap_or_else(|| CleanMark { tail: Default::default(), commit: Commit(Position(0)) });
+        let mark = state.clean_mark.unwrap_or_else(|| CleanMark {
+            tail: Predecessor::default(),
+            commit: Commit(Position(0)),
+        });
         let truncation = state
             .truncation
-            .unwrap_or_else(|| Truncation { at: Default::default(), epoch: CutEpoch(0) });
+            .unwrap_or_else(|| Truncation { at: Predecessor::default(), epoch: CutEpoch(0) });
         let mut block = Self {
             magic: MAGIC,
             version: U16::new(VERSION),

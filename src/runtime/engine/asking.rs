@@ -140,15 +140,13 @@ impl Engine {
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2);
         let mut slot = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: what does not come back whole is made anew for the next question.
-        let kept = slot.take().filter(Asker::is_usable);
-        let mut asker = match kept {
-            Some(asker) => asker,
-            None => {
-                let client = self.client_within("engine", timeout_ns);
-                let client = client.map_err(ExecuteError::Connect)?;
-                let used = client.now();
-                Asker { client, used }
-            }
+        let mut asker = if let Some(asker) = slot.take().filter(Asker::is_usable) {
+            asker
+        } else {
+            let client = self.client_within("engine", timeout_ns);
+            let client = client.map_err(ExecuteError::Connect)?;
+            let used = client.now();
+            Asker { client, used }
         };
         let deadline = asker.client.now().plus(timeout_ns);
         let request = match asker.send(deadline, send) {

@@ -12,7 +12,7 @@ use crate::io::files::HostDisk;
 use crate::io::hot_tier::told_tier;
 use crate::journal::node_state::NODE_STATE_NAME;
 use crate::runtime::config::{
-    Founding, FoundingMember, Layers, Origin, ServiceName, Settings, TransportKind, Value,
+    Founding, FoundingMember, Layers, Origin, Settings, TransportKind, Value,
 };
 use crate::runtime::node::NodeError;
 use crate::types::GroupId;
@@ -73,7 +73,7 @@ fn found(
     let text = |founding: &Founding| founding.file(folder, 0).map_err(EngineError::Config);
     let chosen = check(file, &text(&founding)?, builder)?;
     // Tools decode the commands of the built-in services; those of others are bytes.
-    if ServiceName::from_name(service).is_some() {
+    if service.parse::<crate::service::ServiceKind>().is_ok() {
         founding.settings.push(("group.service".to_owned(), service.to_owned()));
     }
     for (name, assigned) in chosen.effective() {

@@ -69,8 +69,8 @@ impl Follower {
 
     fn frontier_is_hidden(&self) {
         let tail = self.log.tail().position;
-        if let Some(number) = self.log.slot_number(tail) {
-            assert_eq!(self.log.slots[number].memory.published(self.log.offset(tail)), 0);
+        if let Some(slot) = self.log.segments.at(tail) {
+            assert_eq!(slot.memory.published(self.log.offset(tail)), 0);
         }
     }
 
@@ -243,7 +243,15 @@ fn frames_of_a_newer_term_than_the_leadership_are_refused() {
     assert_eq!(bad.refusal, Refusal::TermAhead { found: Term(5), highest: Term(4) });
     assert_eq!((bad.position, bad.reopened_to), (good, received.0));
     let offset = log.offset(good);
-    assert!(log.slots[0].memory.bytes(offset, 64).iter().all(|&byte| byte == 0));
+    assert!(
+        log.segments
+            .at(Position(0))
+            .unwrap()
+            .memory
+            .bytes(offset, 64)
+            .iter()
+            .all(|&byte| byte == 0)
+    );
 }
 
 #[test]
@@ -310,7 +318,15 @@ fn a_new_leader_forgets_what_it_had_received_out_of_order() {
     log.forget_above_tail();
     let tail = log.tail();
     let offset = log.offset(tail.position);
-    assert!(log.slots[0].memory.bytes(offset, 2000).iter().all(|&byte| byte == 0));
+    assert!(
+        log.segments
+            .at(Position(0))
+            .unwrap()
+            .memory
+            .bytes(offset, 2000)
+            .iter()
+            .all(|&byte| byte == 0)
+    );
     start_term(&mut log, 2);
     command(&mut log, &[5; 5]);
     check(&log);
