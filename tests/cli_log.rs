@@ -523,7 +523,10 @@ fn any_damage_leaves_every_entry_decoded_or_in_a_named_range() {
                 match seen.get(&sequence) {
                     Some(chain) => assert_eq!(*chain, format!("{chain_of:08x}"), "round {round}"),
                     None => {
-                        assert!(within, "round {round}: {sequence} at {at} is in none of {named:?}")
+                        assert!(
+                            within,
+                            "round {round}: {sequence} at {at} is in none of {named:?}"
+                        );
                     }
                 }
             }

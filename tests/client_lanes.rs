@@ -259,6 +259,22 @@ fn a_session_the_group_forgot_ends_as_unknown() {
 }
 
 #[test]
+fn a_close_whose_acknowledgement_is_lost_is_a_close() {
+    let mut world = World::new(2, &few(), Link::clean(), 8);
+    let user = world.add_user(|_| {});
+    open(&mut world);
+    // As if the close had been applied, and the lane was gone before the client heard of it.
+    world.table.sessions.clear();
+    world.hosts[0].lanes.close_all();
+    world.users[user].client.close(Nanos(world.now));
+    let ended =
+        |world: &mut World| matches!(world.users[user].client.state(), ClientState::Closed(_));
+    let until = world.now + 5 * SECOND;
+    assert!(world.run(until, ended));
+    assert_eq!(world.users[user].client.state(), ClientState::Closed(CloseCause::Asked));
+}
+
+#[test]
 fn giving_up_ends_everything_as_unknown_at_once() {
     let mut world = World::new(1, &few(), Link::clean(), 8);
     let user = world.add_user(|_| {});

@@ -3,6 +3,8 @@
 //!
 //! `QUORATE_BLESS=1 cargo test --test golden_formats` writes the files of formats that are new.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

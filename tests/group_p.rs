@@ -130,7 +130,7 @@ fn a_group_with_faults_outlives_the_restart_of_a_follower_p() {
 
 #[test]
 fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let group = Group::start(3, "echo", SMALL);
     let mut caller = group.client("load");
     caller.load(100, 64);
     let term = group.status(0).unwrap()["term"].clone();
@@ -217,7 +217,7 @@ fn d16_hot_segments_are_retired_once_durable_and_pile_up_nowhere_p() {
     let mut caller = group.client("load");
     let mut most = [0; 3];
     for _ in 0..20 {
-        caller.load(60, 3000);
+        group.load(&mut caller, 60, 3000);
         for (node, most) in most.iter_mut().enumerate() {
             *most = (*most).max(segments(&group.hot(node)));
         }
@@ -231,6 +231,37 @@ fn d16_hot_segments_are_retired_once_durable_and_pile_up_nowhere_p() {
         assert!(most <= 10, "node {node}: {most} hot segments at once, of {durable}");
     }
     finish(group, caller, 1200);
+}
+
+#[test]
+fn d16_a_follower_behind_what_is_in_memory_says_so_and_stalls_nobody_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(10, 64);
+    group.keep_together();
+    group.signal(2, "STOP");
+    caller.load(400, 3000);
+    group.signal(2, "CONT");
+    let deadline = Instant::now() + PATIENCE;
+    while group.events_with(2, "Q-1102") == 0 {
+        assert!(Instant::now() < deadline, "{}", group.told(2));
+        caller.load(1, 64);
+    }
+    caller.load(10, 64);
+    assert_eq!(group.events_with(2, "Q-1102"), 1, "it is told once: {}", group.told(2));
+    caller.assert_all_applied();
+    caller.close();
+    group.stop(2);
+    group.settle();
+    group.stop_all();
+    let logs = [0, 1].map(|node| group.replay(node));
+    assert_eq!((logs[0].chain, logs[0].state_hash), (logs[1].chain, logs[1].state_hash));
+    logs[0].assert_holds(&caller);
+    // What the other one has is a beginning of it.
+    let behind = group.replay(2);
+    assert!(behind.sequence < logs[0].sequence);
+    let (own, all) = (&behind.commands, &logs[0].commands);
+    assert!(own.iter().all(|(command, at)| all.get(command) == Some(at)));
 }
 
 fn segments(directory: &std::path::Path) -> usize {

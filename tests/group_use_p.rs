@@ -104,7 +104,7 @@ fn d14_a_reader_beside_a_node_under_load_sees_committed_entries_only_and_no_erro
         })
         .into();
     for _ in 0..10 {
-        caller.load(100, 1500);
+        group.load(&mut caller, 100, 1500);
     }
     caller.close();
     let last = group.settle()[0]["sequence"].as_u64().unwrap();

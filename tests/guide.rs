@@ -190,7 +190,7 @@ fn the_theatre_runs() -> Outcomes {
     assert_eq!(engine.query(b"", patience)?.reply, 196_u64.to_le_bytes());
     client.close(5 * Nanos::SECOND);
     engine.execute(b"b\x20", patience)?;
-    engine.stop();
+    let _ = engine.stop();
 
     // The log brings all of it back.
     let engine = Engine::open(path, Theatre::new())?;
@@ -290,7 +290,7 @@ fn a_client_of_ones_own() -> Outcomes {
     assert_eq!((outcome, replies.unwrap().len()), (Outcome::Applied, 2));
 
     // Nobody is there any more to say whether it happened.
-    engine.stop();
+    let _ = engine.stop();
     let outcomes = buy(&mut client, &[12], Nanos::SECOND / 2);
     assert_eq!(outcomes[&12], Outcome::Unknown);
     assert!(buy(&mut client, &[13], Nanos::SECOND).is_empty(), "the session is closed");

@@ -1,6 +1,8 @@
 //! The recovery table: total, by the rules that it must obey, as `docs/DURABILITY.md` prints it, and acted on: for every cell
 //! that a disk and a hot tier can show, a data directory is made that shows it, and recovery does what the cell says.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use std::collections::BTreeSet;
 
 use quorate::frame::{FrameHeader, Kind, Predecessor, crc};

@@ -8,7 +8,7 @@ mod group;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use group::{Group, PATIENCE, SMALL, numbered};
+use group::{Group, PATIENCE, numbered};
 use quorate::client::{Client, ClientSettings, ClientState, CloseCause, Outcome, Refusal, Request};
 use quorate::io::clock::HostClock;
 use quorate::io::udp::{UdpNetwork, UdpSettings};
@@ -66,7 +66,7 @@ fn a_command_that_has_become_too_long_is_refused_by_name_and_never_logged_p() {
     for node in 0..3 {
         group.kill(node);
     }
-    let number = caller.host.client.send(&[1; 20_000]).unwrap();
+    let number = caller.host.client.send(&vec![1; 20_000]).unwrap();
     for node in 0..3 {
         group.start_node_with(node, &["group.command_bytes_max=10000"]);
     }
@@ -138,10 +138,10 @@ fn text(session: usize, command: u64) -> String {
 }
 
 fn a_thousand_sessions() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[]);
     let settings = group.nodes[0].settings.clone();
     let mut members: Vec<_> = (0..SESSIONS).map(|number| Member::new(&settings, number)).collect();
-    let mut turn = |members: &mut Vec<Member>, what: &str, done: &dyn Fn(&Member) -> bool| {
+    let turn = |members: &mut Vec<Member>, what: &str, done: &dyn Fn(&Member) -> bool| {
         let deadline = Instant::now() + PATIENCE;
         while !members.iter().all(done) {
             let work: usize =
@@ -171,7 +171,9 @@ fn a_thousand_sessions() {
     let now = HostClock.now();
     let sessions: Vec<SessionId> =
         members.iter().map(|member| member.client.session().unwrap()).collect();
-    members.iter_mut().for_each(|member| member.client.close(now));
+    for member in &mut members {
+        member.client.close(now);
+    }
     turn(&mut members, "closed", &|member| {
         member.client.state() == ClientState::Closed(CloseCause::Asked)
     });

@@ -49,9 +49,9 @@ pub(crate) fn run(args: &Args) -> u8 {
     }
     with_stdout(|out| {
         if args.json {
-            writeln!(out, "{status}")?
+            writeln!(out, "{status}")?;
         } else {
-            human(out, &status)?
+            human(out, &status)?;
         }
         Ok(EXIT_DONE)
     })

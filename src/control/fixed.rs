@@ -148,10 +148,9 @@ impl FixedLeader {
         assert!(settings.members.contains(&settings.node), "a node is on its own member list");
         let leads = settings.members[0] == settings.node;
         let phase = match (leads, settings.stateless, settings.provisional) {
-            (false, ..) => Phase::Waiting,
             (true, true, _) => Phase::Founding,
             (true, false, true) => Phase::Barred,
-            (true, false, false) => Phase::Waiting,
+            (false, ..) | (true, false, false) => Phase::Waiting,
         };
         let known = vec![Known::default(); settings.members.len()];
         let hashes = StateHashes::new(settings.node, settings.voters.len());

@@ -300,12 +300,11 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
                 let _ = self.disk.remove(&segment_name(base));
             }
         }
-        let wait_ns = match self.blocked {
-            Some(before) => (before.wait_ns * 2).min(self.settings.retry_max_ns),
-            None => {
-                self.events.push_back(KeeperEvent::Blocked { step, base, kind: error.kind() });
-                self.settings.retry_ns
-            }
+        let wait_ns = if let Some(before) = self.blocked {
+            (before.wait_ns * 2).min(self.settings.retry_max_ns)
+        } else {
+            self.events.push_back(KeeperEvent::Blocked { step, base, kind: error.kind() });
+            self.settings.retry_ns
         };
         self.blocked = Some(Blocked { until: now.plus(wait_ns), wait_ns });
     }

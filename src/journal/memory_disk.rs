@@ -385,7 +385,7 @@ impl Inode {
     }
 }
 
-/// SplitMix64: all the randomness a crash needs, from its seed.
+/// `SplitMix64`: all the randomness a crash needs, from its seed.
 struct Draw(u64);
 
 impl Draw {

@@ -53,7 +53,7 @@ pub fn write_seal<F: DurableFile>(file: &mut F, seal: &Seal, group: GroupId) -> 
 /// # Errors
 /// The host's.
 pub fn write_zeroes<F: DurableFile>(file: &mut F, from: u64, to: u64) -> io::Result<()> {
-    const ZEROES: [u8; ZERO_PIECE_BYTES] = [0; ZERO_PIECE_BYTES];
+    static ZEROES: [u8; ZERO_PIECE_BYTES] = [0; ZERO_PIECE_BYTES];
     let mut at = from;
     while at < to {
         let piece = (to - at).min(ZERO_PIECE_BYTES as u64);

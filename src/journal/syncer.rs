@@ -400,7 +400,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
 
     /// With nothing to write: makes the last batch certain once it has been quiet long enough.
     fn settle(&mut self, now: Nanos) -> Result<usize, SyncFailure> {
-        if !self.settle_at.is_some_and(|at| now >= at) {
+        if self.settle_at.is_none_or(|at| now < at) {
             return Ok(0);
         }
         self.settle_at = None;

@@ -49,6 +49,7 @@ pub struct Deadlines {
 
 /// What the core is doing.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // there is one, in the core itself: boxing it would allocate
 pub(super) enum Work {
     /// Nothing: no role was given yet, or it was fenced.
     Idle,
@@ -62,6 +63,7 @@ pub(super) enum Work {
 
 /// The core of a node.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Core<N, M, S> {
     pub(super) settings: CoreSettings,
     pub(super) network: N,
@@ -507,8 +509,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 // The keeper is behind by hundreds of segments: a leak is better than an unmapping stall on the core.
                 mem::forget(full);
                 self.counters.facts_lost += 1;
-                return;
+                break;
             }
+        }
+        if matches!(self.work, Work::Leader(_)) {
+            // Who asks for what is gone must be told so, not left to ask for ever.
+            self.sender.set_lowest(self.log.hot_base());
         }
     }
 

@@ -28,7 +28,7 @@ use crate::types::{
     NodeId, Position, Term, Timestamp,
 };
 
-pub(super) const GROUP: GroupId = GroupId(0x6772_6f75_70);
+pub(super) const GROUP: GroupId = GroupId(0x67_726f_7570);
 const SEGMENT_BYTES: u64 = 64 * 1024;
 const WINDOW_BYTES: u64 = 32 * 1024;
 const BODY_BYTES: usize = 1024;

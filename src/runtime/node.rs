@@ -159,6 +159,7 @@ impl Node {
     }
 
     /// Waits until the node has ended.
+    #[must_use]
     pub fn wait(self) -> Ended {
         // A thread that panicked has taken the process with it in release builds; in others it counts as a halt.
         let ended = self.control.join().unwrap_or(Ended::Halted);

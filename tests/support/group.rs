@@ -23,11 +23,11 @@ use serde_json::Value;
 use zerocopy::FromBytes;
 
 /// How long anything may take before the test fails: the host may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Settings of a group whose segments are as small as they may be, so that there are many.
-pub const SMALL: &[&str] = &[
+pub(crate) const SMALL: &[&str] = &[
     "group.command_bytes_max=4096",
     "group.window_bytes=65536",
     "group.segment_bytes=131072",
@@ -35,23 +35,23 @@ pub const SMALL: &[&str] = &[
 ];
 
 /// A folder of one test, gone with it.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::below(&std::env::temp_dir())
     }
-    pub fn below(parent: &Path) -> Self {
+    pub(crate) fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("quorate-group-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path
@@ -65,7 +65,7 @@ impl Drop for Folder {
 }
 
 /// The program, without variables that would change its configuration.
-pub fn quorate() -> Command {
+pub(crate) fn quorate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
@@ -76,16 +76,16 @@ pub fn quorate() -> Command {
     command
 }
 
-pub fn out(output: &Output) -> String {
+pub(crate) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn err(output: &Output) -> String {
+pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Market data, which is not part of the repository: `QUORATE_DATA`, or `../shared/data`.
-pub fn market_data(name: &str) -> Option<PathBuf> {
+pub(crate) fn market_data(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("QUORATE_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")),
         PathBuf::from,
@@ -95,22 +95,22 @@ pub fn market_data(name: &str) -> Option<PathBuf> {
 }
 
 /// The group.
-pub struct Group {
-    pub nodes: Vec<Node>,
+pub(crate) struct Group {
+    pub(crate) nodes: Vec<Node>,
     folder: Folder,
     hot: Folder,
 }
 
 /// One of its nodes.
-pub struct Node {
-    pub file: PathBuf,
-    pub settings: Settings,
+pub(crate) struct Node {
+    pub(crate) file: PathBuf,
+    pub(crate) settings: Settings,
     process: Option<Child>,
 }
 
 impl Group {
     /// Writes the configurations, and starts nothing.
-    pub fn found(nodes: u16, service: &str, set: &[&str]) -> Self {
+    pub(crate) fn found(nodes: u16, service: &str, set: &[&str]) -> Self {
         let folder = Folder::new();
         let memory = Path::new(MEMORY_DIRECTORY);
         let hot =
@@ -127,6 +127,7 @@ impl Group {
             let file = folder.path().join(format!("group/node-{number}.toml"));
             let text = fs::read_to_string(&file).unwrap();
             let own = hot.path().join(format!("node-{number}"));
+            let own = own.to_str().unwrap();
             let text = text.replacen("[node]\n", &format!("[node]\nhot_dir = {own:?}\n"), 1);
             fs::write(&file, text).unwrap();
             let settings = Layers::new().file(&file).check().unwrap();
@@ -137,7 +138,7 @@ impl Group {
     }
 
     /// Founds a group and starts it.
-    pub fn start(nodes: u16, service: &str, set: &[&str]) -> Self {
+    pub(crate) fn start(nodes: u16, service: &str, set: &[&str]) -> Self {
         let mut group = Self::found(nodes, service, set);
         for node in 0..usize::from(nodes) {
             group.start_node(node);
@@ -149,22 +150,22 @@ impl Group {
         group
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
-    pub fn hot(&self, node: usize) -> PathBuf {
+    pub(crate) fn hot(&self, node: usize) -> PathBuf {
         self.hot.path().join(format!("node-{node}"))
     }
-    pub fn data(&self, node: usize) -> &Path {
+    pub(crate) fn data(&self, node: usize) -> &Path {
         &self.nodes[node].settings.node.data_dir
     }
 
-    pub fn start_node(&mut self, node: usize) {
+    pub(crate) fn start_node(&mut self, node: usize) {
         self.start_node_with(node, &[]);
     }
 
     /// Starts a node with some settings changed.
-    pub fn start_node_with(&mut self, node: usize, set: &[&str]) {
+    pub(crate) fn start_node_with(&mut self, node: usize, set: &[&str]) {
         let log = self.folder.path().join(format!("node-{node}.err"));
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = quorate();
@@ -179,35 +180,45 @@ impl Group {
     }
 
     /// What the node wrote to stderr, over all its lives.
-    pub fn told(&self, node: usize) -> String {
+    pub(crate) fn told(&self, node: usize) -> String {
         fs::read_to_string(self.folder.path().join(format!("node-{node}.err"))).unwrap_or_default()
     }
+    fn describe(&self, node: usize) -> String {
+        let names = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        };
+        let (hot, data) = (names(&self.hot(node)), names(self.data(node)));
+        format!("{}hot {hot:?}\ndurable {data:?}\n", self.told(node))
+    }
     /// Its events, over all its lives.
-    pub fn events(&self, node: usize) -> String {
+    pub(crate) fn events(&self, node: usize) -> String {
         fs::read_to_string(self.data(node).join("events.jsonl")).unwrap_or_default()
     }
-    pub fn events_with(&self, node: usize, code: &str) -> usize {
+    pub(crate) fn events_with(&self, node: usize, code: &str) -> usize {
         let code = format!("\"code\":\"{code}\"");
         self.events(node).lines().filter(|line| line.contains(&code)).count()
     }
 
     /// What a power switch does to a process.
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         let mut process = self.nodes[node].process.take().expect("it runs");
         process.kill().unwrap();
         process.wait().unwrap();
     }
-    pub fn signal(&self, node: usize, signal: &str) {
+    pub(crate) fn signal(&self, node: usize, signal: &str) {
         let process = self.nodes[node].process.as_ref().expect("it runs").id();
         send_signal(process, signal);
     }
     /// Stops a node in order.
-    pub fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         ask(&self.nodes[node].settings.node.admin_socket, "stop").unwrap();
         let status = self.wait_end(node);
         assert!(status.success(), "node {node}: {status}\n{}", self.told(node));
     }
-    pub fn stop_all(&mut self) {
+    pub(crate) fn stop_all(&mut self) {
         for node in 0..self.nodes.len() {
             if self.nodes[node].process.is_some() {
                 self.stop(node);
@@ -215,7 +226,7 @@ impl Group {
         }
     }
     /// Waits until a node has ended by itself.
-    pub fn wait_end(&mut self, node: usize) -> ExitStatus {
+    pub(crate) fn wait_end(&mut self, node: usize) -> ExitStatus {
         let mut process = self.nodes[node].process.take().expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -231,20 +242,24 @@ impl Group {
         }
     }
 
-    pub fn runs(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some())
     }
-    pub fn status(&self, node: usize) -> Option<Value> {
+    pub(crate) fn status(&self, node: usize) -> Option<Value> {
         let answer = ask(&self.nodes[node].settings.node.admin_socket, "status").ok()?;
         serde_json::from_str(&answer).ok()
     }
-    pub fn word(&self, node: usize, name: &str) -> u64 {
+    pub(crate) fn word(&self, node: usize, name: &str) -> u64 {
         let status = self.status(node).expect("it answers");
         status["words"][name].as_u64().unwrap_or_else(|| panic!("no word {name}"))
     }
 
     /// Waits until what the running nodes say of themselves is as wanted.
-    pub fn wait_until(&mut self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn wait_until(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let running: Vec<_> = self.runs().collect();
@@ -259,13 +274,13 @@ impl Group {
             assert!(
                 Instant::now() < deadline,
                 "waiting until {what}: {statuses:#?}\n{}",
-                (0..self.nodes.len()).map(|node| self.told(node)).collect::<String>()
+                (0..self.nodes.len()).map(|node| self.describe(node)).collect::<String>()
             );
             std::thread::sleep(ASK_INTERVAL);
         }
     }
     /// Waits until all running nodes have applied the same entries.
-    pub fn settle(&mut self) -> Vec<Value> {
+    pub(crate) fn settle(&mut self) -> Vec<Value> {
         self.wait_until("all have applied the same", |statuses| {
             let position = |status: &Value, name: &str| status["positions"][name].as_u64();
             let tail = statuses.iter().filter_map(|status| position(status, "tail")).max();
@@ -277,22 +292,40 @@ impl Group {
         })
     }
 
-    pub fn client(&self, name: &str) -> Caller {
+    /// Waits until no running node is behind: a small group keeps only the last few segments in memory for the slow.
+    pub(crate) fn keep_together(&mut self) {
+        self.wait_until("nobody is behind", |statuses| {
+            let tail = |status: &Value| status["positions"]["tail"].as_u64();
+            statuses.iter().all(|status| tail(status) == tail(&statuses[0]))
+        });
+    }
+    /// Sends commands in portions, none of which leaves a slow node behind what is kept in memory.
+    pub(crate) fn load(&mut self, caller: &mut Caller, commands: u64, bytes: usize) {
+        let portion = (50_000 / bytes as u64).max(1);
+        let mut left = commands;
+        while left > 0 {
+            caller.load(left.min(portion), bytes);
+            left -= left.min(portion);
+            self.keep_together();
+        }
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Caller {
         Caller::new(&self.nodes[0].settings, name)
     }
     /// Runs a subcommand on the configuration of a node.
-    pub fn run(&self, node: usize, subcommand: &str, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, node: usize, subcommand: &str, args: &[&str]) -> Output {
         let mut command = quorate();
         command.arg(subcommand).arg("--config").arg(&self.nodes[node].file).args(args);
         command.output().unwrap()
     }
 
     /// Replays the log of a node that has stopped.
-    pub fn replay(&self, node: usize) -> Replayed {
+    pub(crate) fn replay(&self, node: usize) -> Replayed {
         replay(&self.nodes[node].settings, |_, _| {})
     }
     /// Replays all logs, which must be the same; returns one.
-    pub fn replay_all(&self) -> Replayed {
+    pub(crate) fn replay_all(&self) -> Replayed {
         let first = self.replay(0);
         for node in 1..self.nodes.len() {
             let other = self.replay(node);
@@ -314,7 +347,7 @@ impl Drop for Group {
     }
 }
 
-pub fn send_signal(process: u32, signal: &str) {
+pub(crate) fn send_signal(process: u32, signal: &str) {
     let mut kill = Command::new("kill");
     kill.args([&format!("-{signal}"), &process.to_string()]);
     assert!(kill.status().unwrap().success());
@@ -322,18 +355,18 @@ pub fn send_signal(process: u32, signal: &str) {
 
 /// What a log says when it is applied to a service in its first state.
 #[derive(Debug)]
-pub struct Replayed {
-    pub frames: u64,
-    pub sequence: Sequence,
-    pub chain: u32,
-    pub state_hash: u64,
+pub(crate) struct Replayed {
+    pub(crate) frames: u64,
+    pub(crate) sequence: Sequence,
+    pub(crate) chain: u32,
+    pub(crate) state_hash: u64,
     /// Which entry applied which command of which session. One that was applied twice ends the test.
-    pub commands: BTreeMap<(SessionId, ClientSequence), Sequence>,
+    pub(crate) commands: BTreeMap<(SessionId, ClientSequence), Sequence>,
 }
 
 impl Replayed {
     /// Every command that was answered with its entry is in the log, there.
-    pub fn assert_holds(&self, caller: &Caller) {
+    pub(crate) fn assert_holds(&self, caller: &Caller) {
         let session = caller.session();
         for (command, done) in &caller.done {
             if !matches!(done.outcome, Outcome::Applied | Outcome::Rejected { .. }) {
@@ -346,7 +379,7 @@ impl Replayed {
 }
 
 /// Replays one log; `after` sees the service after each entry that carries a command.
-pub fn replay(settings: &Settings, mut after: impl FnMut(&BuiltIn, Sequence)) -> Replayed {
+pub(crate) fn replay(settings: &Settings, mut after: impl FnMut(&BuiltIn, Sequence)) -> Replayed {
     let options = ReadOptions { uncommitted: true, ..ReadOptions::default() };
     let directory = &settings.node.data_dir;
     let mut reader = LogReader::open(directory, options).unwrap();
@@ -392,39 +425,39 @@ pub fn replay(settings: &Settings, mut after: impl FnMut(&BuiltIn, Sequence)) ->
 
 /// What became of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
-    pub outcome: Outcome,
-    pub sequence: Sequence,
-    pub reply: Vec<u8>,
+pub(crate) struct Done {
+    pub(crate) outcome: Outcome,
+    pub(crate) sequence: Sequence,
+    pub(crate) reply: Vec<u8>,
 }
 
 /// A client that keeps what became of everything it asked.
-pub struct Caller {
-    pub host: HostClient,
-    pub done: BTreeMap<ClientSequence, Done>,
+pub(crate) struct Caller {
+    pub(crate) host: HostClient,
+    pub(crate) done: BTreeMap<ClientSequence, Done>,
     session: Option<SessionId>,
 }
 
 impl Caller {
-    pub fn new(settings: &Settings, name: &str) -> Self {
+    pub(crate) fn new(settings: &Settings, name: &str) -> Self {
         let mut options = ConnectOptions::of(settings, name);
         options.faults = None;
         Self::with(options)
     }
-    pub fn with(options: ConnectOptions) -> Self {
+    pub(crate) fn with(options: ConnectOptions) -> Self {
         let mut host = HostClient::new(options).unwrap();
         host.connect(PATIENCE.as_nanos() as u64).unwrap();
         let session = host.client.session();
         Self { host, done: BTreeMap::new(), session }
     }
     /// Its session; the first one, should it have been lost.
-    pub fn session(&self) -> SessionId {
+    pub(crate) fn session(&self) -> SessionId {
         self.session.unwrap()
     }
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.turn_within(2 * Nanos::MILLISECOND);
     }
-    pub fn turn_within(&mut self, wait_ns: u64) {
+    pub(crate) fn turn_within(&mut self, wait_ns: u64) {
         let Self { host, done, .. } = self;
         host.turn_within(wait_ns, |answer: Answer<'_>| {
             if let Request::Command(number) = answer.request {
@@ -436,7 +469,7 @@ impl Caller {
         });
     }
     /// Sends a command, as soon as there is room for it.
-    pub fn send(&mut self, command: &[u8]) -> ClientSequence {
+    pub(crate) fn send(&mut self, command: &[u8]) -> ClientSequence {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.host.client.send(command) {
@@ -453,7 +486,7 @@ impl Caller {
         }
     }
     /// Sends a command and waits for its answer.
-    pub fn call(&mut self, command: &[u8]) -> Done {
+    pub(crate) fn call(&mut self, command: &[u8]) -> Done {
         let number = self.send(command);
         self.wait_for(number);
         self.done[&number].clone()
@@ -465,11 +498,11 @@ impl Caller {
             self.turn();
         }
     }
-    pub fn state(&self) -> ClientState {
+    pub(crate) fn state(&self) -> ClientState {
         self.host.client.state()
     }
     /// Waits until everything is answered.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.host.client.unanswered() > 0 {
             let left = self.host.client.unanswered();
@@ -478,7 +511,7 @@ impl Caller {
         }
     }
     /// Sends numbered commands of `bytes` bytes.
-    pub fn load(&mut self, commands: u64, bytes: usize) {
+    pub(crate) fn load(&mut self, commands: u64, bytes: usize) {
         for _ in 0..commands {
             let command = numbered(self.done.len() as u64, bytes);
             self.send(&command);
@@ -486,17 +519,17 @@ impl Caller {
         self.drain();
     }
     /// All answers so far are those of the echo service.
-    pub fn assert_all_applied(&self) {
+    pub(crate) fn assert_all_applied(&self) {
         let wrong = self.done.iter().find(|(_, done)| done.outcome != Outcome::Applied);
         assert!(wrong.is_none(), "{wrong:?}");
     }
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.host.close(5 * Nanos::SECOND);
     }
 }
 
 /// Bytes that differ from one number to the next.
-pub fn numbered(number: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn numbered(number: u64, bytes: usize) -> Vec<u8> {
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     (0..bytes).map(|at| mixed[at % 8].wrapping_add((at / 8) as u8)).collect()
 }

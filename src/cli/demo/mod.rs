@@ -93,9 +93,9 @@ pub(crate) fn run(args: &Args) -> u8 {
     match demo(args, &stop) {
         Ok(report) => with_stdout(|out| {
             if args.json {
-                report.json(out)?
+                report.json(out)?;
             } else {
-                report.human(out)?
+                report.human(out)?;
             }
             Ok(if report.is_good() { EXIT_DONE } else { EXIT_FINDINGS })
         }),

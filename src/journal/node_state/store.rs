@@ -312,10 +312,10 @@ impl Block {
             | flag(state.truncation.is_some(), TRUNCATION);
         let mark = state
             .clean_mark
-            .unwrap_or_else(|| CleanMark { tail: Default::default(), commit: Commit(Position(0)) });
+            .unwrap_or_else(|| CleanMark { tail: Predecessor::default(), commit: Commit(Position(0)) });
         let truncation = state
             .truncation
-            .unwrap_or_else(|| Truncation { at: Default::default(), epoch: CutEpoch(0) });
+            .unwrap_or_else(|| Truncation { at: Predecessor::default(), epoch: CutEpoch(0) });
         let mut block = Self {
             magic: MAGIC,
             version: U16::new(VERSION),

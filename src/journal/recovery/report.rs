@@ -9,6 +9,7 @@ use crate::types::{Incarnation, Position, Sequence};
 
 /// What recovery found and did. Its `Display` is one line of `key=value` pairs.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own, told on one line
 pub struct RecoveryReport {
     /// End of the log.
     pub tail: Position,

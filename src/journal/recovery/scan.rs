@@ -312,13 +312,13 @@ impl Walk<'_> {
                 return Ok(stop);
             }
             let base = self.at.position.segment_base(self.segment_bytes);
-            if !opened.contains_key(&base) {
+            if let std::collections::btree_map::Entry::Vacant(e) = opened.entry(base) {
                 // A file of another size is no segment of this log.
                 let Some(found) = listed.contains(&base).then(|| hot.open(base).ok()).flatten()
                 else {
                     return Ok(Stop::new(Finding::HotMissing));
                 };
-                opened.insert(base, found);
+                e.insert(found);
             }
             let (memory, _) = &opened[&base];
             let offset = self.at.position.since(base);

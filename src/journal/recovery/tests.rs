@@ -485,9 +485,9 @@ fn an_unfinished_cut_is_finished() {
         rig.node().state.update(|state| state.truncate(Truncation { at, epoch })).unwrap();
         rig.reported = at.position;
         if machine {
-            rig.power_loss(1)
+            rig.power_loss(1);
         } else {
-            rig.crash_process()
+            rig.crash_process();
         }
         rig.start().unwrap();
         assert_eq!(rig.tail(), at);

@@ -1,0 +1,131 @@
+//! A service that is not deterministic on one node: the others find out, and go on without it.
+#![cfg(feature = "io")]
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+#[path = "support/group.rs"]
+mod group;
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, unbounded};
+use group::{Group, PATIENCE, SMALL};
+use quorate::control::event::Event;
+use quorate::runtime::{Ended, Node, NodeOptions};
+use quorate::service::{Context, Echo, Rejection, Reply, Service};
+use quorate::types::Sequence;
+
+/// The last entry that this service handles as it should.
+const FAITHFUL_THROUGH: Sequence = Sequence(40);
+
+/// An echo whose state goes wrong on one node, as if it had read a clock.
+struct Fickle {
+    echo: Echo,
+    diverges: bool,
+    wrong: u64,
+}
+
+impl Service for Fickle {
+    fn name(&self) -> &'static str {
+        self.echo.name()
+    }
+    fn begin(&mut self) {
+        self.echo.begin();
+    }
+    fn keep(&mut self) {
+        self.echo.keep();
+    }
+    fn roll_back(&mut self) {
+        self.echo.roll_back();
+    }
+    fn apply(
+        &mut self,
+        context: &Context,
+        command: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Rejection> {
+        if self.diverges && context.sequence > FAITHFUL_THROUGH {
+            self.wrong += 1;
+        }
+        self.echo.apply(context, command, reply)
+    }
+    fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
+        self.echo.query(request, reply)
+    }
+    fn snapshot(&self, writer: &mut dyn Write) -> io::Result<()> {
+        self.echo.snapshot(writer)
+    }
+    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        self.echo.restore(reader)
+    }
+    fn state_hash(&self) -> u64 {
+        self.echo.state_hash() ^ self.wrong
+    }
+}
+
+struct Running {
+    node: Node,
+    events: Receiver<Event>,
+}
+
+fn start(group: &Group, number: usize, diverges: bool) -> Running {
+    let (listener, events) = unbounded();
+    let options = NodeOptions {
+        quiet: true,
+        stop: Arc::new(AtomicBool::new(false)),
+        listener: Some(listener),
+    };
+    let service = Fickle { echo: Echo::new(), diverges, wrong: 0 };
+    let node = Node::start(&group.nodes[number].settings, service, options).unwrap();
+    Running { node, events }
+}
+
+fn mismatches(running: &Running) -> Vec<Event> {
+    let about_state = |event: &Event| {
+        matches!(event, Event::StateHashMismatch { .. } | Event::NoMajorityState { .. })
+    };
+    running.events.try_iter().filter(about_state).collect()
+}
+
+#[test]
+fn d15_a_follower_whose_service_diverges_stops_and_the_others_go_on_p() {
+    let every = &["group.state_hash_interval=8"][..];
+    let group = Group::found(3, "echo", &[SMALL, every].concat());
+    let mut nodes: Vec<_> = (0..3).map(|number| start(&group, number, number == 2)).collect();
+    let mut caller = group.client("load");
+    let deadline = Instant::now() + PATIENCE;
+    let diverged = nodes.pop().unwrap();
+    while !diverged.node.is_ended() {
+        assert!(Instant::now() < deadline, "it goes on");
+        caller.load(1, 64);
+    }
+    assert_eq!(diverged.node.wait(), Ended::Halted);
+    let told = diverged.events.try_iter().find_map(|event| match event {
+        Event::StateHashMismatch { sequence, own, majority } => {
+            Some((event.code(), sequence, own, majority))
+        }
+        _ => None,
+    });
+    let (code, sequence, own, majority) = told.expect("it says why");
+    assert_eq!(code, 1105);
+    assert_ne!(own, majority);
+    assert!(sequence > FAITHFUL_THROUGH, "{sequence}");
+    assert!(sequence.0 <= FAITHFUL_THROUGH.0 + 8, "found at the next comparison: {sequence}");
+
+    caller.load(100, 64);
+    caller.assert_all_applied();
+    caller.close();
+    for running in &nodes {
+        assert!(!running.node.is_ended());
+        assert_eq!(mismatches(running), []);
+        running.node.stop();
+    }
+    for running in nodes {
+        assert_eq!(running.node.wait(), Ended::Orderly);
+    }
+    let logs = [0, 1].map(|node| group.replay(node));
+    assert_eq!((logs[0].chain, logs[0].state_hash), (logs[1].chain, logs[1].state_hash));
+    logs[0].assert_holds(&caller);
+}
