@@ -141,7 +141,8 @@ impl<N: Network> Client<N> {
     pub fn close(&mut self, now: Nanos) {
         self.session.closing.get_or_insert(now);
     }
-    /// Waits no longer: everything unanswered ends as [`Outcome::Unknown`], and the client is closed. The session itself
+    /// Waits no longer: everything unanswered ends as [`Outcome::Unknown`](super::Outcome::Unknown), and the
+    /// client is closed. The session itself
     /// ends by its time-out.
     pub fn give_up(&mut self, mut handler: impl FnMut(Answer<'_>)) {
         self.session.end_with(CloseCause::GaveUp, &mut handler);

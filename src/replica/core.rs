@@ -163,7 +163,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         core
     }
 
-    /// One duty cycle. Returns how much was done; 0 means that the thread may idle until [`Core::deadline`].
+    /// One duty cycle. Returns how much was done; 0 means that the thread may idle until [`Core::deadlines`].
     pub fn step(&mut self, now: Now) -> usize {
         let mut work = self.take_mail(now);
         if self.cutting.is_none() {

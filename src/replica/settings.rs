@@ -18,7 +18,7 @@ pub struct Peer {
     pub voter: bool,
 }
 
-/// Settings of a core; validated by [`CoreSettings::new`].
+/// Settings of a core; checked by [`CoreSettings::assert_valid`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CoreSettings {
     /// Group.

@@ -18,6 +18,8 @@ use crate::replica::{Core, Now};
 use crate::service::Service;
 use crate::types::Nanos;
 
+/// How often the counters of the network are shared, ns.
+const COUNTERS_NS: u64 = 5 * Nanos::MILLISECOND;
 /// Longest sleep of the sync thread while nothing is to be synced, ns: bytes wake it before.
 const SYNC_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Where nobody waits for the disk, sync gathers at least this long, ns: it leaves the CPU to those who work.
@@ -39,6 +41,7 @@ pub(super) struct CoreThread<S> {
     pub(super) clock: HostClock,
     pub(super) wall: WallOffset,
     pub(super) ended: Arc<AtomicBool>,
+    pub(super) shared: Shared,
 }
 
 impl<S: Service> CoreThread<S> {
@@ -46,11 +49,13 @@ impl<S: Service> CoreThread<S> {
     pub(super) fn run(mut self) -> HostCore<S> {
         // One reading of the clock serves a duty cycle and the idling before it.
         let mut at = self.clock.now();
+        let mut cycles = Cycles::default();
         loop {
             let work = self.core.step(Now { at, time: self.wall.timestamp(at) });
             if self.ended.load(Ordering::Acquire) {
                 return self.core;
             }
+            cycles.count(work, at, &self.core, &self.shared);
             let deadlines = self.core.deadlines();
             let release = self.core.network().next_release();
             let soft = [deadlines.soft, release].into_iter().flatten().min();
@@ -63,6 +68,32 @@ impl<S: Service> CoreThread<S> {
                 at = self.clock.now();
             }
         }
+    }
+}
+
+/// Duty cycles, counted, and when they and the network's counters were shared last.
+#[derive(Default)]
+struct Cycles {
+    all: u64,
+    busy: u64,
+    share_at: Nanos,
+}
+
+impl Cycles {
+    fn count<S: Service>(&mut self, work: usize, now: Nanos, core: &HostCore<S>, shared: &Shared) {
+        self.all += 1;
+        self.busy += u64::from(work > 0);
+        if now < self.share_at {
+            return;
+        }
+        self.share_at = now.plus(COUNTERS_NS);
+        let (words, network) = (shared.words(), core.network().counters());
+        words.duty_cycles.store(self.all, Ordering::Relaxed);
+        words.busy_cycles.store(self.busy, Ordering::Relaxed);
+        words.datagrams_sent.store(network.datagrams_sent, Ordering::Relaxed);
+        words.bytes_sent.store(network.bytes_sent, Ordering::Relaxed);
+        words.send_failures.store(network.send_failures, Ordering::Relaxed);
+        words.dropped_fault.store(network.faults.lost, Ordering::Relaxed);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::io::files::{HostDisk, HostFile};
 use crate::io::hot_tier::HostHotTier;
 use crate::io::mapping::MappedMemory;
 use crate::io::udp::UdpNetwork;
-use crate::io::wake::parking;
+use crate::io::wake::{Parker, Waker, parking};
 use crate::journal::hot::HotLog;
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::node_state::NodeStateStore;
@@ -58,11 +58,7 @@ pub(super) fn wire<S: Service>(
     let Front { sources, network, multicast, events } = front;
     let description = describe(settings, state.service().name(), multicast);
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let (core_parker, core_waker) = parking().map_err(host("making a wake-up"))?;
-    let (sync_parker, sync_waker) = parking().map_err(host("making a wake-up"))?;
-    let (keeper_parker, _) = parking().map_err(host("making a wake-up"))?;
-    let control_waker = Arc::new(sources.waker().map_err(host("making a wake-up"))?);
-    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
+    let Bells { core_parker, core_waker, sync_parker, keeper_parker, wakers } = bells(&sources)?;
     let ended = Arc::new(AtomicBool::new(false));
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let clock = HostClock;
@@ -70,8 +66,8 @@ pub(super) fn wire<S: Service>(
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let machine = FixedLeader::new(fixed_settings(settings, &recovered));
     let durable = Durable { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
-    let machines = durable.machines(settings, recovered, &core_settings, applied);
-    let Machines { log, syncer, keeper, start } = machines;
+    let Machines { log, syncer, keeper, start } =
+        durable.machines(settings, recovered, &core_settings, applied);
     let core: Core<UdpNetwork, MappedMemory, S> = Core::new(
         core_settings,
         network,
@@ -89,6 +85,7 @@ pub(super) fn wire<S: Service>(
         clock,
         wall: wall.reader(),
         ended: Arc::clone(&ended),
+        shared: Arc::clone(&shared),
     };
     let sync_thread = SyncThread {
         syncer,
@@ -128,6 +125,25 @@ pub(super) fn wire<S: Service>(
         sync_failures: bounded(1),
     };
     Ok(Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number })
+}
+
+/// How the threads sleep, and who wakes them.
+struct Bells {
+    core_parker: Parker,
+    core_waker: Waker,
+    sync_parker: Parker,
+    keeper_parker: Parker,
+    wakers: CoreWakers,
+}
+
+fn bells(sources: &Sources) -> Result<Bells, NodeError> {
+    let failed = || host("making a wake-up");
+    let (core_parker, core_waker) = parking().map_err(failed())?;
+    let (sync_parker, sync_waker) = parking().map_err(failed())?;
+    let (keeper_parker, _) = parking().map_err(failed())?;
+    let control = Arc::new(sources.waker().map_err(failed())?);
+    let wakers = CoreWakers { control, sync: Arc::new(sync_waker) };
+    Ok(Bells { core_parker, core_waker, sync_parker, keeper_parker, wakers })
 }
 
 /// What the journal's machines are made of.
