@@ -68,6 +68,7 @@ impl<M: SegmentMemory> HotLog<M> {
     /// The four bytes at the tail itself are kept beside the map until their frame is verified, so that memory never shows a
     /// frame that was not.
     pub fn place(&mut self, from: Position, bytes: &[u8]) {
+        self.drop_claim();
         let tail = self.tail.position;
         assert!(from >= tail && from.plus(bytes.len() as u64) <= self.end_of_room());
         let mut at = from;

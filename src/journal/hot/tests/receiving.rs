@@ -158,7 +158,7 @@ fn foreign() -> HotLog<HeapMemory> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn d13_any_order_loss_duplication_and_corruption_gives_the_senders_bytes(
@@ -304,6 +304,24 @@ fn garbage_in_the_body_of_padding_is_zeroed_when_the_padding_is_verified() {
     log.place(Position(SEGMENT), &whole[SEGMENT as usize..]);
     log.verify(Received(sender.tail().position), 10, Term(1));
     assert_eq!(log.tail(), sender.tail());
+    check(&log);
+}
+
+#[test]
+fn space_claimed_by_a_leader_that_follows_now_is_zero_below_padding() {
+    let mut sender = log(2);
+    start_term(&mut sender, 1);
+    command(&mut sender, &vec![3; 40_000]);
+    let pad = sender.tail().position;
+    command(&mut sender, &vec![3; 40_000]);
+    let mut log = log(2);
+    log.place(Position(0), sender.chunk(Position(0), pad, usize::MAX).unwrap().bytes);
+    log.verify(Received(pad), 10, Term(1));
+    log.claim(9000).unwrap().fill(0xFF);
+    let rest = sender.chunk(pad, sender.tail().position, usize::MAX).unwrap();
+    log.place(pad, rest.bytes);
+    log.verify(Received(rest.next), 10, Term(1));
+    assert_eq!(log.tail().position, Position(SEGMENT));
     check(&log);
 }
 
