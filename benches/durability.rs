@@ -62,8 +62,8 @@ fn main() {
     let seconds = value("--seconds").and_then(|text| text.parse().ok()).unwrap_or(2.0);
     let place = value("--directory").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let name = format!("quorate-durability-{}", std::process::id());
-    let scratch = Scratch::new(Path::new(&place).join(&name));
-    let shared_memory = Scratch::new(Path::new(MEMORY_DIRECTORY).join(&name));
+    let scratch = Scratch::new(&Path::new(&place).join(&name));
+    let shared_memory = Scratch::new(&Path::new(MEMORY_DIRECTORY).join(&name));
     let mut tiers = [
         tier(&scratch.0.join("disk"), &scratch.0.join("disk-hot")),
         tier(&scratch.0.join("memory"), &shared_memory.0.join("hot")),
@@ -252,8 +252,8 @@ fn clock_ns() -> u64 {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(path: PathBuf) -> Self {
-        std::fs::create_dir_all(&path).expect("a directory to write to");
+    fn new(path: &Path) -> Self {
+        std::fs::create_dir_all(path).expect("a directory to write to");
         Self(path.canonicalize().expect("a directory just made"))
     }
 }
