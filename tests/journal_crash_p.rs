@@ -1,6 +1,7 @@
 //! The journal on the host's own files and mappings, in a process that is killed amidst its work, again and again: what it said
 //! of its log before it died is there when the next one starts. (A kill leaves memory and page cache as they are; what a power
 //! loss leaves is tried on `memory_disk`.)
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -60,24 +61,24 @@ struct Said {
     durable: u64,
 }
 
-fn run_and_kill(directory: &Path, life: Duration) -> Said {
+fn run_and_kill(directory: &Path, time: Duration) -> Said {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "what_a_killed_process_said_of_its_log_is_there", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let output = BufReader::new(child.stdout.take().unwrap());
     let mut said = Said::default();
     let mut began = None;
-    for line in lines {
+    for line in output.lines() {
         let line = line.unwrap();
         let Some(words) = line.strip_prefix("said ") else { continue };
         let mut numbers = words.split(' ').map(|word| word.parse().unwrap());
         let mut next = || numbers.next().unwrap();
         said = Said { tail: next(), sequence: next(), durable: next() };
         // What is still in the pipe when it is dead counts, too.
-        if began.get_or_insert_with(Instant::now).elapsed() > life {
+        if began.get_or_insert_with(Instant::now).elapsed() > time {
             child.kill().unwrap();
         }
     }
