@@ -387,7 +387,8 @@ fn every_event_is_explained() {
     codes("src/control/event.rs", "Self::SpaceBack => ");
     codes("src/control/event.rs", "Self::QuorumRegained => ");
     codes("src/control/event.rs", "Self::InsufficientNodes => ");
-    codes("src/runtime/node.rs", ".line(");
+    codes("src/runtime/node/open.rs", ".line(");
+    codes("src/runtime/node/wiring.rs", ".line(");
     codes("src/runtime/control_thread.rs", ".line(");
     real.sort();
     real.dedup();

@@ -20,6 +20,7 @@ use crate::stream::message::{
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::pool::Pool;
+use crate::stream::prng::Prng;
 use crate::stream::redirect::parse_redirect;
 use crate::types::{ClientSequence, Leadership, Nanos, Sequence, SessionId};
 
@@ -55,7 +56,7 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     nonce: u64,
     epoch: u64,
-    random: u64,
+    random: Prng,
     template: DatagramHeader,
     pub(super) end: LaneEnd,
     pub(super) outbox: Outbox,
@@ -79,10 +80,10 @@ impl Session {
         matches!(self.phase, Phase::Open)
     }
     pub(super) fn new(settings: ClientSettings) -> Self {
-        let mut random = settings.seed;
-        let nonce = next(&mut random).max(1);
+        let mut random = Prng::new(settings.seed);
+        let nonce = random.next_u64().max(1);
         // Later lanes count up from here, so that a hello that was long under way never replaces a newer lane.
-        let epoch = next(&mut random) >> 1;
+        let epoch = random.next_u64() >> 1;
         let records_max = settings.in_flight_max + RECORDS_SPARE;
         let template =
             DatagramHeader::new(DatagramKind::Data, settings.group, None, Leadership::default());
@@ -362,7 +363,7 @@ impl Session {
         }
         let mut ask = None;
         if let Phase::Searching(search) = &mut self.phase {
-            let random = next(&mut self.random);
+            let random = self.random.next_u64();
             ask = search.poll(now, random);
         }
         if let Some(ask) = ask {
@@ -491,13 +492,4 @@ fn judge(header: &AnswerHeader) -> Verdict {
         AnswerKind::NoQuorum => Verdict::TryAgain { no_quorum: true },
         AnswerKind::UnknownSession => Verdict::AskForSession,
     }
-}
-
-/// The next number of a seeded row (`SplitMix64`).
-fn next(random: &mut u64) -> u64 {
-    *random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *random;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }

@@ -464,7 +464,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         // What stays is made durable first, so that the record of the cut speaks of bytes that are on the disk.
         while self.durable.position < at.position {
             if !self.holds(at.position) {
-                return Ok(self.postpone(pending, now));
+                return Ok(self.postpone(&pending, now));
             }
             self.make_durable(at.position)?;
         }
@@ -485,7 +485,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         self.files.clear();
         match cut::execute(&self.disk, &self.node_state, &self.views, &request) {
             Ok(()) => {}
-            Err(CutFailure::Wait) => return Ok(self.postpone(pending, now)),
+            Err(CutFailure::Wait) => return Ok(self.postpone(&pending, now)),
             Err(CutFailure::Final(failure)) => return Err(failure),
         }
         self.durable = at;
@@ -502,9 +502,9 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
         Ok(1)
     }
 
-    fn postpone(&mut self, pending: PendingCut, now: Nanos) -> usize {
+    fn postpone(&mut self, pending: &PendingCut, now: Nanos) -> usize {
         let retry_at = now.plus(self.settings.full_retry_ns);
-        self.cut = Some(PendingCut { retry_at, ..pending });
+        self.cut = Some(PendingCut { retry_at, ..*pending });
         0
     }
 

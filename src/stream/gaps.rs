@@ -13,8 +13,6 @@ pub(crate) struct Gap {
     pub(crate) due: Nanos,
     /// When it was asked for first; only meaningful once asked.
     pub(crate) first_asked: Nanos,
-    /// When it was asked for last; only meaningful once asked.
-    pub(crate) last_asked: Nanos,
     /// How often it was asked for.
     pub(crate) asked: u32,
 }
@@ -22,7 +20,7 @@ pub(crate) struct Gap {
 impl Gap {
     /// A gap just seen, to be asked for at `due`.
     pub(crate) fn seen(from: Position, to: Position, due: Nanos) -> Self {
-        Self { from, to, due, first_asked: Nanos(0), last_asked: Nanos(0), asked: 0 }
+        Self { from, to, due, first_asked: Nanos(0), asked: 0 }
     }
     /// Bytes missing.
     pub(crate) fn bytes(&self) -> u64 {
@@ -123,8 +121,7 @@ impl Gaps {
             let (start, end) = (gap.from.max(from), gap.to.min(to));
             missing(start, end, gap);
             // Repairs come: what is left of the gap does not wait as long as if none did.
-            gap.asked = gap.asked.min(1);
-            gap.first_asked = gap.last_asked;
+            gap.asked = gap.asked.min(2);
             match (gap.from < start, end < gap.to) {
                 (false, false) => covered.end = index + 1,
                 (true, false) => {

@@ -1,5 +1,6 @@
 //! When to ask for what is missing, and for how much: the pace of NAKs.
 
+use super::prng::Prng;
 use super::round_trip::RoundTrip;
 use crate::types::Nanos;
 
@@ -38,12 +39,14 @@ const _: () = assert!(
 pub(crate) struct NakPace {
     medium: Medium,
     round_trip: RoundTrip,
-    random: u64,
+    random: Prng,
     ask_bytes: u64,
     ask_bytes_max: u64,
     halved_at: Nanos,
     /// When the gaps that wait for their first question are asked for.
     first_due: Nanos,
+    /// When the first guess was raised last.
+    guessed_at: Nanos,
 }
 
 impl NakPace {
@@ -51,26 +54,36 @@ impl NakPace {
         Self {
             medium,
             round_trip: RoundTrip::new(round_trip_ns),
-            random: seed,
+            random: Prng::new(seed),
             ask_bytes: ASK_BYTES_INITIAL.min(window_bytes),
             ask_bytes_max: window_bytes,
             halved_at: Nanos(0),
             first_due: Nanos(0),
+            guessed_at: Nanos(0),
         }
     }
     pub(crate) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }
     /// A repair came so long after it was asked for. On multicast it may be the answer to somebody else, who asked a little
-    /// sooner: such short times lower the round trip with half their weight.
+    /// sooner, or later when one's own question was lost: once something was measured, such times count for little.
     pub(crate) fn answered_after(&mut self, nanoseconds: u64) {
-        let believed_at_least = match self.medium {
-            Medium::Multicast { .. } if self.round_trip.is_measured() => {
-                self.round_trip.smoothed_ns() / 2
-            }
-            _ => 0,
-        };
-        self.round_trip.sample(nanoseconds.max(believed_at_least));
+        let smoothed = self.round_trip.smoothed_ns();
+        let doubtful =
+            matches!(self.medium, Medium::Multicast { .. }) && self.round_trip.is_measured();
+        self.round_trip.sample(if doubtful {
+            nanoseconds.clamp(smoothed / 2, smoothed / 4 * 5)
+        } else {
+            nanoseconds
+        });
+    }
+    /// Repairs come so late, or get lost so often, that nothing could be measured yet: the first guess grows, once per
+    /// round of questions, and never beyond what a lost repair may cost.
+    pub(crate) fn guess_longer(&mut self, now: Nanos, at_most_ns: u64) {
+        if now.since(self.guessed_at) >= 2 * self.round_trip.smoothed_ns() {
+            self.guessed_at = now;
+            self.round_trip.raise(at_most_ns.min(RETRY_MAX_NS));
+        }
     }
     pub(crate) fn round_trip_mut(&mut self) -> &mut RoundTrip {
         &mut self.round_trip
@@ -86,7 +99,7 @@ impl NakPace {
             // The more there are, the sooner one of them asks; its repair is there a round trip after that, and the others
             // hear its question in half of that.
             let steps = u64::from(receivers.clamp(2, 3) - 1);
-            let delay = self.below(self.round_trip.smoothed_ns() * steps);
+            let delay = self.random.below(self.round_trip.smoothed_ns() * steps);
             self.first_due = now.plus(delay);
         }
         self.first_due
@@ -95,7 +108,7 @@ impl NakPace {
     pub(crate) fn retry_jitter_ns(&mut self) -> u64 {
         match self.medium {
             Medium::Unicast => 0,
-            Medium::Multicast { .. } => self.below(self.round_trip.retry_ns() / 4),
+            Medium::Multicast { .. } => self.random.below(self.round_trip.retry_ns() / 4),
         }
     }
     /// When a gap that has now been asked for `asked` times is asked for again.
@@ -115,15 +128,6 @@ impl NakPace {
             self.halved_at = now;
             self.ask_bytes = (self.ask_bytes / 2).max(ASK_BYTES_MIN.min(self.ask_bytes_max));
         }
-    }
-
-    /// A number below `bound` (`SplitMix64`; the small bias of the modulus does not matter here).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
     }
 }
 

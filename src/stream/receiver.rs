@@ -316,7 +316,6 @@ impl Receiver {
             self.counters.retries += 1;
         }
         gap.asked += 1;
-        gap.last_asked = now;
         gap.due = self.pace.again(now, gap.asked, jitter_ns);
         self.next_due = self.next_due.min(gap.due);
     }
@@ -366,18 +365,18 @@ impl Receiver {
         missing: &mut impl FnMut(Position, Position),
     ) -> u64 {
         let (mut new_bytes, mut asked_bytes, mut shown) = (0, 0, None);
-        let believed_ns = self.pace.round_trip().smoothed_ns();
+        let measured = self.pace.round_trip().is_measured();
         self.gaps.fill(from, to, |from, to, gap| {
             new_bytes += to.since(from);
             if repair && gap.asked > 0 {
                 asked_bytes += to.since(from);
-                shown = shown.or(shown_by(now, gap, believed_ns));
+                shown = shown.or(shown_by(now, gap, measured));
             }
             missing(from, to);
         });
         match shown {
             Some(Shown::Took(nanoseconds)) => self.pace.answered_after(nanoseconds),
-            Some(Shown::Longer(at_most_ns)) => self.pace.round_trip_mut().raise(at_most_ns),
+            Some(Shown::Longer(at_most_ns)) => self.pace.guess_longer(now, at_most_ns),
             None => {}
         }
         self.pace.repaired(asked_bytes);
@@ -431,16 +430,14 @@ enum Shown {
     Longer(u64),
 }
 
-/// If a gap was asked for more than once the repair may answer any of the questions, which says nothing; but if it comes
-/// too soon for the last one, or after many, then the round trip is longer than believed.
-fn shown_by(now: Nanos, gap: &Gap, believed_ns: u64) -> Option<Shown> {
+/// The repair of a gap that was asked for more than once may answer any of the questions. Where nothing was measured yet,
+/// the first guess is then too short. Later it says nothing: what is lost must never be taken for a long way.
+fn shown_by(now: Nanos, gap: &Gap, measured: bool) -> Option<Shown> {
     let since_first_ns = now.since(gap.first_asked);
-    let too_soon = now.since(gap.last_asked) < believed_ns / 4 * 3;
     match gap.asked {
         0 => None,
         1 => Some(Shown::Took(since_first_ns)),
-        2 | 3 if !too_soon => None,
-        _ => Some(Shown::Longer(since_first_ns)),
+        _ => (!measured).then_some(Shown::Longer(since_first_ns)),
     }
 }
 

@@ -192,13 +192,12 @@ impl Sender {
             self.schedule_heartbeat();
         }
     }
-    /// The caller has everything from `lowest` on, and nothing below. It may be below the start: what stands between is not
-    /// sent to everybody, but repaired for whoever asks.
+    /// The caller has nothing below `lowest` any more.
     pub fn set_lowest(&mut self, lowest: Position) {
         assert!(lowest <= self.tail, "what was not sent is not let go");
-        self.lowest = lowest;
+        self.lowest = self.lowest.max(lowest);
         // Nobody will place what is gone: those who need it get it by another lane.
-        self.next = self.next.max(lowest);
+        self.next = self.next.max(self.lowest);
     }
     /// Who sets the pace from now on.
     pub fn set_pace(&mut self, pace: Pace) {
