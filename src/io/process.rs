@@ -23,29 +23,13 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     }
 }
 
-/// The CPUs that this thread may run on, ascending.
-///
-/// # Errors
-/// What the host says.
-pub fn allowed_cpus() -> io::Result<Vec<usize>> {
-    // SAFETY: `cpu_set_t` is an array of integers, for which all zeros is a value.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is ours and as long as we say; 0 is this thread.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let cpus = 0..libc::CPU_SETSIZE.unsigned_abs() as usize;
-    // SAFETY: `CPU_ISSET` reads the set at an index below CPU_SETSIZE.
-    Ok(cpus.filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
-}
-
 /// Lets this thread, and what it starts afterwards, run on these CPUs only.
 ///
 /// # Errors
 /// `InvalidInput` for a CPU number beyond what the host's interface can express; else what the host says (for example,
 /// when none of them exists).
 pub fn run_on(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: as in `allowed_cpus`.
+    // SAFETY: `cpu_set_t` is an array of integers, for which all zeros is a value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     for &cpu in cpus {
         if cpu >= libc::CPU_SETSIZE.unsigned_abs() as usize {
@@ -64,14 +48,15 @@ pub fn run_on(cpus: &[usize]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::cpu::allowed_cpus;
 
     #[test]
     fn a_thread_can_be_put_on_one_cpu_and_sees_it() {
         let worker = std::thread::spawn(|| {
-            let before = allowed_cpus().expect("the set is readable");
+            let before = allowed_cpus();
             let one = *before.last().expect("a running thread has a CPU");
             run_on(&[one]).expect("a CPU that is allowed can be chosen");
-            (one, allowed_cpus().expect("the set is readable"))
+            (one, allowed_cpus())
         });
         let (one, after) = worker.join().expect("no panic");
         assert_eq!(after, [one]);

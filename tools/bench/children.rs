@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use quorate::io::process::{die_with_parent, run_on};
+use quorate::io::cpu::pin_thread;
+use quorate::io::process::die_with_parent;
 
 use crate::failure::Failure;
 use crate::waiting::Waiting;
@@ -100,7 +101,7 @@ pub(crate) fn introduce(args: &ChildArgs, address: SocketAddr) -> Result<Vec<Soc
     let failed = |what: String| Failure::Child { verb: "child", what };
     die_with_parent(args.parent).map_err(|error| failed(error.to_string()))?;
     if let Some(cpu) = args.cpu {
-        run_on(&[cpu]).map_err(|error| failed(format!("CPU {cpu}: {error}")))?;
+        pin_thread(cpu).map_err(|refused| failed(refused.to_string()))?;
     }
     let lifetime = Duration::from_secs(args.lifetime_s);
     std::thread::spawn(move || {

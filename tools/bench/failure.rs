@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use quorate::error::{EXIT_FAILURE, EXIT_FINDINGS, EXIT_USAGE};
+use quorate::io::cpu::Refused;
 
 /// The reasons.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) enum Failure {
         /// Its answer.
         error: io::Error,
     },
+    /// The host did not grant a placement.
+    Refused(Refused),
     /// Ctrl-C, or a request to end.
     Interrupted,
 }
@@ -39,7 +42,7 @@ impl Failure {
         match self {
             Self::Usage(_) => EXIT_USAGE,
             Self::Interrupted => EXIT_FINDINGS,
-            Self::Child { .. } | Self::Host { .. } => EXIT_FAILURE,
+            Self::Child { .. } | Self::Host { .. } | Self::Refused(_) => EXIT_FAILURE,
         }
     }
 }
@@ -50,6 +53,7 @@ impl fmt::Display for Failure {
             Self::Usage(what) => f.write_str(what),
             Self::Child { verb, what } => write!(f, "process {verb}: {what}"),
             Self::Host { what, error } => write!(f, "{what}: {error}"),
+            Self::Refused(refused) => write!(f, "{refused}"),
             Self::Interrupted => f.write_str("interrupted: nothing is reported"),
         }
     }

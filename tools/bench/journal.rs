@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use quorate::io::cpu::{allowed_cpus, pin_thread};
 use quorate::io::hot_tier::{HostHotTier, HotTierError, HotTierSettings, MEMORY_DIRECTORY};
-use quorate::io::process::{allowed_cpus, run_on};
 use quorate::limits::SEGMENT_BYTES_DEFAULT;
 use serde_json::{Map, Value, json};
 
@@ -85,7 +85,7 @@ fn check(args: &JournalArgs) -> Result<(), Failure> {
 
 /// One CPU, so that the thread does not move in between.
 fn place(wanted: Option<usize>) -> Result<usize, Failure> {
-    let allowed = allowed_cpus().map_err(Failure::host("asking for the CPUs"))?;
+    let allowed = allowed_cpus();
     let cpu = match wanted {
         Some(cpu) if allowed.contains(&cpu) => cpu,
         Some(cpu) => {
@@ -94,7 +94,7 @@ fn place(wanted: Option<usize>) -> Result<usize, Failure> {
         }
         None => *allowed.last().expect("a process that runs has a CPU"),
     };
-    run_on(&[cpu]).map_err(Failure::host("choosing a CPU"))?;
+    pin_thread(cpu).map_err(Failure::Refused)?;
     Ok(cpu)
 }
 

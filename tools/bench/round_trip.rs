@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use quorate::io::process::run_on;
+use quorate::io::cpu::pin_thread;
 use quorate::limits::{COMMAND_BYTES_MAX, DATAGRAM_HEADER_BYTES};
 use serde_json::{Map, Value, json};
 
@@ -41,7 +41,7 @@ fn measure(
     let group_settings = group.map(|group| group.group(&cpus)).transpose()?;
     let environment = Environment::read();
     if let Some(first) = cpus.first() {
-        run_on(&[*first]).map_err(Failure::host("choosing a CPU"))?;
+        pin_thread(*first).map_err(Failure::Refused)?;
     }
     let shared_memory = shared_memory::round_trips(cpus.get(1).copied());
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use quorate::io::process::allowed_cpus;
+use quorate::io::cpu::allowed_cpus;
 use quorate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_HEADER_BYTES, NODES_MAX};
 use quorate::runtime::config::{Idle, RungName, TransportKind};
 use serde_json::{Map, Value, json};
@@ -85,7 +85,7 @@ impl RttArgs {
             transport: self.transport.clone(),
             durability: [self.durability.clone(), RungName::Memory.name().to_owned()],
             idle: self.idle.clone(),
-            allowed: allowed_cpus().map_err(Failure::host("asking for the CPUs"))?,
+            allowed: allowed_cpus(),
             cpus: cpus.clone(),
         })
     }
@@ -125,7 +125,7 @@ impl LoadArgs {
 
     /// CPUs for the processes, all of them allowed.
     pub(crate) fn cpus(&self) -> Result<Cpus, Failure> {
-        let allowed = allowed_cpus().map_err(Failure::host("asking for the CPUs"))?;
+        let allowed = allowed_cpus();
         match self.cpus.as_deref() {
             None => Ok(allowed),
             Some("any") => Ok(Cpus::new()),

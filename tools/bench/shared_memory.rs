@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate::io::process::run_on;
+use quorate::io::cpu::pin_thread;
 
 use crate::distribution::Distribution;
 
@@ -25,7 +25,7 @@ pub(crate) fn round_trips(other_cpu: Option<usize>) -> Distribution {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Not granted: then anywhere, which is slower and shows.
-            let _ = other_cpu.map(|cpu| run_on(&[cpu]));
+            let _ = other_cpu.map(pin_thread);
             let mut seen = 0;
             while !stop.load(Ordering::Relaxed) {
                 let word = there.0.load(Ordering::Acquire);
