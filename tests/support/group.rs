@@ -2,11 +2,13 @@
 //! the test, whatever becomes of it.
 #![allow(dead_code)] // each test program uses a part of it
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate::client::{Answer, ClientState, Outcome, Refusal, Request};
@@ -94,11 +96,36 @@ pub(crate) fn market_data(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// A group of processes wants the machine to itself: its tests run one after the other, but for those that have two groups.
+static ALONE: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static GROUPS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// This thread's turn.
+struct Turn(#[allow(dead_code)] Option<MutexGuard<'static, ()>>);
+
+impl Turn {
+    fn take() -> Self {
+        let first = GROUPS.replace(GROUPS.get() + 1) == 0;
+        Self(first.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        GROUPS.set(GROUPS.get() - 1);
+    }
+}
+
 /// The group.
 pub(crate) struct Group {
     pub(crate) nodes: Vec<Node>,
     folder: Folder,
     hot: Folder,
+    /// Given up last, when its processes have ended.
+    _turn: Turn,
 }
 
 /// One of its nodes.
@@ -111,6 +138,7 @@ pub(crate) struct Node {
 impl Group {
     /// Writes the configurations, and starts nothing.
     pub(crate) fn found(nodes: u16, service: &str, set: &[&str]) -> Self {
+        let turn = Turn::take();
         let folder = Folder::new();
         let memory = Path::new(MEMORY_DIRECTORY);
         let hot =
@@ -134,7 +162,7 @@ impl Group {
             Node { file, settings, process: None }
         };
         let nodes = (0..nodes).map(node).collect();
-        Self { nodes, folder, hot }
+        Self { nodes, folder, hot, _turn: turn }
     }
 
     /// Founds a group and starts it.
