@@ -281,7 +281,9 @@ impl FixedLeader {
             }
             CoreToControl::LeadershipSeen { leadership, node } => {
                 self.highest = self.highest.max(leadership);
-                if node == self.settings.members[0] {
+                // A blank node waits to be called: only the call says whether it is one of the founders. Data that
+                // overtakes the call must not make it enter as one who is none.
+                if node == self.settings.members[0] && !self.blank {
                     self.called(leadership, node, false);
                 }
             }
@@ -605,6 +607,17 @@ mod tests {
             "it follows, but promises nothing"
         );
         assert!(!told[2].contains(&ControlToCore::Admitted));
+    }
+
+    #[test]
+    fn data_that_overtakes_the_call_does_not_cost_a_founder_its_vote() {
+        let mut machines: Vec<_> = (0..3).map(|n| FixedLeader::new(settings(n, 3))).collect();
+        let leadership =
+            Leadership { generation: Generation { counter: 1, random: 77 }, term: Term(1) };
+        let seen = CoreToControl::LeadershipSeen { leadership, node: NodeId(0) };
+        machines[2].handle(Nanos(0), Input::Core(seen));
+        let told = run(&mut machines, 10);
+        assert!(told[2].contains(&ControlToCore::Admitted), "{:?}", told[2]);
     }
 
     #[test]
