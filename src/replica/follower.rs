@@ -74,6 +74,11 @@ pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
 }
 
 impl Following {
+    /// The log is known to be the leader's, as far as it goes.
+    pub(super) fn is_matched(&self) -> bool {
+        matches!(self.phase, Phase::Streaming)
+    }
+
     /// Places the bytes of one datagram of this leadership.
     pub(super) fn on_data<M: SegmentMemory>(
         &mut self,

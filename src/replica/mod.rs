@@ -13,10 +13,14 @@ mod cut;
 mod follower;
 mod leader;
 pub mod matching;
+mod observe;
 pub mod quorum;
+mod replay;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
+pub use self::observe::{Doing, Observation};
+pub use self::replay::replay;
 pub use self::settings::{CoreSettings, Peer};
