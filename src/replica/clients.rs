@@ -249,6 +249,8 @@ impl Clients {
             .map_or(last, |old| self.ingress[old.0 as usize].appended.max(last));
         let opened = self.lanes.open(now, session, hello.epoch, hello.from).ok()?;
         if let crate::stream::lanes::Opened::New(lane) = opened {
+            // What an older lane in this place asked is not in this one: its client asks again.
+            self.queries.retain(|query| query.lane != lane);
             self.ingress[lane.0 as usize] =
                 Ingress { session, appended, answered: last, owes: false, queries: false };
         }

@@ -7,7 +7,6 @@ use super::paths::Traffic;
 use super::world::{Event, World};
 use crate::journal::segment_name;
 use crate::link::Rung;
-use crate::replica::Doing;
 use crate::types::{Nanos, Position};
 
 /// Time in which a healed quorum must answer every client, ns.

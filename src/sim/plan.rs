@@ -98,6 +98,12 @@ impl Plan {
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
             faults: u32::MAX,
         };
+        // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
+        if random.below(4) == 0 {
+            plan.think_ns *= 50;
+            plan.chaos_ns *= 20;
+            plan.fault_gap_ns *= 10;
+        }
         if random.below(3) == 0 {
             for priority in &mut plan.priorities {
                 *priority = random.below(4) as u8;

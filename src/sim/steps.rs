@@ -275,6 +275,9 @@ impl World {
                 process.stopping = Some(Some((tail, commit)));
             }
         }
+        if process.shared.words().sync_failed.load(Relaxed) != 0 {
+            return self.end(node, "stopped");
+        }
         if let Some(Some((tail, commit))) = process.stopping {
             let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
             if durable.0 >= tail.position {
