@@ -16,7 +16,7 @@ pub mod matching;
 pub mod quorum;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
 pub use self::settings::{CoreSettings, Peer};
