@@ -3,6 +3,8 @@
 //! Every control datagram carries the sender's constants, and the [`Door`] looks at them before any machine that decides
 //! hears the message: a vote, a call or a state hash of a node that would decide differently never counts.
 
+use core::fmt;
+
 use super::event::{Event, IntruderReason};
 use super::message::Envelope;
 use crate::frame::crc::crc32c;
@@ -93,6 +95,19 @@ pub struct Difference {
     pub theirs: u64,
     /// Value of this one.
     pub ours: u64,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { constant, theirs, ours } = self;
+        let key = constant.key();
+        let rung = |value: u64| if value == 0 { "memory" } else { "disk" };
+        match constant.form() {
+            Form::Number => write!(f, "{key} = {theirs}, this node {ours}"),
+            Form::Rung => write!(f, "{key} = {}, this node {}", rung(*theirs), rung(*ours)),
+            Form::Digest => write!(f, "another {key} than this node"),
+        }
+    }
 }
 
 impl GroupConstants {

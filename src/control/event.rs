@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use super::constants::{Difference, Form};
+use super::constants::Difference;
 use crate::link::CoreEvent;
 use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
 
@@ -189,21 +189,8 @@ impl fmt::Display for Event {
                 IntruderReason::Unknown => {
                     write!(f, "node {node} is not on the member list, or not there: refused")
                 }
-                IntruderReason::Constant(Difference { constant, theirs, ours }) => {
-                    let key = constant.key();
-                    let rung = |value: u64| if value == 0 { "memory" } else { "disk" };
-                    match constant.form() {
-                        Form::Number => {
-                            write!(f, "node {node} has {key} = {theirs}, this node {ours}: refused")
-                        }
-                        Form::Rung => {
-                            let (theirs, ours) = (rung(*theirs), rung(*ours));
-                            write!(f, "node {node} has {key} = {theirs}, this node {ours}: refused")
-                        }
-                        Form::Digest => {
-                            write!(f, "node {node} has another {key} than this node: refused")
-                        }
-                    }
+                IntruderReason::Constant(difference) => {
+                    write!(f, "node {node} has {difference}: refused")
                 }
             },
             Self::InsufficientNodes => {

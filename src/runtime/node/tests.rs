@@ -22,12 +22,14 @@ type Pair<'a> = (&'a str, &'a str);
 
 /// The configuration of a node of a group with these data addresses; small, and with some keys set.
 fn layers(node: usize, members: &[SocketAddr], set: &[Pair<'_>]) -> Layers {
-    let mut text = format!("[group]\nid = \"{:016x}\"\n", GROUP.0);
-    for (place, data) in members.iter().enumerate() {
+    let member = |(place, data): (usize, &SocketAddr)| {
         let control = 50_001 + place;
-        text += &format!("[[members]]\ndata = \"{data}\"\ncontrol = \"127.0.0.1:{control}\"\n");
-    }
-    text += &format!("[node]\nid = {node}\ndata_dir = \"data\"\n");
+        format!("[[members]]\ndata = \"{data}\"\ncontrol = \"127.0.0.1:{control}\"\n")
+    };
+    let group = format!("[group]\nid = \"{:016x}\"\n", GROUP.0);
+    let members: Vec<_> = members.iter().enumerate().map(member).collect();
+    let own = format!("[node]\nid = {node}\ndata_dir = \"data\"\n");
+    let text = group + &members.concat() + &own;
     let small = [
         ("group.command_bytes_max", "1024"),
         ("group.window_bytes", "8192"),

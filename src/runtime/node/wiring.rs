@@ -58,9 +58,8 @@ pub(super) fn wire<S: Service>(
     let Ready { opened, front, state, applied } = ready;
     let Opened { disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, network, multicast, events } = front;
-    let service = state.service().name();
-    let description = describe(settings, service, multicast);
-    let door = Door::new(group_constants(settings, service));
+    let description = describe(settings, state.service().name(), multicast);
+    let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
     let Bells { core_parker, core_waker, sync_parker, keeper_parker, wakers } = bells(&sources)?;
     let ended = Arc::new(AtomicBool::new(false));
