@@ -404,6 +404,8 @@ shared_words! {
     synced_bytes,
     /// 1 after a write or sync failed for good (sync).
     sync_failed,
+    /// Control datagrams refused: garbage, or of nodes that are not of this group (control).
+    control_refused,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

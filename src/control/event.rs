@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use super::constants::Difference;
 use crate::link::CoreEvent;
 use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
 
@@ -117,22 +118,10 @@ pub enum Event {
 /// Why a node is not one of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum IntruderReason {
-    /// Not on the member list.
+    /// Not on the member list, or not at this address.
     Unknown,
-    /// Its segments have another size.
-    SegmentBytes {
-        /// Its own.
-        theirs: u64,
-        /// Ours.
-        ours: u64,
-    },
-    /// Its largest command has another size.
-    CommandBytes {
-        /// Its own.
-        theirs: u64,
-        /// Ours.
-        ours: u64,
-    },
+    /// It was configured differently.
+    Constant(Difference),
 }
 
 impl Event {
@@ -198,16 +187,11 @@ impl fmt::Display for Event {
             Self::Left { node } => write!(f, "node {node} left: it does not answer"),
             Self::Intruder { node, why } => match why {
                 IntruderReason::Unknown => {
-                    write!(f, "node {node} is not on the member list: refused")
+                    write!(f, "node {node} is not on the member list, or not there: refused")
                 }
-                IntruderReason::SegmentBytes { theirs, ours } => write!(
-                    f,
-                    "node {node} has group.segment_bytes = {theirs}, this node {ours}: refused"
-                ),
-                IntruderReason::CommandBytes { theirs, ours } => write!(
-                    f,
-                    "node {node} has group.command_bytes_max = {theirs}, this node {ours}: refused"
-                ),
+                IntruderReason::Constant(difference) => {
+                    write!(f, "node {node} has {difference}: refused")
+                }
             },
             Self::InsufficientNodes => {
                 write!(f, "no quorum hears this leader: commands are refused (NO_QUORUM)")

@@ -1,14 +1,16 @@
-//! A fixed leader: the first node of the member list leads, whenever it runs and has not forgotten what it promised.
+//! A fixed leader: one node of the member list leads, whenever it runs and has not forgotten what it promised.
 //!
 //! The order of steps is the one elections will keep: fence the core, decide on the positions that it reports after the
 //! fence, make the term and the vote durable, and only then lead or follow.
 //!
 //! *Founding* is an agreement of all: a node without state leads a new group only when every listed voter has announced
 //! itself as blank; each of them makes the founding term durable before it follows.
+//!
+//! Only a call makes a node follow: it comes through the [`Door`](super::constants::Door), data does not.
 
 use std::collections::VecDeque;
 
-use super::event::{Event, IntruderReason};
+use super::event::Event;
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message};
 use crate::link::{ControlToCore, CoreToControl, Durability, Rung};
@@ -26,8 +28,10 @@ const LEFT_NS: u64 = 3 * Nanos::SECOND;
 pub struct FixedSettings {
     /// This node.
     pub node: NodeId,
-    /// All nodes in list order; the first leads.
+    /// All nodes in list order.
     pub members: Vec<NodeId>,
+    /// Which of them leads.
+    pub leader: NodeId,
     /// Which of them vote.
     pub voters: Vec<NodeId>,
     /// Newest leadership this node has promised.
@@ -38,10 +42,6 @@ pub struct FixedSettings {
     pub provisional: bool,
     /// Durability ladder.
     pub durability: Durability,
-    /// Payload bytes of a segment.
-    pub segment_bytes: u64,
-    /// Largest command.
-    pub command_bytes_max: u64,
     /// Random number for the generation, should this node found the group.
     pub generation_random: u32,
     /// Random number of this life of the process, not 0.
@@ -57,6 +57,8 @@ pub enum Input {
     Core(CoreToControl),
     /// Another node says something.
     Message(Envelope),
+    /// This node is not listened to: what is known of it is void.
+    Refused(NodeId),
     /// What [`Output::Persist`] asked for is durable.
     Persisted,
 }
@@ -121,7 +123,6 @@ struct Known {
     heard_at: Option<Nanos>,
     present: bool,
     following: Option<Leadership>,
-    intruder_told: bool,
 }
 
 /// The control machine of a node whose group has a fixed leader.
@@ -146,7 +147,8 @@ impl FixedLeader {
     #[must_use]
     pub fn new(settings: FixedSettings) -> Self {
         assert!(settings.members.contains(&settings.node), "a node is on its own member list");
-        let leads = settings.members[0] == settings.node;
+        assert!(settings.members.contains(&settings.leader), "the leader is on the list too");
+        let leads = settings.leader == settings.node;
         let phase = match (leads, settings.stateless, settings.provisional) {
             (true, true, _) => Phase::Founding,
             (true, false, true) => Phase::Barred,
@@ -175,6 +177,12 @@ impl FixedLeader {
             Input::Tick => {}
             Input::Core(fact) => self.on_core(fact),
             Input::Message(envelope) => self.on_message(now, envelope),
+            Input::Refused(node) => {
+                if let Some(index) = self.index_of(node) {
+                    let founder = self.known[index].founder;
+                    self.known[index] = Known { founder, ..Known::default() };
+                }
+            }
             Input::Persisted => self.on_persisted(),
         }
         self.advance();
@@ -204,7 +212,7 @@ impl FixedLeader {
     }
 
     fn leads(&self) -> bool {
-        self.settings.members[0] == self.settings.node
+        self.settings.leader == self.settings.node
     }
 
     fn index_of(&self, node: NodeId) -> Option<usize> {
@@ -280,11 +288,10 @@ impl FixedLeader {
                 }
             }
             CoreToControl::LeadershipSeen { leadership, node } => {
-                self.highest = self.highest.max(leadership);
-                // A blank node waits to be called: only the call says whether it is one of the founders. Data that
-                // overtakes the call must not make it enter as one who is none.
-                if node == self.settings.members[0] && !self.blank {
-                    self.called(leadership, node, false);
+                // Data says nothing of who sends it: it counts from nodes that control knows, and calls nobody. Only the
+                // call says that its sender is of this group, and whether a blank node is one of the founders.
+                if self.index_of(node).is_some_and(|index| self.known[index].present) {
+                    self.highest = self.highest.max(leadership);
                 }
             }
             CoreToControl::Entered { leadership, leads, tail } => {
@@ -317,7 +324,7 @@ impl FixedLeader {
     fn entered(&mut self, leadership: Leadership, leads: bool, tail: Tail) {
         self.outputs.push_back(Output::Event(Event::RoleChange { leadership, leads, tail }));
         if !leads {
-            let leader = self.settings.members[0];
+            let leader = self.settings.leader;
             self.send(leader, leadership, Message::Following);
         }
     }
@@ -346,23 +353,9 @@ impl FixedLeader {
     }
 
     fn on_message(&mut self, now: Nanos, envelope: Envelope) {
-        let Some(index) = self.index_of(envelope.from) else {
-            let why = IntruderReason::Unknown;
-            let event = Event::Intruder { node: envelope.from, why };
-            self.outputs.push_back(Output::Event(event));
-            return;
-        };
+        let Some(index) = self.index_of(envelope.from) else { return };
         if envelope.from == self.settings.node {
             return; // listing oneself is fine
-        }
-        if let Message::Announce(announce) = envelope.message
-            && let Some(why) = self.misfit(announce)
-        {
-            if !core::mem::replace(&mut self.known[index].intruder_told, true) {
-                let event = Event::Intruder { node: envelope.from, why };
-                self.outputs.push_back(Output::Event(event));
-            }
-            return;
         }
         let known = &mut self.known[index];
         known.heard_at = Some(now);
@@ -380,9 +373,12 @@ impl FixedLeader {
                 if reborn || envelope.leadership < self.promised || announce.blank {
                     self.known[index].following = None;
                 }
+                if reborn || before.is_none() {
+                    self.announce_at = now; // it need not wait for what it does not know yet
+                }
             }
             Message::Lead { founder } => {
-                if envelope.from == self.settings.members[0] {
+                if envelope.from == self.settings.leader {
                     let founding = self.blank && founder == self.settings.instance;
                     self.called(envelope.leadership, envelope.from, founding);
                 }
@@ -393,16 +389,6 @@ impl FixedLeader {
                 self.judge(comparison, sequence);
             }
         }
-    }
-
-    fn misfit(&self, announce: Announce) -> Option<IntruderReason> {
-        let ours = self.settings.segment_bytes;
-        if announce.segment_bytes != ours {
-            return Some(IntruderReason::SegmentBytes { theirs: announce.segment_bytes, ours });
-        }
-        let ours = self.settings.command_bytes_max;
-        let theirs = announce.command_bytes_max;
-        (theirs != ours).then_some(IntruderReason::CommandBytes { theirs, ours })
     }
 
     /// The leader calls: fence, persist, follow. Called again for the leadership already entered, confirm.
@@ -466,8 +452,6 @@ impl FixedLeader {
         let announce = Announce {
             blank: self.blank,
             provisional: self.provisional,
-            segment_bytes: self.settings.segment_bytes,
-            command_bytes_max: self.settings.command_bytes_max,
             instance: self.settings.instance,
         };
         self.broadcast(Message::Announce(announce));
@@ -501,12 +485,11 @@ mod tests {
             node: NodeId(node),
             voters: members.clone(),
             members,
+            leader: NodeId(0),
             promised: Leadership::default(),
             stateless: true,
             provisional: true,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
-            segment_bytes: 1 << 20,
-            command_bytes_max: 4096,
             generation_random: 77,
             instance: u64::from(node) + 1,
         }
@@ -618,6 +601,30 @@ mod tests {
         machines[2].handle(Nanos(0), Input::Core(seen));
         let told = run(&mut machines, 10);
         assert!(told[2].contains(&ControlToCore::Admitted), "{:?}", told[2]);
+    }
+
+    #[test]
+    fn a_refused_node_is_forgotten_and_its_data_moves_nothing() {
+        let mut machines: Vec<_> = (0..3).map(|n| FixedLeader::new(settings(n, 3))).collect();
+        run(&mut machines, 10);
+        let promised = machines[1].promised;
+        let leadership = Leadership { term: Term(promised.term.0 + 1), ..promised };
+        let seen = Input::Core(CoreToControl::LeadershipSeen { leadership, node: NodeId(0) });
+        let machine = &mut machines[1];
+        machine.handle(Nanos(0), Input::Refused(NodeId(0)));
+        machine.handle(Nanos(0), seen);
+        assert_eq!((machine.highest, machine.promised), (promised, promised));
+        assert!(machine.present().all(|node| node != NodeId(0)));
+        let fences = |output: &Output| matches!(output, Output::ToCore(_));
+        assert!(!core::iter::from_fn(|| machine.poll()).any(|output| fences(&output)));
+        // Let in again, it is followed when it calls.
+        let message = Message::Lead { founder: 0 };
+        let call = Input::Message(Envelope { from: NodeId(0), leadership, message });
+        machine.handle(Nanos(1), call);
+        let fence = Output::ToCore(ControlToCore::Fence(leadership));
+        assert!(core::iter::from_fn(|| machine.poll()).any(|output| output == fence));
+        machine.handle(Nanos(2), seen);
+        assert_eq!(machine.highest, leadership);
     }
 
     #[test]

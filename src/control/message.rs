@@ -3,6 +3,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::constants::GroupConstants;
 use crate::types::{Generation, GroupId, Leadership, NodeId, Sequence, Term};
 
 /// First two bytes of every control datagram: "Qc".
@@ -10,7 +11,7 @@ pub const CONTROL_MAGIC: u16 = u16::from_le_bytes(*b"Qc");
 /// Version of the control protocol.
 pub const CONTROL_VERSION: u8 = 1;
 /// Bytes of every control datagram.
-pub const CONTROL_BYTES: usize = 64;
+pub const CONTROL_BYTES: usize = 64 + 8 * GroupConstants::COUNT;
 
 /// One message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,10 +42,6 @@ pub struct Announce {
     pub blank: bool,
     /// It may have forgotten what it promised.
     pub provisional: bool,
-    /// Payload bytes of its segments.
-    pub segment_bytes: u64,
-    /// Its largest command.
-    pub command_bytes_max: u64,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
 }
@@ -73,14 +70,16 @@ pub struct ControlDatagram {
     pub term: U32,
     /// Reserved, 0.
     pub reserved: U32,
-    /// Announce: segment bytes. State hash: sequence.
+    /// State hash: sequence.
     pub first: U64,
-    /// Announce: largest command. State hash: hash.
+    /// State hash: hash.
     pub second: U64,
     /// Announce: the sender's instance. Lead: the founding instance of the receiver, or 0.
     pub instance: U64,
     /// Reserved, 0.
     pub rest: U64,
+    /// What must be the same on all nodes of the group: see [`GroupConstants`].
+    pub constants: [U64; GroupConstants::COUNT],
 }
 
 const _: () = assert!(size_of::<ControlDatagram>() == CONTROL_BYTES);
@@ -99,7 +98,7 @@ pub struct Envelope {
 /// Why a control datagram is not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlError {
-    /// Not 64 bytes, or not ours.
+    /// Of another length, or not ours.
     Garbage,
     /// Another version.
     Version(u8),
@@ -108,17 +107,13 @@ pub enum ControlError {
 }
 
 impl Envelope {
-    /// Its wire form.
+    /// Its wire form, from a node with these constants.
     #[must_use]
-    pub fn encode(&self, group: GroupId) -> ControlDatagram {
+    pub fn encode(&self, group: GroupId, constants: &GroupConstants) -> ControlDatagram {
         let (kind, flags, first, second, instance) = match self.message {
-            Message::Announce(a) => (
-                1,
-                u16::from(a.blank) | u16::from(a.provisional) << 1,
-                a.segment_bytes,
-                a.command_bytes_max,
-                a.instance,
-            ),
+            Message::Announce(a) => {
+                (1, u16::from(a.blank) | u16::from(a.provisional) << 1, 0, 0, a.instance)
+            }
             Message::Lead { founder } => (2, 0, 0, 0, founder),
             Message::Following => (3, 0, 0, 0, 0),
             Message::StateHash { sequence, hash } => (4, 0, sequence.0, hash, 0),
@@ -137,14 +132,15 @@ impl Envelope {
             second: U64::new(second),
             instance: U64::new(instance),
             rest: U64::new(0),
+            constants: constants.numbers().map(U64::new),
         }
     }
 
-    /// The message in a datagram.
+    /// The message in a datagram, and the constants of its sender.
     ///
     /// # Errors
     /// Why it is none for this group.
-    pub fn decode(bytes: &[u8], group: GroupId) -> Result<Self, ControlError> {
+    pub fn decode(bytes: &[u8], group: GroupId) -> Result<(Self, GroupConstants), ControlError> {
         let datagram =
             ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
         if datagram.magic.get() != CONTROL_MAGIC {
@@ -161,8 +157,6 @@ impl Envelope {
             1 => Message::Announce(Announce {
                 blank: flags & 1 != 0,
                 provisional: flags & 2 != 0,
-                segment_bytes: datagram.first.get(),
-                command_bytes_max: datagram.second.get(),
                 instance: datagram.instance.get(),
             }),
             2 => Message::Lead { founder: datagram.instance.get() },
@@ -177,7 +171,8 @@ impl Envelope {
             generation: Generation::from_u64(datagram.generation.get()),
             term: Term(datagram.term.get()),
         };
-        Ok(Self { from: NodeId(datagram.node.get()), leadership, message })
+        let constants = GroupConstants::from_numbers(datagram.constants.map(U64::get));
+        Ok((Self { from: NodeId(datagram.node.get()), leadership, message }, constants))
     }
 }
 
@@ -189,13 +184,8 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce = Announce {
-            blank: true,
-            provisional: true,
-            segment_bytes: 1 << 20,
-            command_bytes_max: 4096,
-            instance: 11,
-        };
+        let announce = Announce { blank: true, provisional: true, instance: 11 };
+        let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         for message in [
             Message::Announce(announce),
             Message::Lead { founder: 12 },
@@ -203,8 +193,8 @@ mod tests {
             Message::StateHash { sequence: Sequence(9), hash: 10 },
         ] {
             let envelope = Envelope { from: NodeId(2), leadership, message };
-            let wire = envelope.encode(GroupId(5));
-            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok(envelope));
+            let wire = envelope.encode(GroupId(5), &constants);
+            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok((envelope, constants)));
             let other = Envelope::decode(wire.as_bytes(), GroupId(6));
             assert_eq!(other, Err(ControlError::Group(GroupId(5))));
             assert_eq!(

@@ -113,6 +113,12 @@ impl Clients {
         }
     }
 
+    /// Memory for what is on its way from and to clients.
+    #[cfg(test)]
+    pub(super) fn pool_bytes(&self) -> usize {
+        self.lanes.pools().iter().map(|pool| pool.chunk_count() * pool.chunk_bytes()).sum()
+    }
+
     /// The role is over: clients find the next leader by themselves.
     pub(super) fn close(&mut self) {
         self.lanes.close_all();

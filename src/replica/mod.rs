@@ -18,7 +18,7 @@ pub mod quorum;
 mod replay;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
 pub use self::observe::{Doing, Observation};

@@ -15,6 +15,7 @@ use zerocopy::IntoBytes;
 use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
 use super::watch::Watch;
+use crate::control::constants::Door;
 use crate::control::fixed::{FixedLeader, Input, Output, Promise};
 use crate::control::message::Envelope;
 use crate::frame::Predecessor;
@@ -65,6 +66,8 @@ pub enum Ended {
 pub(super) struct ControlThread {
     pub(super) group: GroupId,
     pub(super) machine: FixedLeader,
+    /// Who is let in to it.
+    pub(super) door: Door,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
@@ -210,12 +213,30 @@ impl ControlThread {
     fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            if let Ok(envelope) = Envelope::decode(&buffer[..length], self.group)
-                && self.addresses.contains(&(envelope.from, from))
-            {
-                self.machine.handle(now, Input::Message(envelope));
+            if !self.take_datagram(&buffer[..length], from, now) {
+                self.shared.words().control_refused.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Returns whether it was for this node, from one that is let in.
+    fn take_datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Nanos) -> bool {
+        let Ok((envelope, constants)) = Envelope::decode(bytes, self.group) else { return false };
+        let listed = self.addresses.contains(&(envelope.from, from));
+        match self.door.admit(&envelope, &constants, listed) {
+            Ok(()) => self.machine.handle(now, Input::Message(envelope)),
+            Err(refused) => {
+                // Others may use its name: only what comes from its own address says anything of it.
+                if listed {
+                    self.machine.handle(now, Input::Refused(envelope.from));
+                }
+                if let Some(event) = refused.event {
+                    self.events.event(&event);
+                }
+                return false;
+            }
+        }
+        true
     }
 
     /// Does what the machine wants; returns whether the node must halt.
@@ -234,7 +255,8 @@ impl ControlThread {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
                         // Lost or refused is the same: messages are idempotent and repeated.
-                        let _ = socket.send_to(envelope.encode(self.group).as_bytes(), *address);
+                        let datagram = envelope.encode(self.group, self.door.constants());
+                        let _ = socket.send_to(datagram.as_bytes(), *address);
                     }
                 }
                 Output::Event(event) => self.events.event(&event),

@@ -2,6 +2,8 @@
 
 mod open;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use core::fmt;

@@ -132,7 +132,7 @@ fn announce(events: &mut EventSink, opened: &Opened, network: &UdpNetwork) {
 }
 
 /// The network of these settings, and whether it is multicast; `auto` is, where a probe of it comes back.
-fn open_network(
+pub(super) fn open_network(
     (udp, auto): (UdpSettings, Option<UdpSettings>),
 ) -> Result<(UdpNetwork, bool), NetworkError> {
     let udp = match auto {

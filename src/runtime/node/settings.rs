@@ -5,11 +5,13 @@ use std::hash::BuildHasher;
 
 use serde_json::json;
 
+use crate::control::constants::{Constant, GroupConstants};
 use crate::control::fixed::FixedSettings;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
 use crate::io::udp::{Gso, Transport, UdpSettings};
 use crate::journal::hot::{HeaderPage, HotSettings, SegmentStart};
+use crate::journal::node_state::NodeState;
 use crate::journal::recovery::Recovered;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
@@ -94,9 +96,10 @@ pub(super) fn core_settings(
     }
 }
 
-pub(super) fn fixed_settings<M, V>(
+pub(super) fn fixed_settings(
     settings: &Settings,
-    recovered: &Recovered<M, V>,
+    state: &NodeState,
+    stateless: bool,
 ) -> FixedSettings {
     let members: Vec<NodeId> = settings.members.iter().map(|member| member.id).collect();
     let random = RandomState::new();
@@ -104,15 +107,48 @@ pub(super) fn fixed_settings<M, V>(
         node: settings.node.id,
         voters: members.clone(),
         members,
-        promised: recovered.state.leadership,
-        stateless: recovered.stateless,
-        provisional: recovered.state.provisional,
+        leader: leader(&settings.members),
+        promised: state.leadership,
+        stateless,
+        provisional: state.provisional,
         durability: settings.group.durability,
-        segment_bytes: settings.group.segment_bytes,
-        command_bytes_max: settings.group.command_bytes_max as u64,
         generation_random: random.hash_one(1_u8) as u32,
         instance: random.hash_one(2_u8) | 1,
     }
+}
+
+/// The node of the highest priority; of equals, the first in the list.
+fn leader(members: &[MemberSettings]) -> NodeId {
+    let first = members.iter().rev().max_by_key(|member| member.priority);
+    first.expect("a group has members").id
+}
+
+/// What the nodes compare when they meet; the service is the one that runs, whatever the file calls it.
+pub(super) fn group_constants(settings: &Settings, service: &str) -> GroupConstants {
+    let group = &settings.group;
+    let list = |of: &dyn Fn(&MemberSettings) -> String| {
+        let lines: String = settings.members.iter().map(|member| of(member) + "\n").collect();
+        GroupConstants::digest(&lines)
+    };
+    GroupConstants::from_fn(|constant| match constant {
+        Constant::Service => GroupConstants::digest(service),
+        Constant::BookOrders => group.book.orders_max as u64,
+        Constant::BookLevels => group.book.levels_max as u64,
+        Constant::BookChanges => group.book.changes_max as u64,
+        Constant::SegmentBytes => group.segment_bytes,
+        Constant::WindowBytes => group.window_bytes,
+        Constant::CommandBytes => group.command_bytes_max as u64,
+        Constant::LeaderRung => group.durability.leader as u64,
+        Constant::FollowerRung => group.durability.follower as u64,
+        Constant::HashInterval => group.state_hash_interval,
+        Constant::Sessions => group.sessions_max as u64,
+        Constant::InFlight => group.session_in_flight_max as u64,
+        Constant::ReplyBytes => group.reply_bytes_total as u64,
+        Constant::SessionReplyBytes => group.session_reply_bytes as u64,
+        Constant::DataAddresses => list(&|member| member.data.to_string()),
+        Constant::ControlAddresses => list(&|member| member.control.to_string()),
+        Constant::Priorities => list(&|member| member.priority.to_string()),
+    })
 }
 
 pub(super) fn hot_settings<M, V>(settings: &Settings, recovered: &Recovered<M, V>) -> HotSettings {
