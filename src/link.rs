@@ -61,6 +61,13 @@ pub enum ControlToCore {
     MayAckMemory(bool),
     /// The node is admitted: no longer provisional.
     Admitted,
+    /// Take no more commands, and say when `to` holds everything: [`CoreToControl::HandOver`].
+    HandOver {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// The hand-over came to nothing: take commands again.
+    KeepLead,
     /// Stop acknowledging and answer [`CoreToControl::Stopped`].
     Stop,
 }
@@ -99,6 +106,23 @@ pub enum CoreToControl {
         sequence: Sequence,
         /// Hash of service and sessions.
         hash: u64,
+    },
+    /// A voter that may have forgotten what it promised can be one again: it holds `needed` on its disk, and an entry that
+    /// was appended after it rejoined is committed.
+    Readmit {
+        /// Which.
+        node: NodeId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// End of the log when it rejoined.
+        needed: Position,
+    },
+    /// The answer to [`ControlToCore::HandOver`].
+    HandOver {
+        /// Who is to lead.
+        to: NodeId,
+        /// None: it holds everything, and no commands are taken. Else: it is so many bytes behind, and commands are taken on.
+        behind: Option<u64>,
     },
     /// Something an operator may want to know.
     Event(CoreEvent),
@@ -350,6 +374,12 @@ shared_words! {
     state_hash,
     /// See `state_hash` (core).
     hash_sequence,
+    /// Generation of the last frame of the log (core).
+    last_generation,
+    /// Term of the last frame of the log (core).
+    last_term,
+    /// When something last came in from the leader that is followed, on this machine's monotonic clock (core).
+    leader_heard,
     /// Sessions open (core).
     sessions,
     /// Commands applied (core).

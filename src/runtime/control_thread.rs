@@ -15,16 +15,18 @@ use zerocopy::IntoBytes;
 use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
 use super::watch::Watch;
-use crate::control::fixed::{FixedLeader, Input, Output, Promise};
-use crate::control::message::Envelope;
+use crate::control::election::{Election, Glance, Input, Output, Promise};
+use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
 use crate::io::files::HostFile;
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
-use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
-use crate::types::{Commit, Durable, GroupId, Nanos, NodeId, Position};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Recency, Shared, Wake};
+use crate::types::{
+    Commit, Durable, Generation, GroupId, Leadership, Nanos, NodeId, Position, Tail, Term,
+};
 
 const SOCKET: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -64,7 +66,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub(super) struct ControlThread {
     pub(super) group: GroupId,
-    pub(super) machine: FixedLeader,
+    pub(super) machine: Election,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
@@ -156,6 +158,7 @@ impl ControlThread {
                 }
             }
             self.contention.look(now);
+            self.machine.handle(now, Input::Glance(glance(&self.shared)));
             self.take_datagrams(&sources.socket, now);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
@@ -164,7 +167,7 @@ impl ControlThread {
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
-            self.answer_admin(&mut sources, &polled);
+            self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
             if self.obey(&sources.socket, now) {
                 break Ended::Halted;
@@ -237,6 +240,7 @@ impl ControlThread {
                         let _ = socket.send_to(envelope.encode(self.group).as_bytes(), *address);
                     }
                 }
+                Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
                 Output::Event(event) => self.events.event(&event),
                 Output::Halt => return true,
             }
@@ -253,14 +257,19 @@ impl ControlThread {
 
     /// Term, vote and what may be promised: durable before anything follows from them.
     fn persist(&self, promise: Promise) -> Result<(), String> {
+        let durable = Durable(Position(self.shared.words().durable.load(Ordering::Acquire)));
         let update = self.store.update(|state| {
             if promise.admitted {
                 state.found(promise.leadership)?;
             } else {
                 state.raise(promise.leadership)?;
             }
-            if !state.provisional {
-                state.vote(promise.leadership, promise.vote)?;
+            if let Some(needed) = promise.readmitted {
+                state.readmit(needed, durable)?;
+            }
+            if let Some(vote) = promise.vote {
+                // The machine says with each vote what it is worth.
+                state.vote_as_witness(promise.leadership, vote)?;
             }
             if promise.may_ack_memory {
                 state.allow_memory()?;
@@ -270,20 +279,31 @@ impl ControlThread {
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events) {
+    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events, now: Nanos) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, description, stop, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description).to_string(),
+                        "status" => status(shared, machine, description, now).to_string(),
+                        "step-down" => handed(machine.step_down(now)),
+                        other if other.starts_with("transfer ") => {
+                            match other["transfer ".len()..].trim().parse() {
+                                Ok(node) => {
+                                    let to = NodeId(node);
+                                    handed(machine.transfer(now, to).map(|()| to))
+                                }
+                                Err(_) => json!({"error": "transfer takes the number of a node"})
+                                    .to_string(),
+                            }
+                        }
                         "stop" => {
                             stop.store(true, Ordering::Release);
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status or stop"),
+                            "error": format!("unknown request {other:?}: status, stop, transfer or step-down"),
                         })
                         .to_string(),
                     });
@@ -338,8 +358,28 @@ impl Ended {
     }
 }
 
+/// What the machine may start on: read from the shared words, one by one.
+fn glance(shared: &Shared) -> Glance {
+    let words = shared.words();
+    let generation = Generation::from_u64(words.last_generation.load(Ordering::Relaxed));
+    let last =
+        Leadership { generation, term: Term(words.last_term.load(Ordering::Relaxed) as u32) };
+    let tail = Tail(Position(words.verified.load(Ordering::Acquire)));
+    let heard = Nanos(words.leader_heard.load(Ordering::Relaxed));
+    Glance { heard, recency: Recency { last, tail } }
+}
+
+/// The answer to an order to hand over: whether it was begun.
+fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> String {
+    match begun {
+        Ok(to) => json!({"handing_to": to.0}),
+        Err(refusal) => json!({"error": refusal.to_string(), "refused": true}),
+    }
+    .to_string()
+}
+
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value {
+fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -348,7 +388,7 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         _ => "none",
     };
     let leader = word(&words.leader).checked_sub(1);
-    let generation = crate::types::Generation::from_u64(word(&words.generation));
+    let generation = Generation::from_u64(word(&words.generation));
     let counters: serde_json::Map<String, Value> = crate::link::SharedWords::NAMES
         .iter()
         .zip(words.values())
@@ -361,7 +401,9 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("leader".into(), leader.into());
         object.insert("generation".into(), generation.to_string().into());
         object.insert("term".into(), word(&words.term).into());
-        object.insert("quorum".into(), (word(&words.quorum) != 0).into());
+        let quorum = if role == "leader" { word(&words.quorum) != 0 } else { machine.hears(now) };
+        object.insert("quorum".into(), quorum.into());
+        object.insert("standing".into(), standing(machine).into());
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(
             "positions".into(),
@@ -375,4 +417,13 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("words".into(), counters.into());
     }
     status
+}
+
+/// What this node's word is worth, in words.
+fn standing(machine: &Election) -> &'static str {
+    match machine.standing() {
+        Standing::Clean => "voter",
+        Standing::Provisional => "provisional",
+        Standing::Stateless => "stateless",
+    }
 }

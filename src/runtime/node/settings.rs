@@ -5,7 +5,8 @@ use std::hash::BuildHasher;
 
 use serde_json::json;
 
-use crate::control::fixed::FixedSettings;
+use crate::control::election::{ElectionSettings, Member, Mutants};
+use crate::control::message::Standing;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
 use crate::io::udp::{Gso, Transport, UdpSettings};
@@ -18,7 +19,7 @@ use crate::replica::{CoreSettings, Peer};
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
 use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
-use crate::types::{CutEpoch, NodeId};
+use crate::types::{CutEpoch, Nanos};
 
 pub(super) fn udp_settings(
     settings: &Settings,
@@ -94,24 +95,37 @@ pub(super) fn core_settings(
     }
 }
 
-pub(super) fn fixed_settings<M, V>(
+/// How long the first election of a group that starts waits for all voters, ns.
+const START_WAIT_NS: u64 = 5 * Nanos::SECOND;
+
+pub(super) fn election_settings<M, V>(
     settings: &Settings,
     recovered: &Recovered<M, V>,
-) -> FixedSettings {
-    let members: Vec<NodeId> = settings.members.iter().map(|member| member.id).collect();
+) -> ElectionSettings {
+    let member = |m: &MemberSettings| Member { node: m.id, voter: true, priority: m.priority };
     let random = RandomState::new();
-    FixedSettings {
+    let state = &recovered.state;
+    ElectionSettings {
         node: settings.node.id,
-        voters: members.clone(),
-        members,
-        promised: recovered.state.leadership,
-        stateless: recovered.stateless,
-        provisional: recovered.state.provisional,
+        members: settings.members.iter().map(member).collect(),
+        promised: state.leadership,
+        vote: state.vote,
+        standing: match (recovered.stateless, state.provisional) {
+            (true, _) => Standing::Stateless,
+            (false, true) => Standing::Provisional,
+            (false, false) => Standing::Clean,
+        },
+        may_ack_memory: state.may_ack_memory,
+        incarnation: state.incarnation,
         durability: settings.group.durability,
         segment_bytes: settings.group.segment_bytes,
         command_bytes_max: settings.group.command_bytes_max as u64,
+        leader_timeout_ns: settings.timing.leader_timeout_ns,
+        start_wait_ns: START_WAIT_NS,
         generation_random: random.hash_one(1_u8) as u32,
         instance: random.hash_one(2_u8) | 1,
+        seed: random.hash_one(3_u8),
+        mutants: Mutants::NONE,
     }
 }
 
