@@ -14,6 +14,8 @@ mod follower;
 mod leader;
 pub mod matching;
 pub mod quorum;
+#[cfg(test)]
+mod role_tests;
 mod settings;
 #[cfg(test)]
 mod tests;
