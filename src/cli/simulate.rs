@@ -91,7 +91,7 @@ enum Played {
 
 pub(super) fn run_campaign(args: &Args) -> u8 {
     let from = args.from.unwrap_or_else(|| RandomState::new().hash_one(0) >> 24);
-        if args.trace {
+    if args.trace {
         return trace(&args.plan(from));
     }
     eprintln!("seeds {from} to {}", from + args.seeds.saturating_sub(1));
@@ -102,7 +102,11 @@ pub(super) fn run_campaign(args: &Args) -> u8 {
     report(args, &totals, started.elapsed(), &missed);
     if let Some(broken) = &broken {
         println!("seed {}: {}", broken.seed, broken.text);
-        println!("repeat: quorate simulate --seeds 1 --from {}{} --trace", broken.seed, args.flags());
+        println!(
+            "repeat: quorate simulate --seeds 1 --from {}{} --trace",
+            broken.seed,
+            args.flags()
+        );
     }
     if !complete && broken.is_none() {
         println!("never hit: {}", missed.join(", "));

@@ -16,6 +16,8 @@ pub mod matching;
 mod observe;
 pub mod quorum;
 mod replay;
+#[cfg(test)]
+mod role_tests;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -16,16 +16,16 @@ use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
 use super::watch::Watch;
 use crate::control::constants::Door;
-use crate::control::fixed::{FixedLeader, Input, Output, Promise};
-use crate::control::message::Envelope;
+use crate::control::election::{Election, Glance, Input, Output};
+use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
 use crate::io::files::HostFile;
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
-use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
-use crate::types::{Commit, Durable, GroupId, Nanos, NodeId, Position};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Shared, Wake};
+use crate::types::{Commit, Durable, Generation, GroupId, Nanos, NodeId, Position};
 
 const SOCKET: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -65,7 +65,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub(super) struct ControlThread {
     pub(super) group: GroupId,
-    pub(super) machine: FixedLeader,
+    pub(super) machine: Election,
     /// Who is let in to it.
     pub(super) door: Door,
     pub(super) link: ControlLink,
@@ -159,6 +159,7 @@ impl ControlThread {
                 }
             }
             self.contention.look(now);
+            self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
             self.take_datagrams(&sources.socket, now);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
@@ -167,7 +168,7 @@ impl ControlThread {
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
-            self.answer_admin(&mut sources, &polled);
+            self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
             if self.obey(&sources.socket, now) {
                 break Ended::Halted;
@@ -259,6 +260,7 @@ impl ControlThread {
                         let _ = socket.send_to(datagram.as_bytes(), *address);
                     }
                 }
+                Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
                 Output::Event(event) => self.events.event(&event),
                 Output::Halt => return true,
             }
@@ -275,37 +277,36 @@ impl ControlThread {
 
     /// Term, vote and what may be promised: durable before anything follows from them.
     fn persist(&self, promise: Promise) -> Result<(), String> {
-        let update = self.store.update(|state| {
-            if promise.admitted {
-                state.found(promise.leadership)?;
-            } else {
-                state.raise(promise.leadership)?;
-            }
-            if !state.provisional {
-                state.vote(promise.leadership, promise.vote)?;
-            }
-            if promise.may_ack_memory {
-                state.allow_memory()?;
-            }
-            Ok(())
-        });
+        let durable = Durable(Position(self.shared.words().durable.load(Ordering::Acquire)));
+        let update = self.store.update(|state| state.keep(&promise, durable));
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events) {
+    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events, now: Nanos) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, description, stop, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description).to_string(),
+                        "status" => status(shared, machine, description, now).to_string(),
+                        "step-down" => handed(machine.step_down(now)),
+                        other if other.starts_with("transfer ") => {
+                            match other["transfer ".len()..].trim().parse() {
+                                Ok(node) => {
+                                    let to = NodeId(node);
+                                    handed(machine.transfer(now, to).map(|()| to))
+                                }
+                                Err(_) => json!({"error": "transfer takes the number of a node"})
+                                    .to_string(),
+                            }
+                        }
                         "stop" => {
                             stop.store(true, Ordering::Release);
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status or stop"),
+                            "error": format!("unknown request {other:?}: status, stop, transfer or step-down"),
                         })
                         .to_string(),
                     });
@@ -360,8 +361,17 @@ impl Ended {
     }
 }
 
+/// The answer to an order to hand over: whether it was begun.
+fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> String {
+    match begun {
+        Ok(to) => json!({"handing_to": to.0}),
+        Err(refusal) => json!({"error": refusal.to_string(), "refused": true}),
+    }
+    .to_string()
+}
+
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value {
+fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -370,7 +380,7 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         _ => "none",
     };
     let leader = word(&words.leader).checked_sub(1);
-    let generation = crate::types::Generation::from_u64(word(&words.generation));
+    let generation = Generation::from_u64(word(&words.generation));
     let counters: serde_json::Map<String, Value> = crate::link::SharedWords::NAMES
         .iter()
         .zip(words.values())
@@ -383,7 +393,9 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("leader".into(), leader.into());
         object.insert("generation".into(), generation.to_string().into());
         object.insert("term".into(), word(&words.term).into());
-        object.insert("quorum".into(), (word(&words.quorum) != 0).into());
+        let quorum = if role == "leader" { word(&words.quorum) != 0 } else { machine.hears(now) };
+        object.insert("quorum".into(), quorum.into());
+        object.insert("standing".into(), standing(machine).into());
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(
             "positions".into(),
@@ -397,4 +409,13 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("words".into(), counters.into());
     }
     status
+}
+
+/// What this node's word is worth, in words.
+fn standing(machine: &Election) -> &'static str {
+    match machine.standing() {
+        Standing::Clean => "voter",
+        Standing::Provisional => "provisional",
+        Standing::Stateless => "stateless",
+    }
 }

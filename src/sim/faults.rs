@@ -78,15 +78,17 @@ pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let kinds = Fault::KINDS.iter().enumerate();
     let some: Vec<_> =
         kinds.filter(|(bit, _)| plan.faults >> bit & 1 == 1).map(|(_, kind)| *kind).collect();
-    let fault = if some.is_empty() {
-        Fault::Crash
-    } else {
-        some[random.below(some.len() as u64) as usize]
-    };
+    let fault =
+        if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };
     let node = random.below(plan.nodes as u64) as usize;
     let other = random.below(plan.nodes as u64) as usize;
     let longest = [5, 60, 300, 2_000][random.below(4) as usize] * Nanos::MILLISECOND;
-    let strike =
-        Strike { fault, node, other, sides: random.next_u64(), lasts_ns: random.below(longest) + 1 };
+    let strike = Strike {
+        fault,
+        node,
+        other,
+        sides: random.next_u64(),
+        lasts_ns: random.below(longest) + 1,
+    };
     (wait, strike)
 }

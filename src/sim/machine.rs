@@ -10,7 +10,8 @@ use super::clock::Clock;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
-use crate::control::fixed::{FixedLeader, FixedSettings};
+use crate::control::election::{Election, ElectionSettings, Member, Mutants};
+use crate::control::message::Standing;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
 use crate::journal::keeper::{Keeper, KeeperSettings};
@@ -32,6 +33,8 @@ const WINDOW_BYTES: u64 = 256 * 1024;
 const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
+/// How long the first election of a group that starts waits for all voters, ns.
+const START_WAIT_NS: u64 = Nanos::SECOND;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -70,7 +73,7 @@ pub(super) type SimCore = Core<SimNetwork, HeapMemory, Ledger>;
 /// A process: the machines of its threads, joined by their mailboxes.
 pub(super) struct Process {
     pub(super) core: SimCore,
-    pub(super) control: FixedLeader,
+    pub(super) control: Election,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -185,12 +188,11 @@ impl Machine {
     ) -> Process {
         let (core_link, control_link, sync_link, keeper_link) = link();
         let shared: Shared = Arc::new(SharedWords::default());
-        let control = FixedLeader::new(control_settings(plan, self.node, seed, &recovered));
+        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
         let mut state = State::new(Ledger::default(), core_settings.limits);
-        let applied =
-            replay(&self.disk, GROUP, SEGMENT_BYTES, recovered.known_commit, &mut state)
-                .expect("recovery has read the same files");
+        let applied = replay(&self.disk, GROUP, SEGMENT_BYTES, recovered.known_commit, &mut state)
+            .expect("recovery has read the same files");
         let start = Start {
             fence: recovered.state.leadership,
             commit: recovered.known_commit,
@@ -228,8 +230,7 @@ impl Machine {
         );
         let (control_bell, sync_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
         let wakers = CoreWakers { control: control_bell.clone(), sync: sync_bell.clone() };
-        let network =
-            SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));
+        let network = SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));
         let core = Core::new(
             core_settings,
             network,
@@ -283,20 +284,32 @@ fn control_settings(
     node: usize,
     seed: u64,
     recovered: &Recovered<HeapMemory, HeapView>,
-) -> FixedSettings {
-    let members: Vec<_> = (0..plan.nodes).map(|node| NodeId(node as u16)).collect();
-    FixedSettings {
+) -> ElectionSettings {
+    let member = |(node, &priority): (usize, &u8)| Member {
         node: NodeId(node as u16),
-        voters: members.clone(),
-        members,
-        promised: recovered.state.leadership,
-        stateless: recovered.stateless,
-        provisional: recovered.state.provisional,
+        voter: true,
+        priority,
+    };
+    let state = &recovered.state;
+    ElectionSettings {
+        node: NodeId(node as u16),
+        members: plan.priorities.iter().enumerate().map(member).collect(),
+        promised: state.leadership,
+        vote: state.vote,
+        standing: match (recovered.stateless, state.provisional) {
+            (true, _) => Standing::Stateless,
+            (false, true) => Standing::Provisional,
+            (false, false) => Standing::Clean,
+        },
+        may_ack_memory: state.may_ack_memory,
+        incarnation: state.incarnation,
         durability: plan.durability,
-        segment_bytes: SEGMENT_BYTES,
-        command_bytes_max: 8192,
+        leader_timeout_ns: plan.leader_timeout_ns,
+        start_wait_ns: START_WAIT_NS,
         generation_random: seed as u32,
         instance: seed | 1,
+        seed,
+        mutants: plan.mutant.map_or(Mutants::NONE, |mutant| Mutants::NONE.with(mutant)),
     }
 }
 

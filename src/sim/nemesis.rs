@@ -297,7 +297,9 @@ impl World {
             (whole && observed.cutting_at.is_none()).then_some(observed.tail)
         });
         let first = ends.next().flatten();
-        first.is_some() && ends.all(|end| end == first) && self.clients.iter().all(|c| c.is_satisfied())
+        first.is_some()
+            && ends.all(|end| end == first)
+            && self.clients.iter().all(|c| c.is_satisfied())
     }
 
     /// Where everybody stands, for those who ask why nothing goes on.

@@ -2,6 +2,7 @@
 //! is a function of its plan.
 
 use super::faults::Fault;
+use crate::control::election::Mutant;
 use crate::link::{Durability, Rung};
 use crate::stream::prng::Prng;
 use crate::types::Nanos;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub chaos_ns: u64,
     /// Mean time between two of them, ns.
     pub fault_gap_ns: u64,
+    /// A rule that is taken out, to see that this is noticed.
+    pub mutant: Option<Mutant>,
     /// Kinds of faults that happen, a bit each (`Fault::KINDS`).
     pub faults: u32,
 }
@@ -63,12 +66,11 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
         let mut random = Prng::new(seed);
-        let nodes = nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
+        let nodes =
+            nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
         let rung = |memory| if memory { Rung::Memory } else { Rung::Disk };
-        let durability = Durability {
-            leader: rung(random.below(3) == 0),
-            follower: rung(random.below(3) > 0),
-        };
+        let durability =
+            Durability { leader: rung(random.below(3) == 0), follower: rung(random.below(3) > 0) };
         let rough = random.below(3) > 0;
         let clients = 1 + index(&mut random, 4);
         let mut plan = Self {
@@ -91,11 +93,16 @@ impl Plan {
                 [5, 20, 200][index(&mut random, 3)] * MICROSECOND,
                 [5, 50, 1_000][index(&mut random, 3)] * MICROSECOND,
             ),
-            detour: if rough { (10_000, [1, 20, 300][index(&mut random, 3)] * Nanos::MILLISECOND) } else { (0, 1) },
+            detour: if rough {
+                (10_000, [1, 20, 300][index(&mut random, 3)] * Nanos::MILLISECOND)
+            } else {
+                (0, 1)
+            },
             sync_ns: [100, 1_000, 10_000][index(&mut random, 3)] * MICROSECOND,
             drift_ppm: random.below(200),
             chaos_ns: (2 + random.below(8)) * Nanos::SECOND,
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
+            mutant: None,
             faults: u32::MAX,
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
@@ -122,7 +129,8 @@ impl Plan {
     /// Only these kinds of faults happen.
     pub fn only(&mut self, faults: &[Fault]) {
         let kinds = Fault::KINDS.iter().enumerate();
-        self.faults = kinds.filter(|(_, kind)| faults.contains(kind)).map(|(bit, _)| 1 << bit).sum();
+        self.faults =
+            kinds.filter(|(_, kind)| faults.contains(kind)).map(|(bit, _)| 1 << bit).sum();
     }
 
     /// Votes that elect, acknowledgements that commit.

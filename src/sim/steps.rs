@@ -9,11 +9,12 @@ use super::check::Violation;
 use super::machine::{GROUP, Part, Process};
 use super::wire::Endpoint;
 use super::world::{Event, World};
-use crate::control::fixed::{Input, Output, Promise};
+use crate::control::constants::GroupConstants;
+use crate::control::election::{Glance, Input, Output};
 use crate::control::message::Envelope;
 use crate::journal::keeper::KeeperEvent;
 use crate::journal::node_state::{CleanMark, NodeStateError};
-use crate::link::{ControlToCore, CoreEvent, CoreToControl};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise};
 use crate::replica::{Doing, Now};
 use crate::types::{Durable, Nanos, Position};
 
@@ -155,8 +156,9 @@ impl World {
         if core::mem::take(&mut process.persisting) {
             process.control.handle(local, Input::Persisted);
         }
+        process.control.handle(local, Input::Glance(Glance::of(process.shared.words())));
         for letter in letters {
-            if let Ok(envelope) = Envelope::decode(&letter, GROUP) {
+            if let Ok((envelope, _)) = Envelope::decode(&letter, GROUP) {
                 process.control.handle(local, Input::Message(envelope));
             }
         }
@@ -204,6 +206,7 @@ impl World {
 
     /// Does what control wants; returns whether the process lives on.
     fn obey(&mut self, node: usize) -> Result<bool, Violation> {
+        let constants = GroupConstants::from_fn(|_| 0);
         while let Some(output) = self.process(node).control.poll() {
             match output {
                 Output::ToCore(order) => {
@@ -222,7 +225,7 @@ impl World {
                     self.process(node).persisting = true;
                 }
                 Output::Send(to, envelope) => {
-                    let bytes: Rc<[u8]> = envelope.encode(GROUP).as_bytes().into();
+                    let bytes: Rc<[u8]> = envelope.encode(GROUP, &constants).as_bytes().into();
                     let to = usize::from(to.0);
                     let ends = (Endpoint::Node(node), Endpoint::Node(to));
                     let fates = self.paths.fates(&mut self.random, &self.plan, ends, true);
@@ -236,6 +239,11 @@ impl World {
                     self.coverage.hit("founded", u64::from(founded));
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));
                 }
+                Output::Pull { .. } => {
+                    self.coverage.hit("pull", 1);
+                    let local = self.machines[node].clock.local(self.now);
+                    self.process(node).control.handle(local, Input::Pulled(false));
+                }
                 Output::Halt => return Ok(false),
             }
         }
@@ -247,22 +255,11 @@ impl World {
         node: usize,
         promise: Promise,
     ) -> Result<Result<(), NodeStateError>, Violation> {
-        let update = self.process(node).store.update(|state| {
-            if promise.admitted {
-                state.found(promise.leadership)?;
-            } else {
-                state.raise(promise.leadership)?;
-            }
-            if !state.provisional {
-                state.vote(promise.leadership, promise.vote)?;
-            }
-            if promise.may_ack_memory {
-                state.allow_memory()?;
-            }
-            Ok(())
-        });
+        let process = self.process(node);
+        let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
+        let update = process.store.update(|state| state.keep(&promise, durable));
         if update.is_ok() {
-            self.checks.promised(node, promise.leadership, promise.vote)?;
+            self.checks.promised(node, &promise)?;
         }
         Ok(update.map(drop))
     }
@@ -281,9 +278,8 @@ impl World {
         if let Some(Some((tail, commit))) = process.stopping {
             let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
             if durable.0 >= tail.position {
-                let marked = process.store.update(|state| {
-                    state.stop(CleanMark { tail, commit }, durable)
-                });
+                let marked =
+                    process.store.update(|state| state.stop(CleanMark { tail, commit }, durable));
                 let how = if marked.is_ok() { "stopped in order" } else { "stopped" };
                 return self.end(node, how);
             }
@@ -340,9 +336,7 @@ impl World {
                 self.schedule(at, Event::Start(node));
                 Ok(())
             }
-            Err(error) => {
-                Err(Violation::recovery(format!("node {node} does not start: {error}")))
-            }
+            Err(error) => Err(Violation::recovery(format!("node {node} does not start: {error}"))),
         }
     }
 

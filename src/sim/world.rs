@@ -243,8 +243,7 @@ impl World {
         for Sent { to, bytes } in outbox {
             let fates = self.paths.fates(&mut self.random, &self.plan, (from, to), false);
             for fate in fates.into_iter().flatten() {
-                let bytes =
-                    if fate.corrupt { self.corrupted(&bytes) } else { Rc::clone(&bytes) };
+                let bytes = if fate.corrupt { self.corrupted(&bytes) } else { Rc::clone(&bytes) };
                 self.schedule(self.now.plus(fate.after_ns), Event::Arrive { from, to, bytes });
             }
         }

@@ -6,7 +6,8 @@ use std::hash::BuildHasher;
 use serde_json::json;
 
 use crate::control::constants::{Constant, GroupConstants};
-use crate::control::fixed::FixedSettings;
+use crate::control::election::{ElectionSettings, Member, Mutants};
+use crate::control::message::Standing;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
 use crate::io::udp::{Gso, Transport, UdpSettings};
@@ -20,7 +21,7 @@ use crate::replica::{CoreSettings, Peer};
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
 use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
-use crate::types::{CutEpoch, NodeId};
+use crate::types::{CutEpoch, Nanos};
 
 pub(super) fn udp_settings(
     settings: &Settings,
@@ -96,31 +97,36 @@ pub(super) fn core_settings(
     }
 }
 
-pub(super) fn fixed_settings(
+/// How long the first election of a group that starts waits for all voters, ns.
+const START_WAIT_NS: u64 = 5 * Nanos::SECOND;
+
+pub(super) fn election_settings(
     settings: &Settings,
     state: &NodeState,
     stateless: bool,
-) -> FixedSettings {
-    let members: Vec<NodeId> = settings.members.iter().map(|member| member.id).collect();
+) -> ElectionSettings {
+    let member = |m: &MemberSettings| Member { node: m.id, voter: true, priority: m.priority };
     let random = RandomState::new();
-    FixedSettings {
+    ElectionSettings {
         node: settings.node.id,
-        voters: members.clone(),
-        members,
-        leader: leader(&settings.members),
+        members: settings.members.iter().map(member).collect(),
         promised: state.leadership,
-        stateless,
-        provisional: state.provisional,
+        vote: state.vote,
+        standing: match (stateless, state.provisional) {
+            (true, _) => Standing::Stateless,
+            (false, true) => Standing::Provisional,
+            (false, false) => Standing::Clean,
+        },
+        may_ack_memory: state.may_ack_memory,
+        incarnation: state.incarnation,
         durability: settings.group.durability,
+        leader_timeout_ns: settings.timing.leader_timeout_ns,
+        start_wait_ns: START_WAIT_NS,
         generation_random: random.hash_one(1_u8) as u32,
         instance: random.hash_one(2_u8) | 1,
+        seed: random.hash_one(3_u8),
+        mutants: Mutants::NONE,
     }
-}
-
-/// The node of the highest priority; of equals, the first in the list.
-fn leader(members: &[MemberSettings]) -> NodeId {
-    let first = members.iter().rev().max_by_key(|member| member.priority);
-    first.expect("a group has members").id
 }
 
 /// What the nodes compare when they meet; the service is the one that runs, whatever the file calls it.

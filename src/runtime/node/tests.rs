@@ -7,12 +7,11 @@ mod network;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
-use super::settings::{fixed_settings, group_constants, group_delays, syncer_settings};
+use super::settings::{election_settings, group_constants, group_delays, syncer_settings};
 use crate::control::constants::Constant;
-use crate::control::fixed::{FixedLeader, Input, Output};
+use crate::control::election::rig;
 use crate::journal::node_state::NodeState;
 use crate::journal::rig::Rig;
-use crate::link::ControlToCore;
 use crate::replica::tests::GROUP;
 use crate::runtime::config::{KEYS, Layers, Settings};
 use crate::types::{Nanos, NodeId, Position};
@@ -61,21 +60,17 @@ fn addresses(nodes: usize) -> Vec<SocketAddr> {
     sockets.into_iter().map(|socket| address(socket).expect("loopback has free ports")).collect()
 }
 
-/// The node that takes the lead, of three that have state.
+/// The node that three of them elect, with equal logs.
 fn leader(set: &[Pair<'_>]) -> NodeId {
     let members = addresses(3);
-    let leads = |node: &usize| {
-        let settings = settings(*node, &members, set);
+    let configured = |node: usize| {
+        let settings = settings(node, &members, set);
         let mut state = NodeState::blank(settings.group.id, settings.node.id);
         state.provisional = false;
-        let mut machine = FixedLeader::new(fixed_settings(&settings, &state, false));
-        machine.handle(Nanos(1), Input::Tick);
-        let mut outputs = core::iter::from_fn(|| machine.poll());
-        outputs.any(|output| matches!(output, Output::ToCore(ControlToCore::Fence(_))))
+        election_settings(&settings, &state, false)
     };
-    let leaders: Vec<_> = (0..3).filter(leads).collect();
-    assert_eq!(leaders.len(), 1, "one of them");
-    NodeId(leaders[0] as u16)
+    let mut rig = rig::Rig::new((0..3).map(configured));
+    NodeId(rig.settle() as u16)
 }
 
 #[test]

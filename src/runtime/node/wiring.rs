@@ -8,12 +8,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    core_settings, describe, fixed_settings, group_constants, group_delays, hot_settings,
+    core_settings, describe, election_settings, group_constants, group_delays, hot_settings,
     syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
-use crate::control::fixed::FixedLeader;
+use crate::control::election::Election;
 use crate::io::MappedView;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
@@ -67,7 +67,7 @@ pub(super) fn wire<S: Service>(
     let clock = HostClock;
     let wall = Anchoring::new(Anchor::measure(clock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = FixedLeader::new(fixed_settings(settings, &recovered.state, recovered.stateless));
+    let machine = Election::new(election_settings(settings, &recovered.state, recovered.stateless));
     let durable = Durable { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
         durable.machines(settings, recovered, &core_settings, applied);

@@ -129,7 +129,8 @@ impl History {
             _ => known,
         };
         if reached < least {
-            let text = format!("{:?} sent at {}, when {known} were known", ended.told, ended.sent_at);
+            let text =
+                format!("{:?} sent at {}, when {known} were known", ended.told, ended.sent_at);
             return Err(Violation::new("linearizable", text));
         }
         let highest = self.told.last().map_or(0, |(_, reached)| *reached);

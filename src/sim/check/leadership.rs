@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Checked, Violation};
+use crate::link::Promise;
 use crate::replica::{Doing, Observation};
 use crate::types::{Leadership, NodeId};
 
@@ -57,7 +58,8 @@ impl Leaderships {
         }
     }
 
-    pub(super) fn promised(&mut self, node: usize, to: Leadership, vote: NodeId) -> Checked {
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
+        let to = promise.leadership;
         let known = &mut self.nodes[node];
         if to < known.promised {
             let text = format!("node {node} promised {} before {to}", known.promised);
@@ -68,6 +70,7 @@ impl Leaderships {
             return Err(Violation::new("fence", text));
         }
         known.promised = to;
+        let Some(vote) = promise.vote else { return Ok(()) };
         match known.votes.insert(to, vote) {
             Some(before) if before != vote => {
                 let text = format!("node {node} voted for {before} and {vote} in {to}");

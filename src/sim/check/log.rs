@@ -54,7 +54,12 @@ impl Logs {
     }
 
     /// Takes note of what a core has appended, cut and committed.
-    pub(super) fn follow(&mut self, node: usize, core: &SimCore, observed: &Observation) -> Checked {
+    pub(super) fn follow(
+        &mut self,
+        node: usize,
+        core: &SimCore,
+        observed: &Observation,
+    ) -> Checked {
         if observed.cut_epoch != self.nodes[node].cut_epoch && observed.cutting_at.is_none() {
             self.nodes[node].cut_epoch = observed.cut_epoch;
             self.cut(node, core)?;
@@ -113,12 +118,13 @@ impl Logs {
 
     fn promises(&mut self, node: usize, observed: &Observation) {
         let known = &mut self.nodes[node];
-        let floor = |position: Position| {
-            observed.cutting_at.map_or(position, |at| position.min(at))
-        };
+        let floor =
+            |position: Position| observed.cutting_at.map_or(position, |at| position.min(at));
         known.durable = floor(known.durable.max(observed.durable.0));
         let follows = matches!(observed.doing, Doing::Follows { matched: true });
-        if follows && observed.may_ack_memory && !observed.provisional
+        if follows
+            && observed.may_ack_memory
+            && !observed.provisional
             && self.plan.durability.follower == Rung::Memory
         {
             known.promised = known.promised.max(observed.tail.position);
@@ -197,7 +203,8 @@ impl Logs {
             return Err(Violation::new("durable_lost", text));
         };
         if tail.position < known.durable {
-            let text = format!("node {node}: {} was durable, came back with {tail:?}", known.durable);
+            let text =
+                format!("node {node}: {} was durable, came back with {tail:?}", known.durable);
             return Err(Violation::new("durable_lost", text));
         }
         if tail.position < known.promised && !started.provisional {

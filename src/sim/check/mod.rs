@@ -11,8 +11,8 @@ use log::Logs;
 use super::client::Ended;
 use super::machine::{SimCore, Started};
 use super::plan::Plan;
-use crate::link::Shared;
-use crate::types::{Leadership, Nanos, NodeId};
+use crate::link::{Promise, Shared};
+use crate::types::Nanos;
 
 /// A promise that was broken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,8 +94,8 @@ impl Checks {
     }
 
     /// Control of `node` made this durable.
-    pub(super) fn promised(&mut self, node: usize, promised: Leadership, vote: NodeId) -> Checked {
-        self.leaderships.promised(node, promised, vote)
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
+        self.leaderships.promised(node, promise)
     }
 
     /// The process of `node` has started again.
