@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use quorate::Engine;
 use quorate::client::{Answer, Outcome, Refusal, Request};
+use quorate::conformance;
 use quorate::control::event::Event;
 use quorate::frame::payload::batch_items;
 use quorate::runtime::config::{Founding, FoundingMember, Layers, TransportKind};
 use quorate::runtime::{ConnectOptions, Ended, EngineError, ExecuteError, HostClient};
 use quorate::service::hash::Fingerprint;
-use quorate::service::{CloseReason, Context, Echo, Rejection, Reply, Service, conformance};
+use quorate::service::{CloseReason, Context, Echo, Rejection, Reply, Service};
 use quorate::types::{ClientSequence, GroupId, Nanos};
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -157,7 +158,8 @@ fn one_line() -> Outcomes {
 fn the_theatre_conforms() {
     let verbs = [b'h', b'b', b'x', b'b'];
     let commands: Vec<_> = (0..=250).map(|n| vec![verbs[usize::from(n % 4)], n / 3]).collect();
-    let passed = conformance::check(Theatre::new, &commands).expect("the theatre conforms");
+    let passed =
+        conformance::service::check(Theatre::new, &commands).expect("the theatre conforms");
     assert!(passed.applied > 50 && passed.rejected > 50);
 }
 
