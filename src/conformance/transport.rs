@@ -79,7 +79,7 @@ impl core::error::Error for Failure {}
 const NODES: usize = 3;
 /// How long the check waits for what is under way, and how long a sleeper sleeps at most.
 const WAIT_NS: u64 = Nanos::MILLISECOND;
-const SLEEP_NS: u64 = Nanos::SECOND;
+const SLEEP_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Times that addresses are drawn until they differ.
 const DRAWS_MAX: usize = 20;
 /// Times that a sleeper takes what is there until nothing is.
