@@ -19,8 +19,8 @@ use crate::types::Incarnation;
 
 /// What a node owns, and the log in it.
 pub(super) struct Opened<E: Storage> {
-    /// The lock of the data directory, wherever the log is.
-    pub(super) folder: HostDisk,
+    /// Of the data directory, wherever the log is.
+    pub(super) lock: HostDisk,
     pub(super) disk: E::Disk,
     pub(super) hot: E::HotTier,
     pub(super) store: Arc<NodeStateStore<FileOf<E>>>,
@@ -55,7 +55,7 @@ impl<E: Storage> Opened<E> {
         let recovered = recover(&disk, &mut hot, &recovery, &store, boot)
             .map_err(|error| NodeError::Recovery { directory: directory.clone(), error })?;
         let shared = storage.words(&hot).map_err(host("making the shared page"))?;
-        Ok(Self { folder, disk, hot, store: Arc::new(store), recovered, shared, warnings })
+        Ok(Self { lock: folder, disk, hot, store: Arc::new(store), recovered, shared, warnings })
     }
 }
 

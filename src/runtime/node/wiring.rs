@@ -52,7 +52,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     ready: Ready<E, S>,
 ) -> Threads<E, S> {
     let Ready { opened, front, bells, state, applied } = ready;
-    let Opened { folder, disk, hot, store, recovered, shared, .. } = opened;
+    let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, control_waker, network, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
     let multicast = network.is_multicast();
@@ -69,16 +69,8 @@ pub(super) fn wire<E: Environment, S: Service>(
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
         durable.machines(settings, recovered, &core_settings, applied);
-    let core = Core::new(
-        core_settings,
-        network,
-        log,
-        state,
-        core_link,
-        Arc::clone(&shared),
-        wakers,
-        start,
-    );
+    let words = Arc::clone(&shared);
+    let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
     let idle = idle_kind(settings.threads.idle);
     let core_thread = CoreThread {
         core,
@@ -125,15 +117,7 @@ pub(super) fn wire<E: Environment, S: Service>(
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Threads {
-        core_thread,
-        sync_thread,
-        keeper_thread,
-        control_thread,
-        sources,
-        core_number,
-        folder,
-    }
+    Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number, lock }
 }
 
 /// How the threads sleep, and who wakes them.
@@ -239,7 +223,7 @@ pub(super) struct Threads<E: Environment, S> {
     sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
     /// Locked until those are gone who write the log.
-    folder: HostDisk,
+    lock: HostDisk,
 }
 
 /// The control thread, whose end is the node's, and the others.
@@ -259,7 +243,7 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             mut control_thread,
             sources,
             core_number,
-            folder,
+            lock,
         } = self;
         let placement = &settings.threads;
         if placement.lock_memory
@@ -282,18 +266,18 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             drop(core_thread.run());
         })?);
         let (sync_cpu, told) = (placement.sync_cpu, refusals.clone());
-        let (failures, lock) = (control_thread.sync_failures.0.clone(), folder.clone());
+        let (failures, sync_lock) = (control_thread.sync_failures.0.clone(), lock.clone());
         others.push(named("sync").spawn(move || {
             pin(sync_cpu, &told);
             drop(told);
             if let Some(failure) = sync_thread.run() {
                 let _ = failures.try_send(failure); // there is one failure: it is final
             }
-            drop(lock);
+            drop(sync_lock);
         })?);
         others.push(named("keeper").spawn(move || {
             keeper_thread.run();
-            drop(folder);
+            drop(lock);
         })?);
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
