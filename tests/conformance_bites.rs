@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use quorate::conformance::network::{self, Group};
@@ -76,10 +77,13 @@ enum Fault {
     SharesAddresses,
 }
 
+/// A fault, and whether it is what a failure names.
+type Case<F> = (Fault, fn(&F) -> bool);
+
 /// A network of one thread: queues by address.
 struct Wire {
     fault: Fault,
-    queues: Arc<RefCell<Queues>>,
+    queues: Rc<RefCell<Queues>>,
     address: SocketAddr,
     members: Vec<(NodeId, SocketAddr)>,
     batch: Vec<(SocketAddr, Vec<u8>)>,
@@ -97,10 +101,10 @@ impl Wire {
     fn group(fault: Fault) -> Group<Self> {
         let address = |n: u16| SocketAddr::from(([10, 0, 0, 1], 100 + n));
         let members: Vec<_> = (0..3).map(|n| (NodeId(n), address(n))).collect();
-        let queues = Arc::new(RefCell::new(Queues::new()));
+        let queues = Rc::new(RefCell::new(Queues::new()));
         let open = |n: u16| Self {
             fault,
-            queues: Arc::clone(&queues),
+            queues: Rc::clone(&queues),
             address: address(n),
             members: members.clone(),
             batch: Vec::new(),
@@ -202,7 +206,7 @@ fn networks_that_break_a_rule_are_caught() {
     let judge = |fault| network::check(Wire::group(fault), || {});
     let passed = judge(Fault::None).unwrap();
     assert!(passed.resent == 0 && passed.dropped_bytes > 0, "{passed:?}");
-    let cases: [(Fault, fn(&Named) -> bool); 17] = [
+    let cases: [Case<Named>; 17] = [
         (Fault::TurnsABit, |failure| matches!(failure, Named::Altered { .. })),
         (Fault::HidesItsSource, |failure| matches!(failure, Named::Source { .. })),
         (Fault::TellsItself, |failure| matches!(failure, Named::Misdelivered { .. })),
@@ -360,7 +364,7 @@ fn disks_that_break_a_rule_are_caught() {
         })
     };
     assert_eq!(judge(Fault::None), None);
-    let cases: [(Fault, fn(&Named) -> bool); 13] = [
+    let cases: [Case<Named>; 13] = [
         (Fault::CreatesOver, |failure| matches!(failure, Named::NotRefused { .. })),
         (Fault::OpensAnything, |failure| matches!(failure, Named::NotRefused { .. })),
         (Fault::MixesErrors, |failure| matches!(failure, Named::NotRefused { .. })),
@@ -503,7 +507,7 @@ fn hot_tiers_that_break_a_rule_are_caught() {
         hot_tier::check(tier, BYTES, reopen)
     };
     judge(Fault::None).unwrap();
-    let cases: [(Fault, fn(&Named) -> bool); 8] = [
+    let cases: [Case<Named>; 8] = [
         (Fault::PopulatesNothing, |failure| {
             matches!(failure, Named::Bytes { .. } | Named::NotRefused { .. })
         }),
@@ -626,7 +630,7 @@ fn transports_that_break_a_rule_are_caught() {
     assert!(!judge(Fault::WakesNobody).unwrap().wakes);
     let altered =
         |failure: &Named| matches!(failure, Named::Control(control::Failure::Altered { .. }));
-    let cases: [(Fault, fn(&Named) -> bool); 7] = [
+    let cases: [Case<Named>; 7] = [
         (Fault::WakesNodesOnly, |failure| matches!(failure, Named::Missed { .. })),
         (Fault::AlwaysHasMail, |failure| matches!(failure, Named::Sleepless)),
         (Fault::SharesAddresses, |failure| matches!(failure, Named::Taken(_))),

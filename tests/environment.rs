@@ -99,23 +99,27 @@ fn one_node_keeps_its_log_where_the_program_says() {
 
 /// A group of three with these environments, on one of them a client that sends `commands`.
 fn group<E: Environment>(
-    name: &str,
+    folder: &Folder,
     address: impl Fn() -> FoundingMember,
     environments: [E; 3],
     commands: u64,
+    settings: &[(String, String)],
 ) -> Vec<Engine<E>> {
-    let folder = Folder::new(name);
     let founding = Founding {
-        group: GroupId(u64::from(std::process::id()) << 8 | name.len() as u64),
+        group: GroupId(u64::from(std::process::id())),
         transport: TransportKind::Unicast,
         multicast_port: 0,
         members: (0..3).map(|_| address()).collect(),
         settings: vec![("group.state_hash_interval".into(), "50".into())],
     };
+    let hot = |node| folder.0.join(format!("hot-{node}")).to_string_lossy().into_owned();
     let open = |(node, environment): (usize, E)| {
         let text = founding.file(&folder.0, node).unwrap();
         let layers = Layers::new().text(&folder.0.join(Founding::file_name(node)), &text);
-        let builder = small(Engine::node_of(layers)).environment(environment);
+        // Of the host's storage; nobody else looks at it.
+        let builder = small(Engine::node_of(layers)).set("node.hot_dir", &hot(node));
+        let builder = settings.iter().fold(builder, |builder, (key, text)| builder.set(key, text));
+        let builder = builder.environment(environment);
         builder.open(Sequencer::new()).unwrap()
     };
     let engines: Vec<Engine<E>> = environments.into_iter().enumerate().map(open).collect();
@@ -158,11 +162,11 @@ fn agree<E: Environment>(engines: &[Engine<E>], commands: u64) {
 
 #[test]
 fn three_nodes_commit_without_a_socket_and_without_a_file() {
-    let place = InProcess::new();
+    let (folder, place) = (Folder::new("three"), InProcess::new());
     let memories = [(); 3].map(|()| InMemory::new());
     let environments = memories.clone().map(|memory| (place.clone(), memory));
     let address = || FoundingMember { data: place.address(), control: place.address() };
-    let engines = group("three", address, environments, 2000);
+    let engines = group(&folder, address, environments, 2000, &[]);
     let counted = |engine: &Engine<_>| engine.words().datagrams_sent.load(Ordering::Relaxed);
     assert!(engines.iter().all(|engine| counted(engine) > 0), "datagrams went by this transport");
     for engine in engines {
@@ -172,4 +176,21 @@ fn three_nodes_commit_without_a_socket_and_without_a_file() {
     // Behind the header page, which has each node's own seals.
     let starts = logs.each_ref().map(|log| &log[8192..16 * 1024]);
     assert!(starts[0].iter().any(|byte| *byte != 0) && starts.iter().all(|log| *log == starts[0]));
+}
+
+#[test]
+fn one_half_is_replaced_and_sleepers_are_woken() {
+    let (folder, place) = (Folder::new("half"), InProcess::new());
+    let address = || FoundingMember { data: place.address(), control: place.address() };
+    // Every thread sleeps whenever it has nothing to do, so every datagram has to wake one.
+    let idle = [("threads.idle".to_owned(), "park".to_owned())];
+    let engines = group(&folder, address, [(); 3].map(|()| (place.clone(), Host)), 300, &idle);
+    let started = Instant::now();
+    for _ in 0..20 {
+        engines[2].execute(b"one at a time", PATIENCE).unwrap();
+    }
+    println!("{:?} for 20 round trips, asleep in between", started.elapsed());
+    for engine in engines {
+        assert_eq!(engine.stop(), Ended::Orderly);
+    }
 }

@@ -177,8 +177,8 @@ fn check_sleep<T: Transport>(transport: &T, settings: &[Settings]) -> Result<boo
     let mut sleeps = Vec::new();
     drain(&mut node, &timer, &parker)?;
     first.send(to_node, &hello, &[], b"there before the sleep");
-    let woke = parker.park(node.descriptors(), Some(SLEEP_NS), || node.waits());
-    sleeps.push(("there before", woke != Woke::Timeout));
+    let ended = parker.park(node.descriptors(), Some(SLEEP_NS), || node.waits());
+    sleeps.push(("there before", ended != Woke::Timeout));
     let source = drain(&mut node, &timer, &parker)?;
     parker.prepare();
     if node.waits() {

@@ -235,6 +235,8 @@ impl End {
             self.counters.datagrams_sent += 1;
             self.counters.bytes_sent += length as u64;
             port.wake.wake();
+        } else {
+            self.counters.send_failures += 1; // it has just gone
         }
     }
 
