@@ -59,6 +59,8 @@ pub mod replica;
 pub mod runtime;
 pub mod service;
 pub mod session;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod stream;
 pub mod types;
 

@@ -61,8 +61,30 @@ pub enum ControlToCore {
     MayAckMemory(bool),
     /// The node is admitted: no longer provisional.
     Admitted,
+    /// Take no more commands, and say when `to` holds everything: [`CoreToControl::HandOver`].
+    HandOver {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// The hand-over came to nothing: take commands again.
+    KeepLead,
     /// Stop acknowledging and answer [`CoreToControl::Stopped`].
     Stop,
+}
+
+/// What is made durable before it is acted upon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Promise {
+    /// Accept nothing older than this.
+    pub leadership: Leadership,
+    /// Voted for this node in it.
+    pub vote: Option<NodeId>,
+    /// Acknowledgements from memory may be given from now on.
+    pub may_ack_memory: bool,
+    /// Every voter granted its vote in this leadership: the node is no longer provisional.
+    pub admitted: bool,
+    /// The leader re-admits the node, which holds everything up to here on its disk.
+    pub readmitted: Option<Position>,
 }
 
 /// Core to control.
@@ -99,6 +121,23 @@ pub enum CoreToControl {
         sequence: Sequence,
         /// Hash of service and sessions.
         hash: u64,
+    },
+    /// A voter that may have forgotten what it promised can be one again: it holds `needed` on its disk, and an entry that
+    /// was appended after it rejoined is committed.
+    Readmit {
+        /// Which.
+        node: NodeId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// End of the log when it rejoined.
+        needed: Position,
+    },
+    /// The answer to [`ControlToCore::HandOver`].
+    HandOver {
+        /// Who is to lead.
+        to: NodeId,
+        /// None: it holds everything, and no commands are taken. Else: it is so many bytes behind, and commands are taken on.
+        behind: Option<u64>,
     },
     /// Something an operator may want to know.
     Event(CoreEvent),
@@ -350,6 +389,12 @@ shared_words! {
     state_hash,
     /// See `state_hash` (core).
     hash_sequence,
+    /// Generation of the last frame of the log (core).
+    last_generation,
+    /// Term of the last frame of the log (core).
+    last_term,
+    /// When something last came in from the leader that is followed, on this machine's monotonic clock (core).
+    leader_heard,
     /// Sessions open (core).
     sessions,
     /// Commands applied (core).
@@ -404,6 +449,8 @@ shared_words! {
     synced_bytes,
     /// 1 after a write or sync failed for good (sync).
     sync_failed,
+    /// Control datagrams refused: garbage, or of nodes that are not of this group (control).
+    control_refused,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

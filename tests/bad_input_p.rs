@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use group::{Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
 use quorate::client::Outcome;
+use quorate::control::constants::GroupConstants;
 use quorate::control::message::{Announce, Envelope, Message};
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::stream::datagram::{DatagramHeader, DatagramKind};
@@ -261,17 +262,12 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             send(&[older.as_bytes(), &[7; 96]].concat());
             // The right group and a high term, from an address that is no member's.
             send(&[data(own, newest).as_bytes(), &[7; 96]].concat());
-            let announce = Announce {
-                blank: false,
-                provisional: false,
-                segment_bytes: 1,
-                command_bytes_max: 1,
-                instance: 1,
-            };
+            let announce = Announce { blank: false, provisional: false, instance: 1 };
+            let constants = GroupConstants::from_fn(|_| 1);
             let message = Message::Announce(announce);
             let envelope = Envelope { from: NodeId(1), leadership: newest, message };
-            send(envelope.encode(own).as_bytes());
-            send(envelope.encode(GroupId(own.0 ^ 1)).as_bytes());
+            send(envelope.encode(own, &constants).as_bytes());
+            send(envelope.encode(GroupId(own.0 ^ 1), &constants).as_bytes());
         }
         caller.load(10, 64);
     }
@@ -291,10 +287,12 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
     arrived("dropped_garbage", 4 * count);
     arrived("dropped_group", count);
     arrived("dropped_version", count);
+    arrived("control_refused", 9 * count);
     for node in 0..3 {
         assert_eq!(group.word(node, "dropped_group"), count);
         assert_eq!(group.word(node, "dropped_version"), count);
         assert_eq!(group.events_with(node, "Q-1110"), 2, "each told once: {}", group.events(node));
+        assert_eq!(group.events_with(node, "Q-1008"), 1, "told once: {}", group.events(node));
         assert_eq!(group.word(node, "term"), 1);
     }
     caller.load(50, 64);

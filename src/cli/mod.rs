@@ -8,6 +8,8 @@ mod flags;
 mod init;
 mod node;
 mod send;
+#[cfg(feature = "sim")]
+mod simulate;
 mod status;
 mod tail;
 
@@ -35,6 +37,8 @@ enum Command {
     Tail(tail::Args),
     #[command(subcommand)]
     Config(config::Args),
+    #[cfg(feature = "sim")]
+    Simulate(simulate::Args),
 }
 
 /// Runs the subcommand that the command line names.
@@ -48,6 +52,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Config(args) => config::run(&args),
+        #[cfg(feature = "sim")]
+        Command::Simulate(args) => simulate::run_campaign(&args),
     };
     ExitCode::from(code)
 }

@@ -92,9 +92,18 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         Value::Null => "-".into(),
         other => other.to_string(),
     };
-    for key in
-        ["node", "name", "group", "service", "transport", "role", "leader", "generation", "term"]
-    {
+    for key in [
+        "node",
+        "name",
+        "group",
+        "group_name",
+        "service",
+        "transport",
+        "role",
+        "leader",
+        "generation",
+        "term",
+    ] {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
     if status["role"] == "leader" {

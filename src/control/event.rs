@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use super::constants::Difference;
 use crate::link::CoreEvent;
 use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
 
@@ -112,26 +113,61 @@ pub enum Event {
         /// Its first generation.
         generation: Generation,
     },
+    /// Q-1115: the lead was handed over as planned.
+    Transferred {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Q-1116: a planned hand-over came to nothing.
+    TransferFailed {
+        /// To whom.
+        to: NodeId,
+        /// Why.
+        why: TransferFailure,
+    },
+    /// Q-1117: this node, which might have forgotten what it promised, is a voter again.
+    Readmitted,
+    /// Q-1118: a node that may not lead has the most recent log: it is taken over before anybody stands.
+    LeaderSync {
+        /// That node.
+        from: NodeId,
+        /// End of its log.
+        tail: Tail,
+    },
+}
+
+/// Why a planned hand-over came to nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TransferFailure {
+    /// The target lacks too much of the log.
+    Behind {
+        /// So many bytes.
+        bytes: u64,
+    },
+    /// The target did not take over in time: this node leads on.
+    TooSlow,
+    /// This node lost its quorum meanwhile.
+    LostQuorum,
+    /// Another node took the lead.
+    AnotherLeads {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// Why a node is not one of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum IntruderReason {
-    /// Not on the member list.
+    /// Not on the member list, or not at this address.
     Unknown,
-    /// Its segments have another size.
-    SegmentBytes {
+    /// It was configured differently.
+    Constant(Difference),
+    /// It lives in another generation: what it says is not mixed with this one's.
+    Generation {
         /// Its own.
-        theirs: u64,
+        theirs: Generation,
         /// Ours.
-        ours: u64,
-    },
-    /// Its largest command has another size.
-    CommandBytes {
-        /// Its own.
-        theirs: u64,
-        /// Ours.
-        ours: u64,
+        ours: Generation,
     },
 }
 
@@ -159,6 +195,10 @@ impl Event {
             Self::BadFrame { .. } => 1111,
             Self::MayNotLead { .. } => 1112,
             Self::Founded { .. } => 1113,
+            Self::Transferred { .. } => 1115,
+            Self::TransferFailed { .. } => 1116,
+            Self::Readmitted => 1117,
+            Self::LeaderSync { .. } => 1118,
         }
     }
 
@@ -196,19 +236,7 @@ impl fmt::Display for Event {
         match self {
             Self::Joined { node } => write!(f, "node {node} joined"),
             Self::Left { node } => write!(f, "node {node} left: it does not answer"),
-            Self::Intruder { node, why } => match why {
-                IntruderReason::Unknown => {
-                    write!(f, "node {node} is not on the member list: refused")
-                }
-                IntruderReason::SegmentBytes { theirs, ours } => write!(
-                    f,
-                    "node {node} has group.segment_bytes = {theirs}, this node {ours}: refused"
-                ),
-                IntruderReason::CommandBytes { theirs, ours } => write!(
-                    f,
-                    "node {node} has group.command_bytes_max = {theirs}, this node {ours}: refused"
-                ),
-            },
+            Self::Intruder { node, why } => write!(f, "node {node} {why}: refused"),
             Self::InsufficientNodes => {
                 write!(f, "no quorum hears this leader: commands are refused (NO_QUORUM)")
             }
@@ -266,13 +294,43 @@ impl fmt::Display for Event {
             }
             Self::MayNotLead { stateless } => {
                 let why = if *stateless {
-                    "it has no state, and other nodes have"
+                    "has no state, and other nodes have"
                 } else {
-                    "it may have forgotten what it promised (power loss in memory)"
+                    "may have forgotten what it promised (power loss in memory)"
                 };
-                write!(f, "this node is the configured leader but may not lead: {why}")
+                write!(f, "this node {why}: without a leader it takes every voter to elect one")
             }
             Self::Founded { generation } => write!(f, "group founded, generation {generation}"),
+            Self::Transferred { to } => write!(f, "the lead was handed to node {to}"),
+            Self::TransferFailed { to, why } => write!(f, "no hand-over to node {to}: {why}"),
+            Self::Readmitted => write!(f, "this node counts as a voter again"),
+            Self::LeaderSync { from, tail } => write!(
+                f,
+                "node {from} may not lead and has the most recent log, to {tail}: taken over first"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for IntruderReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => write!(f, "is not on the member list, or not there"),
+            Self::Constant(difference) => write!(f, "has {difference}"),
+            Self::Generation { theirs, ours } => {
+                write!(f, "lives in generation {theirs}, this node in {ours}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for TransferFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Behind { bytes } => write!(f, "it is {bytes} bytes behind"),
+            Self::TooSlow => write!(f, "it did not take over in time; this node leads on"),
+            Self::LostQuorum => write!(f, "this node lost its quorum meanwhile"),
+            Self::AnotherLeads { node } => write!(f, "node {node} leads"),
         }
     }
 }

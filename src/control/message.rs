@@ -1,27 +1,31 @@
 //! What control threads say to each other: small unicast datagrams, idempotent and re-sent.
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::types::{Generation, GroupId, Leadership, NodeId, Sequence, Term};
+use super::constants::GroupConstants;
+use crate::link::Recency;
+use crate::types::{
+    Generation, GroupId, Incarnation, Leadership, NodeId, Position, Sequence, Tail, Term,
+};
 
 /// First two bytes of every control datagram: "Qc".
 pub const CONTROL_MAGIC: u16 = u16::from_le_bytes(*b"Qc");
 /// Version of the control protocol.
-pub const CONTROL_VERSION: u8 = 1;
+pub const CONTROL_VERSION: u8 = 2;
 /// Bytes of every control datagram.
-pub const CONTROL_BYTES: usize = 64;
+pub const CONTROL_BYTES: usize = 64 + 8 * GroupConstants::COUNT;
 
 /// One message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
-    /// A node says what it is: repeated while it does not follow, and as a sign of life.
+    /// A node says what it is: a sign of life. The header names the newest leadership that it promised.
     Announce(Announce),
     /// The leader of the leadership in the header wants to be followed.
     Lead {
-        /// It founds the group, with this instance of the receiver as one of the founders; 0: it does not. The receiver's
-        /// entering is its vote. A node that was wiped since is another instance, and no founder.
-        founder: u64,
+        /// It founded the group with this life of the receiver as one of the founders. None: it did not. A node that was
+        /// wiped since is another incarnation, and no founder.
+        founder: Option<Incarnation>,
     },
     /// The sender follows the leadership in the header.
     Following,
@@ -32,19 +36,102 @@ pub enum Message {
         /// Its hash.
         hash: u64,
     },
+    /// Would you vote? Asked before anybody raises a term; binds nobody.
+    Canvass {
+        /// Which round of the asker.
+        round: u64,
+    },
+    /// What the sender would do. The header names the newest leadership that it promised.
+    Opinion(Opinion),
+    /// Vote for the sender in the leadership of the header.
+    VoteRequest {
+        /// Its log, as its core reported it after the fence.
+        recency: Recency,
+        /// This life of its process.
+        instance: u64,
+        /// A leader asked for it: the receiver need not have lost its leader.
+        transfer: bool,
+    },
+    /// The answer to a vote request. The header names the newest leadership that the sender promised: when it granted,
+    /// the one it was asked about.
+    Vote {
+        /// It voted for the receiver, durably, and after its fence.
+        granted: bool,
+        /// The life of the receiver's process that asked.
+        instance: u64,
+        /// What the sender may have forgotten.
+        standing: Standing,
+        /// The sender's life as a voter.
+        incarnation: Incarnation,
+    },
+    /// The leader of the header's leadership wants the receiver to lead from now on: it stands at once.
+    Stand,
+    /// A voter that may have forgotten what it promised is one again: it holds `needed` on its disk, and an entry of the
+    /// header's leadership that was appended after it rejoined is committed.
+    Readmit {
+        /// Which life of the receiver.
+        incarnation: Incarnation,
+        /// End of the leader's log when it rejoined.
+        needed: Position,
+    },
 }
+
+/// What a voter's word is worth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Standing {
+    /// It remembers everything that it promised.
+    #[default]
+    Clean,
+    /// It may have forgotten what it promised from memory.
+    Provisional,
+    /// It has no state of an earlier life.
+    Stateless,
+}
+
+impl Standing {
+    const fn flags(self) -> u16 {
+        match self {
+            Self::Clean => 0,
+            Self::Provisional => FLAG_PROVISIONAL,
+            Self::Stateless => FLAG_STATELESS | FLAG_PROVISIONAL,
+        }
+    }
+    const fn from_flags(flags: u16) -> Self {
+        match (flags & FLAG_STATELESS != 0, flags & FLAG_PROVISIONAL != 0) {
+            (true, _) => Self::Stateless,
+            (false, true) => Self::Provisional,
+            (false, false) => Self::Clean,
+        }
+    }
+}
+
+/// What a node answers when it is canvassed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Opinion {
+    /// The round of the asker.
+    pub round: u64,
+    /// It leads with a quorum, or heard its leader within the leader timeout.
+    pub hears: bool,
+    /// It has seen a leader since its own start.
+    pub seen_leader: bool,
+    /// What it may have forgotten.
+    pub standing: Standing,
+    /// Its log.
+    pub recency: Recency,
+}
+
+const FLAG_STATELESS: u16 = 1;
+const FLAG_PROVISIONAL: u16 = 2;
+const FLAG_HEARS: u16 = 4;
+const FLAG_SEEN_LEADER: u16 = 8;
+const FLAG_GRANTED: u16 = 16;
+const FLAG_TRANSFER: u16 = 32;
 
 /// What a node says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Announce {
-    /// It has no state of an earlier life, and an empty log.
-    pub blank: bool,
-    /// It may have forgotten what it promised.
-    pub provisional: bool,
-    /// Payload bytes of its segments.
-    pub segment_bytes: u64,
-    /// Its largest command.
-    pub command_bytes_max: u64,
+    /// What it may have forgotten.
+    pub standing: Standing,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
 }
@@ -59,28 +146,31 @@ pub struct ControlDatagram {
     pub magic: U16,
     /// [`CONTROL_VERSION`].
     pub version: u8,
-    /// 1 announce, 2 lead, 3 following, 4 state hash.
+    /// 1 announce, 2 lead, 3 following, 4 state hash, 5 canvass, 6 opinion, 7 vote request, 8 vote, 9 stand, 10 readmit.
     pub kind: u8,
     /// Sender.
     pub node: U16,
-    /// Announce: bit 0 blank, bit 1 provisional.
+    /// 1 stateless, 2 provisional, 4 hears a leader, 8 has seen one, 16 granted, 32 transfer.
     pub flags: U16,
     /// Group.
     pub group: U64,
-    /// Generation the message is about (announce: the newest the sender promised).
+    /// Generation the message is about (announce, opinion, vote: the newest the sender promised).
     pub generation: U64,
     /// Term of it.
     pub term: U32,
-    /// Reserved, 0.
-    pub reserved: U32,
-    /// Announce: segment bytes. State hash: sequence.
+    /// Opinion, vote request: term of the sender's last frame.
+    pub last_term: U32,
+    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
     pub first: U64,
-    /// Announce: largest command. State hash: hash.
+    /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
+    /// readmit: an incarnation, plus one (0: none).
     pub second: U64,
-    /// Announce: the sender's instance. Lead: the founding instance of the receiver, or 0.
+    /// Announce, vote request: the sender's instance. Vote: the receiver's.
     pub instance: U64,
-    /// Reserved, 0.
-    pub rest: U64,
+    /// Canvass, opinion: the round.
+    pub round: U64,
+    /// What must be the same on all nodes of the group: see [`GroupConstants`].
+    pub constants: [U64; GroupConstants::COUNT],
 }
 
 const _: () = assert!(size_of::<ControlDatagram>() == CONTROL_BYTES);
@@ -99,7 +189,7 @@ pub struct Envelope {
 /// Why a control datagram is not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlError {
-    /// Not 64 bytes, or not ours.
+    /// Of another length, or not ours.
     Garbage,
     /// Another version.
     Version(u8),
@@ -108,77 +198,155 @@ pub enum ControlError {
 }
 
 impl Envelope {
-    /// Its wire form.
+    /// Its wire form, from a node with these constants.
     #[must_use]
-    pub fn encode(&self, group: GroupId) -> ControlDatagram {
-        let (kind, flags, first, second, instance) = match self.message {
-            Message::Announce(a) => (
-                1,
-                u16::from(a.blank) | u16::from(a.provisional) << 1,
-                a.segment_bytes,
-                a.command_bytes_max,
-                a.instance,
-            ),
-            Message::Lead { founder } => (2, 0, 0, 0, founder),
-            Message::Following => (3, 0, 0, 0, 0),
-            Message::StateHash { sequence, hash } => (4, 0, sequence.0, hash, 0),
-        };
-        ControlDatagram {
+    pub fn encode(&self, group: GroupId, constants: &GroupConstants) -> ControlDatagram {
+        let mut wire = ControlDatagram {
             magic: U16::new(CONTROL_MAGIC),
             version: CONTROL_VERSION,
-            kind,
             node: U16::new(self.from.0),
-            flags: U16::new(flags),
             group: U64::new(group.0),
             generation: U64::new(self.leadership.generation.to_u64()),
             term: U32::new(self.leadership.term.0),
-            reserved: U32::new(0),
-            first: U64::new(first),
-            second: U64::new(second),
-            instance: U64::new(instance),
-            rest: U64::new(0),
-        }
+            constants: constants.numbers().map(U64::new),
+            ..ControlDatagram::new_zeroed()
+        };
+        let mut flags = 0;
+        wire.kind = match self.message {
+            Message::Announce(announce) => {
+                flags = announce.standing.flags();
+                wire.instance = U64::new(announce.instance);
+                1
+            }
+            Message::Lead { founder } => {
+                wire.second = incarnation_to_wire(founder);
+                2
+            }
+            Message::Following => 3,
+            Message::StateHash { sequence, hash } => {
+                wire.first = U64::new(sequence.0);
+                wire.second = U64::new(hash);
+                4
+            }
+            Message::Canvass { round } => {
+                wire.round = U64::new(round);
+                5
+            }
+            Message::Opinion(opinion) => {
+                flags = opinion.standing.flags();
+                flags |= if opinion.hears { FLAG_HEARS } else { 0 };
+                flags |= if opinion.seen_leader { FLAG_SEEN_LEADER } else { 0 };
+                wire.put_recency(opinion.recency);
+                wire.round = U64::new(opinion.round);
+                6
+            }
+            Message::VoteRequest { recency, instance, transfer } => {
+                flags = if transfer { FLAG_TRANSFER } else { 0 };
+                wire.put_recency(recency);
+                wire.instance = U64::new(instance);
+                7
+            }
+            Message::Vote { granted, instance, standing, incarnation } => {
+                flags = standing.flags() | if granted { FLAG_GRANTED } else { 0 };
+                wire.second = incarnation_to_wire(Some(incarnation));
+                wire.instance = U64::new(instance);
+                8
+            }
+            Message::Stand => 9,
+            Message::Readmit { incarnation, needed } => {
+                wire.first = U64::new(needed.0);
+                wire.second = incarnation_to_wire(Some(incarnation));
+                10
+            }
+        };
+        wire.flags = U16::new(flags);
+        wire
     }
 
-    /// The message in a datagram.
+    /// The message in a datagram, and the constants of its sender.
     ///
     /// # Errors
     /// Why it is none for this group.
-    pub fn decode(bytes: &[u8], group: GroupId) -> Result<Self, ControlError> {
-        let datagram =
-            ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
-        if datagram.magic.get() != CONTROL_MAGIC {
+    pub fn decode(bytes: &[u8], group: GroupId) -> Result<(Self, GroupConstants), ControlError> {
+        let wire = ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
+        if wire.magic.get() != CONTROL_MAGIC {
             return Err(ControlError::Garbage);
         }
-        if datagram.version != CONTROL_VERSION {
-            return Err(ControlError::Version(datagram.version));
+        if wire.version != CONTROL_VERSION {
+            return Err(ControlError::Version(wire.version));
         }
-        if datagram.group.get() != group.0 {
-            return Err(ControlError::Group(GroupId(datagram.group.get())));
+        if wire.group.get() != group.0 {
+            return Err(ControlError::Group(GroupId(wire.group.get())));
         }
-        let flags = datagram.flags.get();
-        let message = match datagram.kind {
-            1 => Message::Announce(Announce {
-                blank: flags & 1 != 0,
-                provisional: flags & 2 != 0,
-                segment_bytes: datagram.first.get(),
-                command_bytes_max: datagram.second.get(),
-                instance: datagram.instance.get(),
-            }),
-            2 => Message::Lead { founder: datagram.instance.get() },
-            3 => Message::Following,
-            4 => Message::StateHash {
-                sequence: Sequence(datagram.first.get()),
-                hash: datagram.second.get(),
-            },
-            _ => return Err(ControlError::Garbage),
-        };
+        let message = wire.message().ok_or(ControlError::Garbage)?;
         let leadership = Leadership {
-            generation: Generation::from_u64(datagram.generation.get()),
-            term: Term(datagram.term.get()),
+            generation: Generation::from_u64(wire.generation.get()),
+            term: Term(wire.term.get()),
         };
-        Ok(Self { from: NodeId(datagram.node.get()), leadership, message })
+        let constants = GroupConstants::from_numbers(wire.constants.map(U64::get));
+        Ok((Self { from: NodeId(wire.node.get()), leadership, message }, constants))
     }
+}
+
+impl ControlDatagram {
+    fn put_recency(&mut self, recency: Recency) {
+        self.first = U64::new(recency.tail.0.0);
+        self.second = U64::new(recency.last.generation.to_u64());
+        self.last_term = U32::new(recency.last.term.0);
+    }
+
+    fn recency(&self) -> Recency {
+        let generation = Generation::from_u64(self.second.get());
+        let last = Leadership { generation, term: Term(self.last_term.get()) };
+        Recency { last, tail: Tail(Position(self.first.get())) }
+    }
+
+    fn message(&self) -> Option<Message> {
+        let flags = self.flags.get();
+        let standing = Standing::from_flags(flags);
+        let incarnation = incarnation_from_wire(self.second);
+        Some(match self.kind {
+            1 => Message::Announce(Announce { standing, instance: self.instance.get() }),
+            2 => Message::Lead { founder: incarnation },
+            3 => Message::Following,
+            4 => {
+                Message::StateHash { sequence: Sequence(self.first.get()), hash: self.second.get() }
+            }
+            5 => Message::Canvass { round: self.round.get() },
+            6 => Message::Opinion(Opinion {
+                round: self.round.get(),
+                hears: flags & FLAG_HEARS != 0,
+                seen_leader: flags & FLAG_SEEN_LEADER != 0,
+                standing,
+                recency: self.recency(),
+            }),
+            7 => Message::VoteRequest {
+                recency: self.recency(),
+                instance: self.instance.get(),
+                transfer: flags & FLAG_TRANSFER != 0,
+            },
+            8 => Message::Vote {
+                granted: flags & FLAG_GRANTED != 0,
+                instance: self.instance.get(),
+                standing,
+                incarnation: incarnation?,
+            },
+            9 => Message::Stand,
+            10 => {
+                Message::Readmit { incarnation: incarnation?, needed: Position(self.first.get()) }
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn incarnation_to_wire(incarnation: Option<Incarnation>) -> U64 {
+    U64::new(incarnation.map_or(0, |incarnation| u64::from(incarnation.0) + 1))
+}
+
+/// None for 0, and for what no incarnation is.
+fn incarnation_from_wire(wire: U64) -> Option<Incarnation> {
+    u32::try_from(wire.get().checked_sub(1)?).ok().map(Incarnation)
 }
 
 #[cfg(test)]
@@ -189,22 +357,38 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce = Announce {
-            blank: true,
-            provisional: true,
-            segment_bytes: 1 << 20,
-            command_bytes_max: 4096,
-            instance: 11,
+        let announce = Announce { standing: Standing::Stateless, instance: 11 };
+        let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
+        let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
+        let opinion = Opinion {
+            round: 13,
+            hears: true,
+            seen_leader: true,
+            standing: Standing::Provisional,
+            recency,
         };
         for message in [
             Message::Announce(announce),
-            Message::Lead { founder: 12 },
+            Message::Lead { founder: Some(Incarnation(12)) },
+            Message::Lead { founder: None },
             Message::Following,
             Message::StateHash { sequence: Sequence(9), hash: 10 },
+            Message::Canvass { round: 3 },
+            Message::Opinion(opinion),
+            Message::Opinion(Opinion { hears: false, standing: Standing::Clean, ..opinion }),
+            Message::VoteRequest { recency, instance: 7, transfer: true },
+            Message::Vote {
+                granted: true,
+                instance: 7,
+                standing: Standing::Stateless,
+                incarnation: Incarnation(0),
+            },
+            Message::Stand,
+            Message::Readmit { incarnation: Incarnation(u32::MAX), needed: Position(64) },
         ] {
             let envelope = Envelope { from: NodeId(2), leadership, message };
-            let wire = envelope.encode(GroupId(5));
-            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok(envelope));
+            let wire = envelope.encode(GroupId(5), &constants);
+            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok((envelope, constants)));
             let other = Envelope::decode(wire.as_bytes(), GroupId(6));
             assert_eq!(other, Err(ControlError::Group(GroupId(5))));
             assert_eq!(

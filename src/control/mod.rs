@@ -1,10 +1,10 @@
 //! Who leads, and who says so: decisions without I/O.
 //!
 //! A control machine takes `handle(now, Input)` and is then drained with `poll()` until that returns `None`; it never reads
-//! a clock, sends, writes or sleeps. [`fixed::FixedLeader`] gives the lead to the first node of the member list; elections
-//! take its place behind the same inputs and outputs.
+//! a clock, sends, writes or sleeps. [`election::Election`] is the one of a node.
 
+pub mod constants;
+pub mod election;
 pub mod event;
-pub mod fixed;
 pub mod hashes;
 pub mod message;

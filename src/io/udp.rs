@@ -161,6 +161,12 @@ impl UdpNetwork {
         Some(sum)
     }
 
+    /// An option of the data socket, as the host has it.
+    #[cfg(test)]
+    pub(crate) fn option(&self, level: i32, name: i32) -> io::Result<i32> {
+        option::get(&self.sockets.unicast.socket, level, name)
+    }
+
     /// Whether runs of datagrams go out in one call.
     #[must_use]
     pub fn offloads(&self) -> bool {

@@ -23,6 +23,7 @@ pub use store::{
 use core::fmt;
 
 use crate::frame::Predecessor;
+use crate::link::Promise;
 use crate::types::{
     Commit, CutEpoch, Durable, GroupId, Incarnation, Leadership, NodeId, Position, Tail,
 };
@@ -210,6 +211,29 @@ impl NodeState {
     #[must_use]
     pub const fn may_promise_memory(&self) -> bool {
         self.may_vote() && self.may_ack_memory
+    }
+
+    /// Takes over what control is about to act on; `durable` is what of the log is on the disk.
+    ///
+    /// # Errors
+    /// What of it this state refuses.
+    pub fn keep(&mut self, promise: &Promise, durable: Durable) -> Result<(), Refused> {
+        if promise.admitted {
+            self.found(promise.leadership)?;
+        } else {
+            self.raise(promise.leadership)?;
+        }
+        if let Some(needed) = promise.readmitted {
+            self.readmit(needed, durable)?;
+        }
+        if let Some(vote) = promise.vote {
+            // Control says with each vote what it is worth.
+            self.vote_as_witness(promise.leadership, vote)?;
+        }
+        if promise.may_ack_memory {
+            self.allow_memory()?;
+        }
+        Ok(())
     }
 
     /// Cuts that its log has seen.

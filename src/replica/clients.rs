@@ -113,6 +113,12 @@ impl Clients {
         }
     }
 
+    /// Memory for what is on its way from and to clients.
+    #[cfg(test)]
+    pub(super) fn pool_bytes(&self) -> usize {
+        self.lanes.pools().iter().map(|pool| pool.chunk_count() * pool.chunk_bytes()).sum()
+    }
+
     /// The role is over: clients find the next leader by themselves.
     pub(super) fn close(&mut self) {
         self.lanes.close_all();
@@ -249,6 +255,8 @@ impl Clients {
             .map_or(last, |old| self.ingress[old.0 as usize].appended.max(last));
         let opened = self.lanes.open(now, session, hello.epoch, hello.from).ok()?;
         if let crate::stream::lanes::Opened::New(lane) = opened {
+            // What an older lane in this place asked is not in this one: its client asks again.
+            self.queries.retain(|query| query.lane != lane);
             self.ingress[lane.0 as usize] =
                 Ingress { session, appended, answered: last, owes: false, queries: false };
         }
@@ -274,10 +282,16 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         };
         let opened = match &self.work {
+            Work::Leader(leading) if leading.handing.is_some() => return, // soon: the client asks again
+            Work::Leader(leading) if leading.over => {
+                return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
+            }
             Work::Leader(leading) if leading.quorum || leading.is_young(now.at) => leading.opened,
             Work::Leader(_) => return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum),
             Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),
-            Work::Follower(_) | Work::Idle => return self.redirect(now, from),
+            Work::Follower(_) => return self.redirect(now, from, None),
+            // Nobody leads, as far as this node knows.
+            Work::Idle => return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum),
         };
         if !opened {
             return; // soon: the client asks again
@@ -358,14 +372,20 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// Tells a client where the leader is, as text; nothing when that is not known.
-    fn redirect(&mut self, now: Now, to: SocketAddr) {
+    fn redirect(&mut self, now: Now, to: SocketAddr, lane: Option<LaneHeader>) {
         let leader = self.leader().and_then(|node| self.settings.index_of(node));
         let mut text = Text { bytes: [0; 64], length: 0 };
         if let Some(index) = leader {
             text.address(self.settings.peers[index].address);
         }
-        let header = self.header(DatagramKind::Redirect, now);
-        self.send(Destination::Address(to), &header, text.bytes());
+        let mut header = self.header(DatagramKind::Redirect, now);
+        let to = Destination::Address(to);
+        if let Some(lane) = lane {
+            header.flags |= FLAG_LANE;
+            self.network.send(to, &header, lane.as_bytes(), text.bytes());
+        } else {
+            self.send(to, &header, text.bytes());
+        }
     }
 
     /// A datagram of a lane came in.
@@ -394,10 +414,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// A lane that came to a node that does not lead.
-    pub(super) fn misdirected_lane(&mut self, now: Now, from: SocketAddr) {
+    pub(super) fn misdirected_lane(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        lane: Option<LaneHeader>,
+    ) {
         match self.work {
-            Work::Follower(_) => self.redirect(now, from),
-            Work::Leader(_) | Work::Idle | Work::Halted => {}
+            Work::Follower(_) if lane.is_some() => self.redirect(now, from, lane),
+            _ => {}
         }
     }
 
@@ -406,7 +431,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// Appends an entry of the engine's own; whether there was room.
-    fn append_entry(&mut self, now: Now, kind: Kind, parts: &[&[u8]]) -> bool {
+    pub(super) fn append_entry(&mut self, now: Now, kind: Kind, parts: &[&[u8]]) -> bool {
         let term = self.fence.term;
         let time = self.cluster_time(now);
         let appended = self.log.append(kind, term, time, parts).is_ok();
@@ -421,7 +446,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// Takes what clients sent and sends what they are owed. Returns how much was done.
     pub(super) fn serve_clients(&mut self, now: Now) -> usize {
         let mut work = 0;
-        while work < MESSAGES_MAX {
+        let handing = matches!(&self.work, Work::Leader(leading) if leading.handing.is_some());
+        while work < MESSAGES_MAX && !handing {
             let Some(lane) = self.clients.lanes.next_ready() else { break };
             work += 1;
             if !self.take_message(now, lane) {
@@ -434,9 +460,26 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         self.answer_queries(now);
         self.settle_owed();
-        if now.at >= self.clients.expiry_at {
+        if now.at >= self.clients.expiry_at && !handing {
             self.clients.expiry_at = now.at.plus(EXPIRY_INTERVAL_NS);
             self.expire_session(now);
+        }
+        work
+    }
+
+    /// This node leads no more, and nobody may know who does: every command is answered so.
+    pub(super) fn turn_clients_away(&mut self, now: Now) -> usize {
+        let mut work = 0;
+        while work < MESSAGES_MAX {
+            let Some(lane) = self.clients.lanes.next_ready() else { break };
+            let Ok(Some(message)) = self.clients.lanes.message(lane) else { continue };
+            let number = message.request().client_sequence();
+            if !self.tell_client(lane, AnswerKind::NoQuorum, number) {
+                self.clients.lanes.put_back(lane);
+                break;
+            }
+            work += 1;
+            self.clients.lanes.consume(now.at, lane);
         }
         work
     }
@@ -513,7 +556,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return self.tell_client(lane, AnswerKind::TooLong, command);
         }
         let quorum = match &self.work {
-            Work::Leader(leading) => leading.quorum || leading.is_young(now.at),
+            Work::Leader(leading) => !leading.over && (leading.quorum || leading.is_young(now.at)),
             _ => false,
         };
         if !quorum {

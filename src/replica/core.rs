@@ -22,8 +22,8 @@ use crate::link::{
 use crate::service::{Role, Service};
 use crate::session::State;
 use crate::stream::datagram::{
-    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer, MatchRequest, NakRange,
-    parse,
+    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, LaneHeader, MatchAnswer, MatchRequest,
+    NakRange, parse,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Receiver, Sender};
@@ -93,6 +93,8 @@ pub struct Core<N, M, S> {
     /// Match requests so far: each has its number.
     pub(super) match_requests: u64,
     out_of_segments: bool,
+    /// Newest leadership that control was told of.
+    leadership_told: Leadership,
     foreign_version_told: bool,
     foreign_group_told: bool,
     counters_due: Nanos,
@@ -155,6 +157,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             wake_control_at: Nanos(0),
             match_requests: 0,
             out_of_segments: false,
+            leadership_told: Leadership::default(),
             foreign_version_told: false,
             foreign_group_told: false,
             counters_due: Nanos(0),
@@ -168,12 +171,18 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut work = self.take_mail(now);
         if self.cutting.is_none() {
             work += self.work(now);
-        } // else the log must not change until sync has saved and recorded what is cut
+        } else {
+            // The log must not change until sync has saved and recorded what is cut; the leader is answered meanwhile.
+            work += self.receive(now);
+            self.send_status(now);
+        }
         self.wake_others(now);
         work
     }
 
     fn work(&mut self, now: Now) -> usize {
+        // D9: first of all, so that nothing is accepted by a leader that slept through the end of its leadership.
+        self.check_quorum(now);
         let mut work = self.receive(now);
         work += match self.work {
             Work::Leader(_) => self.lead(now),
@@ -299,6 +308,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             }
             ControlToCore::MayAckMemory(may) => self.may_ack_memory = may,
             ControlToCore::Admitted => self.provisional = false,
+            ControlToCore::HandOver { to } => self.hand_over(to),
+            ControlToCore::KeepLead => self.keep_lead(),
             ControlToCore::Stop => {
                 self.halt();
                 self.tell(CoreToControl::Stopped { tail: self.log.tail(), commit: self.commit });
@@ -318,6 +329,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if matches!(self.work, Work::Leader(_)) {
             self.state.role_changed(Role::Follower);
             self.clients.close();
+            self.shared.words().quorum.store(0, core::sync::atomic::Ordering::Relaxed);
         }
         self.work = Work::Idle;
         self.publish_role();
@@ -354,7 +366,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if header.flags & FLAG_LANE != 0 {
             let lead = matches!(&self.work, Work::Leader(leading) if leading.opened);
             if !lead {
-                return self.misdirected_lane(now, from);
+                let lane = LaneHeader::read_from_prefix(body).ok().map(|(lane, _)| lane);
+                return self.misdirected_lane(now, from, lane);
             }
             let Self { clients, counters, .. } = self;
             let taken = clients.on_lane(now.at, from, &header, kind, body, counters);
@@ -375,7 +388,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         if leadership > self.fence {
-            return self.newer_leadership(leadership, &header);
+            return self.newer_leadership(leadership, kind, &header);
         }
         match kind {
             DatagramKind::Data => {
@@ -450,12 +463,20 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// Somebody leads that control has not told us about: control decides what to make of it.
-    fn newer_leadership(&mut self, leadership: Leadership, header: &DatagramHeader) {
+    fn newer_leadership(
+        &mut self,
+        leadership: Leadership,
+        kind: DatagramKind,
+        header: &DatagramHeader,
+    ) {
         self.counters.dropped_stale += 1;
-        if let Some(node) = header.node() {
-            // Latest-value: a full mailbox means control has enough of these to read.
-            let _ =
-                self.link.to_control.try_send(CoreToControl::LeadershipSeen { leadership, node });
+        // Only a leader sends these: what else is newer comes from one who follows.
+        let leads = matches!(kind, DatagramKind::Data | DatagramKind::Heartbeat);
+        if let Some(node) = header.node().filter(|_| leads) {
+            // Once: the leader calls control too, until it is followed.
+            if mem::replace(&mut self.leadership_told, leadership) != leadership {
+                self.tell(CoreToControl::LeadershipSeen { leadership, node });
+            }
         }
     }
 
@@ -465,6 +486,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             fact,
             CoreToControl::Fenced { .. }
                 | CoreToControl::Entered { .. }
+                | CoreToControl::HandOver { .. }
                 | CoreToControl::Stopped { .. }
         );
         let room = answer || self.link.to_control.len() < MAILBOX_DEPTH - ANSWERS_RESERVED;

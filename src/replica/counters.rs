@@ -46,6 +46,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let tail = self.log.tail();
         words.cut_epoch.store(u64::from(self.cut_epoch.0), Release);
         words.tail_sequence.store(tail.sequence.0, Relaxed);
+        let last = self.log.last_leadership();
+        words.last_generation.store(last.generation.to_u64(), Relaxed);
+        words.last_term.store(u64::from(last.term.0), Relaxed);
         words.verified.store(tail.position.0, Release);
         words.commit.store(self.commit.0.0, Release);
         self.wake_sync = true;
@@ -85,6 +88,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let role = match &self.work {
             Work::Idle | Work::Halted => 0,
             Work::Follower(_) => 1,
+            Work::Leader(leading) if leading.over => 0,
             Work::Leader(_) => 2,
         };
         words.role.store(role, Relaxed);

@@ -14,7 +14,7 @@ use crate::journal::hot::{HotLog, Refusal};
 use crate::link::{CoreEvent, CoreToControl};
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
-    DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchAnswer,
+    DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchAnswer, STATUS_ENTERING,
     STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
 };
 use crate::stream::network::{Destination, Network};
@@ -74,6 +74,11 @@ pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
 }
 
 impl Following {
+    /// The log is known to be the leader's, as far as it goes.
+    pub(super) fn is_matched(&self) -> bool {
+        matches!(self.phase, Phase::Streaming)
+    }
+
     /// Places the bytes of one datagram of this leadership.
     pub(super) fn on_data<M: SegmentMemory>(
         &mut self,
@@ -158,11 +163,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         });
         self.state.role_changed(Role::Follower);
         self.publish_role();
+        self.publish_heard(now.at);
     }
 
     /// One duty cycle of a follower.
     pub(super) fn follow(&mut self, now: Now) -> usize {
         self.ask_for_match(now);
+        if let Work::Follower(Following { echo: (_, heard), .. }) = self.work {
+            self.publish_heard(heard);
+        }
         let work = self.verify(now);
         self.advance_follower_commit();
         self.send_naks(now);
@@ -173,6 +182,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     pub(super) fn follower_deadlines(&self) -> Deadlines {
         let Work::Follower(following) = &self.work else { return Deadlines::default() };
         let sharp = match following.phase {
+            Phase::Matching { .. } if self.cutting.is_some() => None,
             Phase::Matching { retry_at, .. } => Some(retry_at),
             Phase::Streaming => self.receiver.deadline(),
             Phase::Stuck => None,
@@ -198,6 +208,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     pub(super) fn on_match_answer(&mut self, now: Now, answer: &MatchAnswer) {
+        if self.cutting.is_some() {
+            return; // it was answered
+        }
         let Work::Follower(following) = &mut self.work else { return };
         let Phase::Matching { request, limit, retry_at, .. } = &mut following.phase else {
             return; // used once: a late duplicate never cuts
@@ -356,21 +369,26 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// Says how far this node is: at once when that changed, and with every heartbeat.
-    fn send_status(&mut self, now: Now) {
-        let verified = self.log.tail().position;
-        let promised = self.promised(self.settings.durability.follower);
-        let window_end = self.receiver.window_end().min(self.log.end_of_room());
-        let received = self.receiver.received().0;
+    pub(super) fn send_status(&mut self, now: Now) {
+        let mut verified = self.log.tail().position;
+        let mut promised = self.promised(self.settings.durability.follower);
+        let mut durable = self.durable.0;
+        let mut window_end = self.receiver.window_end().min(self.log.end_of_room());
+        let mut received = self.receiver.received().0;
         let Work::Follower(following) = &mut self.work else { return };
+        let mut flags = 0;
         if !matches!(following.phase, Phase::Streaming) {
-            return;
+            // Nothing here is known to be of the leader's log: it is heard, and that is all.
+            flags = STATUS_ENTERING;
+            let nothing = Position(0);
+            (verified, promised, durable) = (nothing, nothing, nothing);
+            (window_end, received) = (nothing, nothing);
         }
         if following.told == Some((verified, promised)) && now.at < following.status_due {
             return;
         }
         following.told = Some((verified, promised));
         following.status_due = now.at.plus(self.settings.heartbeat_ns);
-        let mut flags = 0;
         if self.provisional {
             flags |= STATUS_PROVISIONAL;
         }
@@ -380,7 +398,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let status = StatusBody {
             received: U64::new(received.0),
             verified: U64::new(verified.0),
-            durable: U64::new(self.durable.0.0),
+            durable: U64::new(durable.0),
             promised: U64::new(promised.0),
             window_end: U64::new(window_end.0),
             echo: U64::new(following.echo.0.0),
@@ -393,9 +411,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.send(Destination::Node(leader), &header, status.as_bytes());
     }
 
+    /// Control looks here before it gives a leader up.
+    fn publish_heard(&self, at: Nanos) {
+        self.shared.words().leader_heard.store(at.0, core::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Who leads, as far as this node knows.
     pub(super) fn leader(&self) -> Option<NodeId> {
         match &self.work {
+            Work::Leader(leading) if leading.over => None,
             Work::Leader(_) => Some(self.settings.identity.node),
             Work::Follower(following) => Some(following.leader),
             Work::Idle | Work::Halted => None,

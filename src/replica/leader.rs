@@ -15,11 +15,11 @@ use crate::link::{CoreEvent, CoreToControl};
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
     DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchRequest, NakRange,
-    STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
+    STATUS_ENTERING, STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Pace, Report, Sender, SenderSettings, Transmit};
-use crate::types::{Leadership, Nanos, Position, Tail};
+use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position, Tail};
 
 /// Bytes handed to the network in one piece: as many datagrams as segmentation offload takes at once.
 const SEND_BYTES_MAX: usize = 60 * 1024;
@@ -37,12 +37,31 @@ pub(super) struct Leading {
     pub(super) opened: bool,
     /// A quorum echoed a fresh stamp.
     pub(super) quorum: bool,
+    /// The quorum was lost, or never there in time: this node leads no more, and waits for control to say so. It accepts,
+    /// sends and commits nothing, and tells its clients.
+    pub(super) over: bool,
+    /// The lead is being handed to this peer: no commands are taken.
+    pub(super) handing: Option<usize>,
+    handed: bool,
+    /// By peer: those who may have forgotten what they promised.
+    rejoins: [Option<Rejoin>; NODES_MAX],
     quorum_check_at: Nanos,
     since: Nanos,
     young_ns: u64,
     /// Commit position that the followers were last told, and when it must be told without other traffic.
     commit_told: Position,
     commit_due: Option<Nanos>,
+}
+
+/// The way back of a node that may have forgotten what it promised (DESIGN §6).
+#[derive(Clone, Copy, Debug)]
+struct Rejoin {
+    incarnation: Incarnation,
+    /// End of the log when it was first heard of.
+    needed: Position,
+    /// End of an entry that was appended after that.
+    proof: Option<Position>,
+    told: bool,
 }
 
 /// A commit position that no other datagram carries is told after this, ns.
@@ -96,6 +115,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             term_opened: Position(u64::MAX),
             opened: false,
             quorum: false,
+            over: false,
+            handing: None,
+            handed: false,
+            rejoins: [None; NODES_MAX],
             quorum_check_at: now.at.plus(self.settings.leader_timeout_ns),
             since: now.at,
             young_ns: self.settings.leader_timeout_ns,
@@ -116,14 +139,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             leader: U16::new(self.settings.identity.node.0),
             reserved: U16::new(0),
         };
-        let durability = self.settings.durability;
-        let setting = GroupSetting {
-            key: U32::new(SETTING_DURABILITY),
-            reserved: U32::new(0),
-            value: U64::new(
-                u64::from(durability.leader as u8) | u64::from(durability.follower as u8) << 8,
-            ),
-        };
+        let setting = self.durability_setting();
         if !self.log.room_for(size_of::<TermStart>() + size_of::<GroupSetting>() + 128) {
             self.out_of_segments();
             return false;
@@ -147,6 +163,17 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         true
     }
 
+    fn durability_setting(&self) -> GroupSetting {
+        let durability = self.settings.durability;
+        GroupSetting {
+            key: U32::new(SETTING_DURABILITY),
+            reserved: U32::new(0),
+            value: U64::new(
+                u64::from(durability.leader as u8) | u64::from(durability.follower as u8) << 8,
+            ),
+        }
+    }
+
     /// Bytes were appended: they may be sent, synced and, alone in a group, committed.
     pub(super) fn appended(&mut self) {
         self.sender.set_tail(self.log.tail().position);
@@ -156,18 +183,25 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// One duty cycle of a leader.
     pub(super) fn lead(&mut self, now: Now) -> usize {
         let Work::Leader(leading) = &self.work else { return 0 };
+        if leading.over {
+            return self.turn_clients_away(now);
+        }
         if leading.term_opened == Position(u64::MAX) && !self.open_term(now) {
             return 0;
         }
         let mut work = self.serve_clients(now);
         work += self.transmit(now);
         work += self.advance_commit(now);
-        self.check_quorum(now);
+        self.see_rejoins(now);
+        self.see_hand_over();
         work
     }
 
     pub(super) fn leader_deadlines(&self) -> Deadlines {
         let Work::Leader(leading) = &self.work else { return Deadlines::default() };
+        if leading.over {
+            return Deadlines { sharp: Some(self.clients.deadline()), soft: None };
+        }
         let stream = self.sender.deadline();
         // Once those who set the pace have everything, the rest is heartbeats (to a node that is down, say).
         let settled = self.sender.acknowledged() >= self.sender.tail();
@@ -267,6 +301,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             stateless: flags & STATUS_STATELESS != 0,
             echo: Nanos(status.echo.get()),
         };
+        if leading.over {
+            return;
+        }
         // Nobody holds more of this leadership's log than the leader made, nor echoes a stamp from the future.
         if progress.verified > tail
             || progress.promised > progress.verified
@@ -278,6 +315,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         if !leading.others[peer].update(progress) {
             self.counters.dropped_stale += 1;
+            return;
+        }
+        leading.rejoins[peer] = match leading.rejoins[peer] {
+            _ if !progress.provisional => None,
+            Some(known) if known.incarnation == progress.incarnation => Some(known),
+            _ => Some(Rejoin {
+                incarnation: progress.incarnation,
+                needed: tail,
+                proof: None,
+                told: false,
+            }),
+        };
+        if flags & STATUS_ENTERING != 0 {
             return;
         }
         let other = self.settings.other_index(peer);
@@ -322,11 +372,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         1
     }
 
-    /// Without fresh echoes from a quorum nothing is accepted: clients are told, control too.
-    fn check_quorum(&mut self, now: Now) {
+    /// Without fresh echoes from a quorum this leadership is over: clients are told, control too, and the others hear nothing
+    /// more of it.
+    pub(super) fn check_quorum(&mut self, now: Now) {
         let timeout = self.settings.leader_timeout_ns;
         let voters = self.settings.voters();
         let Work::Leader(leading) = &mut self.work else { return };
+        if leading.over {
+            return;
+        }
         if now.at >= leading.quorum_check_at {
             leading.quorum_check_at = now.at.plus(timeout / 4);
         }
@@ -339,7 +393,74 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         leading.quorum = heard;
+        leading.over = !heard;
         self.event(CoreEvent::Quorum { present: heard });
         self.shared.words().quorum.store(u64::from(heard), core::sync::atomic::Ordering::Relaxed);
+        if !heard {
+            self.publish_role();
+        }
+    }
+
+    /// Those who may have forgotten what they promised: each needs an entry appended after it came back, and when that is
+    /// committed and everything before is on its disk, control makes it a voter again.
+    fn see_rejoins(&mut self, now: Now) {
+        for peer in 0..self.settings.peers.len() {
+            let Work::Leader(leading) = &mut self.work else { return };
+            let progress = leading.others[peer];
+            let Some(rejoin) = &mut leading.rejoins[peer] else { continue };
+            match rejoin.proof {
+                None if leading.handing.is_some() => {}
+                None => {
+                    let setting = self.durability_setting();
+                    let appended =
+                        self.append_entry(now, Kind::GroupSetting, &[setting.as_bytes()]);
+                    let end = self.log.tail().position;
+                    if let Work::Leader(leading) = &mut self.work
+                        && let Some(rejoin) = &mut leading.rejoins[peer]
+                    {
+                        rejoin.proof = appended.then_some(end);
+                    }
+                }
+                Some(proof) => {
+                    let whole = progress.durable >= rejoin.needed && self.commit.0 >= proof;
+                    if whole && !core::mem::replace(&mut rejoin.told, true) {
+                        let Rejoin { incarnation, needed, .. } = *rejoin;
+                        let node = self.settings.peers[peer].node;
+                        self.tell(CoreToControl::Readmit { node, incarnation, needed });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Control wants the lead handed over: no more commands are taken, and it is told when the other holds everything.
+    pub(super) fn hand_over(&mut self, to: NodeId) {
+        let tail = self.log.tail().position;
+        let window = self.settings.window_bytes;
+        let peer = self.settings.index_of(to);
+        let Work::Leader(leading) = &mut self.work else { return };
+        let Some(peer) = peer.filter(|_| !leading.over) else { return };
+        let bytes = tail.0.saturating_sub(leading.others[peer].verified.0);
+        if bytes > window {
+            return self.tell(CoreToControl::HandOver { to, behind: Some(bytes) });
+        }
+        (leading.handing, leading.handed) = (Some(peer), false);
+    }
+
+    /// The hand-over came to nothing.
+    pub(super) fn keep_lead(&mut self) {
+        if let Work::Leader(leading) = &mut self.work {
+            leading.handing = None;
+        }
+    }
+
+    fn see_hand_over(&mut self) {
+        let tail = self.log.tail().position;
+        let Work::Leader(leading) = &mut self.work else { return };
+        let Some(peer) = leading.handing else { return };
+        if leading.others[peer].verified == tail && !core::mem::replace(&mut leading.handed, true) {
+            let to = self.settings.peers[peer].node;
+            self.tell(CoreToControl::HandOver { to, behind: None });
+        }
     }
 }

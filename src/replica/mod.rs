@@ -13,10 +13,16 @@ mod cut;
 mod follower;
 mod leader;
 pub mod matching;
+mod observe;
 pub mod quorum;
+mod replay;
+#[cfg(test)]
+mod role_tests;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
+pub use self::observe::{Doing, Observation};
+pub use self::replay::replay;
 pub use self::settings::{CoreSettings, Peer};

@@ -91,10 +91,11 @@ pub fn commit_position(
     (position >= leader.term_opened && position > before.0).then_some(Commit(position))
 }
 
-/// Whether a quorum of voters (the leader included) echoed a stamp not older than `oldest`.
+/// Whether a quorum of voters (the leader included) echoed a stamp not older than `oldest`. A node without state is no
+/// witness: it may have helped another leader, and forgotten that.
 #[must_use]
 pub fn quorum_heard(others: &[Progress], voters: usize, oldest: Nanos) -> bool {
-    let heard = others.iter().filter(|other| other.voter && other.echo >= oldest).count();
+    let heard = others.iter().filter(|o| o.voter && !o.stateless && o.echo >= oldest).count();
     heard + 1 >= majority(voters)
 }
 

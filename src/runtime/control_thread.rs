@@ -18,15 +18,16 @@ use super::admin::{Admin, FIRST_TOKEN};
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::watch::Watch;
-use crate::control::fixed::{FixedLeader, Input, Output, Promise};
-use crate::control::message::Envelope;
+use crate::control::constants::Door;
+use crate::control::election::{Election, Glance, Input, Output};
+use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
-use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
-use crate::types::{Commit, Durable, GroupId, Nanos, NodeId, Position};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Shared, Wake};
+use crate::types::{Commit, Durable, Generation, GroupId, Nanos, NodeId, Position};
 
 const SOCKET: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -65,7 +66,9 @@ pub enum Ended {
 /// All that the control thread owns.
 pub(super) struct ControlThread<E: Storage> {
     pub(super) group: GroupId,
-    pub(super) machine: FixedLeader,
+    pub(super) machine: Election,
+    /// Who is let in to it.
+    pub(super) door: Door,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
@@ -182,6 +185,7 @@ impl<E: Storage> ControlThread<E> {
                 }
             }
             self.contention.look(now);
+            self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
             self.take_datagrams(&mut sources.network, now);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
@@ -190,7 +194,7 @@ impl<E: Storage> ControlThread<E> {
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
-            self.answer_admin(&mut sources, &polled);
+            self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
             if self.obey(&mut sources.network, now) {
                 break Ended::Halted;
@@ -236,12 +240,30 @@ impl<E: Storage> ControlThread<E> {
     fn take_datagrams(&mut self, network: &mut impl ControlNetwork, now: Nanos) {
         let mut buffer = [0; 2048];
         while let Some((length, from)) = network.receive(&mut buffer) {
-            if let Ok(envelope) = Envelope::decode(&buffer[..length], self.group)
-                && self.addresses.contains(&(envelope.from, from))
-            {
-                self.machine.handle(now, Input::Message(envelope));
+            if !self.take_datagram(&buffer[..length], from, now) {
+                self.shared.words().control_refused.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Returns whether it was for this node, from one that is let in.
+    fn take_datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Nanos) -> bool {
+        let Ok((envelope, constants)) = Envelope::decode(bytes, self.group) else { return false };
+        let listed = self.addresses.contains(&(envelope.from, from));
+        match self.door.admit(&envelope, &constants, listed) {
+            Ok(()) => self.machine.handle(now, Input::Message(envelope)),
+            Err(refused) => {
+                // Others may use its name: only what comes from its own address says anything of it.
+                if listed {
+                    self.machine.handle(now, Input::Refused(envelope.from));
+                }
+                if let Some(event) = refused.event {
+                    self.events.event(&event);
+                }
+                return false;
+            }
+        }
+        true
     }
 
     /// Does what the machine wants; returns whether the node must halt.
@@ -259,9 +281,11 @@ impl<E: Storage> ControlThread<E> {
                 Output::Send(to, envelope) => {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
-                        network.send(*address, envelope.encode(self.group).as_bytes());
+                        let datagram = envelope.encode(self.group, self.door.constants());
+                        network.send(*address, datagram.as_bytes());
                     }
                 }
+                Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
                 Output::Event(event) => self.events.event(&event),
                 Output::Halt => return true,
             }
@@ -278,37 +302,36 @@ impl<E: Storage> ControlThread<E> {
 
     /// Term, vote and what may be promised: durable before anything follows from them.
     fn persist(&self, promise: Promise) -> Result<(), String> {
-        let update = self.store.update(|state| {
-            if promise.admitted {
-                state.found(promise.leadership)?;
-            } else {
-                state.raise(promise.leadership)?;
-            }
-            if !state.provisional {
-                state.vote(promise.leadership, promise.vote)?;
-            }
-            if promise.may_ack_memory {
-                state.allow_memory()?;
-            }
-            Ok(())
-        });
+        let durable = Durable(Position(self.shared.words().durable.load(Ordering::Acquire)));
+        let update = self.store.update(|state| state.keep(&promise, durable));
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin<C>(&mut self, sources: &mut Sources<C>, polled: &Events) {
+    fn answer_admin<C>(&mut self, sources: &mut Sources<C>, polled: &Events, now: Nanos) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, description, stop, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description).to_string(),
+                        "status" => status(shared, machine, description, now).to_string(),
+                        "step-down" => handed(machine.step_down(now)),
+                        other if other.starts_with("transfer ") => {
+                            match other["transfer ".len()..].trim().parse() {
+                                Ok(node) => {
+                                    let to = NodeId(node);
+                                    handed(machine.transfer(now, to).map(|()| to))
+                                }
+                                Err(_) => json!({"error": "transfer takes the number of a node"})
+                                    .to_string(),
+                            }
+                        }
                         "stop" => {
                             stop.store(true, Ordering::Release);
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status or stop"),
+                            "error": format!("unknown request {other:?}: status, stop, transfer or step-down"),
                         })
                         .to_string(),
                     });
@@ -363,8 +386,17 @@ impl Ended {
     }
 }
 
+/// The answer to an order to hand over: whether it was begun.
+fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> String {
+    match begun {
+        Ok(to) => json!({"handing_to": to.0}),
+        Err(refusal) => json!({"error": refusal.to_string(), "refused": true}),
+    }
+    .to_string()
+}
+
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value {
+fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -373,7 +405,7 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         _ => "none",
     };
     let leader = word(&words.leader).checked_sub(1);
-    let generation = crate::types::Generation::from_u64(word(&words.generation));
+    let generation = Generation::from_u64(word(&words.generation));
     let counters: serde_json::Map<String, Value> = crate::link::SharedWords::NAMES
         .iter()
         .zip(words.values())
@@ -386,7 +418,9 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("leader".into(), leader.into());
         object.insert("generation".into(), generation.to_string().into());
         object.insert("term".into(), word(&words.term).into());
-        object.insert("quorum".into(), (word(&words.quorum) != 0).into());
+        let quorum = if role == "leader" { word(&words.quorum) != 0 } else { machine.hears(now) };
+        object.insert("quorum".into(), quorum.into());
+        object.insert("standing".into(), standing(machine).into());
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(
             "positions".into(),
@@ -400,4 +434,13 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("words".into(), counters.into());
     }
     status
+}
+
+/// What this node's word is worth, in words.
+fn standing(machine: &Election) -> &'static str {
+    match machine.standing() {
+        Standing::Clean => "voter",
+        Standing::Provisional => "provisional",
+        Standing::Stateless => "stateless",
+    }
 }

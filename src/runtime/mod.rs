@@ -9,7 +9,6 @@ pub mod events;
 mod host_client;
 pub mod idle;
 pub mod node;
-mod replay;
 pub mod terminal;
 mod threads;
 mod watch;

@@ -2,6 +2,8 @@
 
 mod open;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use core::fmt;
@@ -18,7 +20,6 @@ use self::wiring::{Bells, Ready, wire};
 use super::config::Settings;
 use super::control_thread::{Ended, SourceError};
 use super::environment::{Environment, Host};
-use super::replay::replay;
 use crate::control::event::Event;
 use crate::io::files::DiskError;
 use crate::io::hot_tier::HotTierError;
@@ -27,6 +28,7 @@ use crate::journal::node_state::NodeStateError;
 use crate::journal::reader::Trouble;
 use crate::journal::recovery::RecoveryError;
 use crate::link::{Shared, SharedWords};
+use crate::replica::replay;
 use crate::service::Service;
 use crate::session::State;
 use crate::types::{Generation, Leadership, Term};

@@ -241,6 +241,8 @@ pub struct NakRange {
 pub const STATUS_PROVISIONAL: u32 = 1;
 /// [`StatusBody::flags`]: it has no node state of an earlier life: it neither counts nor votes.
 pub const STATUS_STATELESS: u32 = 2;
+/// [`StatusBody::flags`]: it has not found its match point yet: only the echo means something.
+pub const STATUS_ENTERING: u32 = 4;
 
 /// How far a receiver is.
 #[derive(
@@ -262,7 +264,7 @@ pub struct StatusBody {
     pub echo: U64,
     /// How long it held that stamp before answering, ns: not part of the round trip.
     pub held: U64,
-    /// [`STATUS_PROVISIONAL`], [`STATUS_STATELESS`].
+    /// [`STATUS_PROVISIONAL`], [`STATUS_STATELESS`], [`STATUS_ENTERING`].
     pub flags: U32,
     /// Reserved, 0.
     pub reserved: U32,

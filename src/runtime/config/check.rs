@@ -164,6 +164,9 @@ fn member_rules(layers: &Layers, values: &Values) -> Vec<(String, Rule)> {
             addresses.push((name, address));
         }
     }
+    if members.iter().all(|member| member.priority == 0) {
+        wrong.push(("members.0.priority".to_owned(), Rule::NobodyLeads));
+    }
     let transport = &values.transport;
     let family = |ip: IpAddr| ip.is_ipv4() == first.is_ipv4();
     let rule = || Rule::Family { other: "members.0.data".to_owned(), address: first };

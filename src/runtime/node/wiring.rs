@@ -8,10 +8,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    core_settings, describe, fixed_settings, group_delays, hot_settings, syncer_settings,
+    core_settings, describe, election_settings, group_constants, group_delays, hot_settings,
+    syncer_settings,
 };
 use super::{NodeError, host};
-use crate::control::fixed::FixedLeader;
+use crate::control::constants::Door;
+use crate::control::election::Election;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
 use crate::io::files::HostDisk;
@@ -57,6 +59,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
     let multicast = network.is_multicast();
     let description = describe(settings, state.service().name(), multicast);
+    let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
@@ -64,7 +67,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let clock = HostClock;
     let wall = Anchoring::new(Anchor::measure(clock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = FixedLeader::new(fixed_settings(settings, &recovered));
+    let machine = Election::new(election_settings(settings, &recovered.state, recovered.stateless));
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
@@ -102,6 +105,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
+        door,
         link: control_link,
         core_waker: Arc::new(core_waker),
         addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),

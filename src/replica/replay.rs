@@ -39,7 +39,7 @@ impl<D: Disk> LogBytes for DurableLog<'_, D> {
 ///
 /// # Errors
 /// Where the durable log could not be read, and why.
-pub(super) fn replay<D: Disk, S: Service>(
+pub fn replay<D: Disk, S: Service>(
     disk: &D,
     group: GroupId,
     segment_bytes: u64,

@@ -1,0 +1,330 @@
+//! Leading: calling the others, making voters of those who may have forgotten, handing over, and the end of it.
+
+use core::fmt;
+
+use super::members::Known;
+use super::{CALL_NS, Election, Intent, Mutant, Output, Phase, Target};
+use crate::control::event::{Event, TransferFailure};
+use crate::control::message::{Message, Standing};
+use crate::link::ControlToCore;
+use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position};
+
+/// The order to stand is sent again after this, ns.
+const STAND_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
+
+/// A leadership of this node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Reign {
+    leadership: Leadership,
+    founding: bool,
+    since: Nanos,
+    hand_over: Option<HandOver>,
+}
+
+/// A transfer under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct HandOver {
+    to: usize,
+    /// The target has everything: it is told to stand, again at this time.
+    ready: Option<Nanos>,
+    until: Nanos,
+}
+
+/// Why a transfer is not begun.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum TransferRefusal {
+    /// This node does not lead.
+    NotLeading,
+    /// It leads already.
+    Itself {
+        /// The target.
+        node: NodeId,
+    },
+    /// Not on the member list.
+    Unknown {
+        /// The target.
+        node: NodeId,
+    },
+    /// An observer never leads.
+    Observer {
+        /// The target.
+        node: NodeId,
+    },
+    /// Priority 0 never leads.
+    NeverLeads {
+        /// The target.
+        node: NodeId,
+    },
+    /// It does not follow this leader now.
+    NotFollowing {
+        /// The target.
+        node: NodeId,
+    },
+    /// Another transfer is under way.
+    Busy {
+        /// Its target.
+        to: NodeId,
+    },
+    /// No other node could take the lead.
+    NobodyElse,
+}
+
+impl fmt::Display for TransferRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeading => write!(f, "this node does not lead"),
+            Self::Itself { node } => write!(f, "node {node} leads already"),
+            Self::Unknown { node } => write!(f, "node {node} is not a member"),
+            Self::Observer { node } => write!(f, "node {node} is an observer: it never leads"),
+            Self::NeverLeads { node } => write!(f, "node {node} has priority 0: it never leads"),
+            Self::NotFollowing { node } => write!(f, "node {node} does not follow now"),
+            Self::Busy { to } => write!(f, "the lead is being handed to node {to}"),
+            Self::NobodyElse => write!(f, "no other node could take the lead now"),
+        }
+    }
+}
+
+impl core::error::Error for TransferRefusal {}
+
+impl Election {
+    /// Takes the lead: the votes are in, and everything it needs is durable.
+    pub(super) fn wins(&mut self, now: Nanos, leadership: Leadership, founding: bool) {
+        if founding {
+            let generation = leadership.generation;
+            self.event(Event::Founded { generation });
+        }
+        for known in &mut self.known {
+            *known = Known {
+                following: None,
+                readmit: None,
+                founder: known.founder.filter(|_| founding),
+                ..*known
+            };
+        }
+        self.may_ack(self.settings.durability.leader);
+        self.outputs.push_back(Output::ToCore(ControlToCore::Lead(leadership)));
+        self.phase = Phase::Leading(Reign { leadership, founding, since: now, hand_over: None });
+        self.handing = None;
+        self.announce_at = Nanos(0);
+        self.call_at = now;
+        self.call(now);
+    }
+
+    /// What a leader does as time passes.
+    pub(super) fn reign(&mut self, now: Nanos) {
+        let electable = self.is_electable();
+        let Phase::Leading(reign) = &mut self.phase else { return };
+        let leadership = reign.leadership;
+        let rested = now >= reign.since.plus(self.settings.leader_timeout_ns / 2);
+        match reign.hand_over {
+            Some(hand_over) if now >= hand_over.until => {
+                reign.hand_over = None;
+                self.fail_transfer(TransferFailure::TooSlow);
+                self.outputs.push_back(Output::ToCore(ControlToCore::KeepLead));
+            }
+            Some(HandOver { to, ready: Some(again), until }) if now >= again => {
+                let ready = Some(now.plus(STAND_AGAIN_NS));
+                reign.hand_over = Some(HandOver { to, ready, until });
+                let node = self.settings.members[to].node;
+                self.send(node, leadership, Message::Stand);
+            }
+            // Somebody promised a newer term than this one: only a newer one still will be followed.
+            None if self.highest > leadership && rested && electable => {
+                let next = self.next_leadership();
+                return self.stand(next, true);
+            }
+            _ => {}
+        }
+        self.call(now);
+    }
+
+    /// Calls who does not follow, and tells who is a voter again.
+    fn call(&mut self, now: Nanos) {
+        if now < self.call_at {
+            return;
+        }
+        self.call_at = now.plus(CALL_NS);
+        let Phase::Leading(Reign { leadership, founding, .. }) = self.phase else { return };
+        for index in 0..self.known.len() {
+            let node = self.settings.members[index].node;
+            if index == self.own {
+                continue;
+            }
+            let known = self.known[index];
+            if known.following != Some(leadership) {
+                let founder = known.founder.filter(|_| founding);
+                self.send(node, leadership, Message::Lead { founder });
+            }
+            if let Some((incarnation, needed)) = known.readmit {
+                self.send(node, leadership, Message::Readmit { incarnation, needed });
+            }
+        }
+    }
+
+    pub(super) fn reign_deadline(&self, reign: &Reign) -> Nanos {
+        let calls = self.known.iter().enumerate().any(|(index, known)| {
+            index != self.own
+                && (known.following != Some(reign.leadership) || known.readmit.is_some())
+        });
+        let mut next = if calls { self.call_at } else { Nanos(u64::MAX) };
+        if let Some(HandOver { ready, until, .. }) = reign.hand_over {
+            next = next.min(until).min(ready.unwrap_or(until));
+        }
+        if self.highest > reign.leadership {
+            next = next.min(reign.since.plus(self.settings.leader_timeout_ns / 2));
+        }
+        next
+    }
+
+    /// The core no longer hears a quorum, and has fallen silent: this leadership is over.
+    pub(super) fn lost_quorum(&mut self, now: Nanos) {
+        if !matches!(self.phase, Phase::Leading(_)) {
+            return;
+        }
+        self.fail_transfer(TransferFailure::LostQuorum);
+        // Those who still hear each other go first.
+        let half_ns = self.settings.leader_timeout_ns / 2;
+        self.not_before = now.plus(half_ns + self.draw(half_ns));
+        self.look(now);
+    }
+
+    fn fail_transfer(&mut self, why: TransferFailure) {
+        if let Some(to) = self.handing.take() {
+            self.event(Event::TransferFailed { to, why });
+        }
+    }
+
+    /// The core says that a node holds what makes it a voter again.
+    pub(super) fn readmits(&mut self, node: NodeId, incarnation: Incarnation, needed: Position) {
+        if let Phase::Leading(_) = self.phase
+            && let Some(index) = self.settings.index_of(node)
+        {
+            self.known[index].readmit = Some((incarnation, needed));
+            self.call_at = Nanos(0);
+        }
+    }
+
+    /// Its leader says that this node is a voter again.
+    pub(super) fn on_readmit(
+        &mut self,
+        now: Nanos,
+        by: Target,
+        incarnation: Incarnation,
+        needed: Position,
+    ) {
+        if self.standing == Standing::Clean {
+            return self.announce_to(by.leader); // it says so until it is heard
+        }
+        let this_life = incarnation == self.settings.incarnation;
+        let any = self.has(Mutant::ReadmitAnyLife);
+        match self.phase {
+            Phase::Following { target, since } if any || (target == by && this_life) => {
+                let intent = Intent::Readmit { target, since, needed };
+                self.persist(now, intent, self.glance.recency);
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins to hand the lead to `to`. How it ends is told by an event.
+    ///
+    /// # Errors
+    /// [`TransferRefusal`]: nothing has changed.
+    pub fn transfer(&mut self, now: Nanos, to: NodeId) -> Result<(), TransferRefusal> {
+        let Phase::Leading(reign) = &mut self.phase else {
+            return Err(TransferRefusal::NotLeading);
+        };
+        if let Some(HandOver { to, .. }) = reign.hand_over {
+            return Err(TransferRefusal::Busy { to: self.settings.members[to].node });
+        }
+        let index = self.settings.index_of(to).ok_or(TransferRefusal::Unknown { node: to })?;
+        let member = self.settings.members[index];
+        if index == self.own {
+            return Err(TransferRefusal::Itself { node: to });
+        }
+        if !member.voter {
+            return Err(TransferRefusal::Observer { node: to });
+        }
+        if member.priority == 0 {
+            return Err(TransferRefusal::NeverLeads { node: to });
+        }
+        if self.known[index].following != Some(reign.leadership) || !self.known[index].present {
+            return Err(TransferRefusal::NotFollowing { node: to });
+        }
+        let until = now.plus(self.settings.leader_timeout_ns);
+        reign.hand_over = Some(HandOver { to: index, ready: None, until });
+        self.handing = Some(to);
+        self.outputs.push_back(Output::ToCore(ControlToCore::HandOver { to }));
+        Ok(())
+    }
+
+    /// Hands the lead to the best of the others.
+    ///
+    /// # Errors
+    /// [`TransferRefusal`]: nothing has changed.
+    pub fn step_down(&mut self, now: Nanos) -> Result<NodeId, TransferRefusal> {
+        let Phase::Leading(reign) = &self.phase else { return Err(TransferRefusal::NotLeading) };
+        let leadership = reign.leadership;
+        let members = self.settings.members.iter().enumerate();
+        let best = members
+            .filter(|(index, member)| {
+                let known = self.known[*index];
+                *index != self.own
+                    && member.is_electable()
+                    && known.present
+                    && known.following == Some(leadership)
+            })
+            .max_by_key(|(index, member)| (member.priority, core::cmp::Reverse(*index)));
+        let to = best.map(|(_, member)| member.node).ok_or(TransferRefusal::NobodyElse)?;
+        self.transfer(now, to).map(|()| to)
+    }
+
+    /// The core has stopped taking commands and the target holds everything; or is `behind` by so many bytes.
+    pub(super) fn on_hand_over(&mut self, now: Nanos, to: NodeId, behind: Option<u64>) {
+        let Phase::Leading(reign) = &mut self.phase else { return };
+        let Some(hand_over) = &mut reign.hand_over else { return };
+        if self.settings.members[hand_over.to].node != to {
+            return;
+        }
+        if let Some(bytes) = behind {
+            reign.hand_over = None;
+            self.fail_transfer(TransferFailure::Behind { bytes });
+        } else {
+            hand_over.ready = Some(now);
+        }
+    }
+
+    /// The leader wants this node to lead: it stands at once.
+    pub(super) fn on_stand(&mut self, now: Nanos, from: NodeId, leadership: Leadership) {
+        let by = Target { leadership, leader: from };
+        let follows = matches!(self.phase, Phase::Following { target, .. } if target == by);
+        if follows && self.is_electable() && self.standing == Standing::Clean {
+            let next = self.next_leadership();
+            self.stand(next, true);
+            self.advance(now);
+        }
+    }
+
+    /// Another member list holds.
+    pub(super) fn relist(&mut self, now: Nanos) {
+        match &self.phase {
+            // Places on the list have changed: what refers to them begins again.
+            Phase::Looking(_) | Phase::Standing(_) => {
+                self.phase = Phase::Waiting { until: now };
+            }
+            Phase::Leading(Reign { hand_over: Some(_), .. }) => {
+                if let Phase::Leading(reign) = &mut self.phase {
+                    reign.hand_over = None;
+                }
+                self.fail_transfer(TransferFailure::TooSlow);
+                self.outputs.push_back(Output::ToCore(ControlToCore::KeepLead));
+            }
+            Phase::Fencing(Intent::Vote { .. } | Intent::Pull { .. })
+            | Phase::Persisting { intent: Intent::Vote { .. } | Intent::Pull { .. }, .. } => {
+                self.phase = Phase::Waiting { until: now };
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! Groups of control machines: who leads when, and what is never done.
+
+use super::lead::TransferRefusal;
+use super::rig::{Rig, Role, TIMEOUT_NS, leadership, member, recency, settings};
+use super::{ElectionSettings, Input, Output};
+use crate::control::event::{Event, IntruderReason, TransferFailure};
+use crate::control::message::{Envelope, Message, Opinion, Standing};
+use crate::link::{ControlToCore, CoreToControl, Recency};
+use crate::types::{Generation, Incarnation, Leadership, Nanos, NodeId, Position, Term};
+
+const TIMEOUT_MS: u64 = TIMEOUT_NS / Nanos::MILLISECOND;
+
+/// At most one leader per leadership, whatever else happened.
+fn assert_one_leader_per_term(rig: &Rig) {
+    let mut leaders = rig.leaders.clone();
+    leaders.sort_unstable();
+    leaders.dedup();
+    let terms: Vec<_> = leaders.iter().map(|(leadership, _)| leadership).collect();
+    assert!(terms.windows(2).all(|pair| pair[0] < pair[1]), "{leaders:?}");
+}
+
+#[test]
+fn a_blank_group_is_founded_by_all_and_led_by_the_first() {
+    let mut rig = Rig::blank(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.run(200);
+    for node in &rig.nodes {
+        assert_eq!(node.machine.standing(), Standing::Clean);
+        assert_eq!(node.settings.standing, Standing::Clean, "durably");
+        assert!(node.told.contains(&ControlToCore::Admitted));
+        let founded = node.events.iter().filter(|e| matches!(e, Event::Founded { .. })).count();
+        assert_eq!(founded, 1);
+        let lead = node.told.iter().position(|order| {
+            matches!(order, ControlToCore::Lead(_) | ControlToCore::Follow { .. })
+        });
+        let fence = node.told.iter().position(|o| matches!(o, ControlToCore::Fence(_)));
+        assert!(fence < lead, "fence first");
+    }
+    assert!(rig.nodes[1].told.contains(&ControlToCore::MayAckMemory(true)));
+    assert!(rig.nodes[0].told.contains(&ControlToCore::MayAckMemory(false)), "its rung is disk");
+    assert_eq!(rig.leaders.len(), 1);
+}
+
+#[test]
+fn k3_blank_nodes_found_nothing_while_one_is_missing_and_do_when_it_comes() {
+    let mut rig = Rig::blank(&[1, 1, 1]);
+    rig.kill(1);
+    rig.run(20_000);
+    assert!(rig.leaders.is_empty());
+    rig.restart(1);
+    rig.settle();
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn a_single_node_leads_by_itself() {
+    let mut rig = Rig::blank(&[1]);
+    assert_eq!(rig.settle(), 0);
+    let mut rig = Rig::lived(&[1]);
+    assert_eq!(rig.settle(), 0);
+    assert_eq!(rig.nodes[0].settings.promised, leadership(2));
+}
+
+#[test]
+fn g11_the_highest_priority_leads_among_equals_and_recency_beats_it() {
+    let mut rig = Rig::lived(&[1, 3, 2]);
+    assert_eq!(rig.settle(), 1);
+    let mut rig = Rig::lived(&[1, 3, 2]);
+    rig.nodes[0].recency = recency(1, 96);
+    assert_eq!(rig.settle(), 0);
+}
+
+#[test]
+fn a8_a_dead_leader_is_replaced_within_two_and_a_half_timeouts_without_its_answer() {
+    for nodes in 2..=7 {
+        let priorities = vec![1; nodes];
+        let mut rig = Rig::lived(&priorities);
+        rig.settle();
+        rig.run(500);
+        if nodes == 2 {
+            continue; // nobody can replace one of two
+        }
+        for round in 0..20 {
+            let leader = rig.leader().expect("somebody leads");
+            rig.run(round * 7);
+            rig.kill(leader);
+            let passed = rig.until(2000, |rig| rig.leader().is_some()).expect("replaced");
+            assert!(passed < TIMEOUT_MS * 2, "{nodes} nodes, round {round}: {passed} ms");
+            rig.restart(leader);
+            rig.settle();
+            rig.run(600);
+        }
+        assert_one_leader_per_term(&rig);
+    }
+}
+
+#[test]
+fn r2_half_of_the_voters_elect_nobody() {
+    for (nodes, alive) in [(2, 1), (4, 2), (6, 3), (3, 1), (5, 2)] {
+        let mut rig = Rig::lived(&vec![1; nodes]);
+        rig.settle();
+        let led = rig.leaders.len();
+        for node in alive..nodes {
+            rig.kill(node);
+        }
+        rig.run(20_000);
+        assert_eq!(rig.leaders.len(), led, "{alive} of {nodes}");
+        assert_eq!(rig.leader(), None, "check-quorum");
+        rig.restart(alive);
+        rig.settle();
+    }
+}
+
+#[test]
+fn r4_an_election_that_fails_is_tried_again() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.settle();
+    rig.kill(0);
+    // No vote and no request gets through, in the middle of the election.
+    rig.until(2000, |rig| {
+        rig.sent.iter().any(|(_, e)| matches!(e.message, Message::VoteRequest { .. }))
+            && rig.leaders.len() == 1
+    });
+    rig.partition(&[1], &[2]);
+    rig.run(3000);
+    assert_eq!(rig.leaders.len(), 1);
+    rig.cut.clear();
+    rig.settle();
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn r5_votes_of_another_term_or_another_life_never_count() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.cut = vec![(1, 0), (2, 0)];
+    let own = &mut rig.nodes[0];
+    // Told to stand by a leader it follows.
+    let lead = Message::Lead { founder: None };
+    own.machine.handle(rig.now, Input::Tick);
+    rig.deliver(0, 1, 1, lead);
+    rig.deliver(0, 1, 1, Message::Stand);
+    let standing = |rig: &Rig| rig.nodes[0].settings.promised;
+    assert_eq!(standing(&rig), leadership(2));
+    let instance = rig.nodes[0].settings.instance;
+    let vote = |instance, granted| Message::Vote {
+        granted,
+        instance,
+        standing: Standing::Clean,
+        incarnation: Incarnation(1),
+    };
+    rig.deliver(0, 2, 1, vote(instance, true));
+    rig.deliver(0, 2, 2, vote(instance + 1, true));
+    rig.deliver(0, 2, 2, vote(instance, false));
+    assert!(rig.leaders.is_empty());
+    rig.deliver(0, 2, 2, vote(instance, true));
+    assert_eq!(rig.leaders, [(leadership(2), NodeId(0))]);
+}
+
+#[test]
+fn d6_a_wiped_voter_and_a_lagging_one_elect_nobody() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.nodes[0].recency = recency(2, 256);
+    rig.cut = vec![(0, 2), (2, 0)];
+    rig.kill(1);
+    rig.kill(0);
+    let wiped = ElectionSettings { incarnation: Incarnation(900), ..settings(1, &[1, 1, 1]) };
+    rig.nodes[1].settings = wiped;
+    rig.nodes[1].recency = Recency::default();
+    rig.restart(1);
+    let led = rig.leaders.len();
+    rig.run(30_000);
+    assert_eq!(rig.leaders.len(), led);
+    let told = |e: &&Event| matches!(e, Event::MayNotLead { stateless: true });
+    assert_eq!(rig.nodes[1].events.iter().filter(told).count(), 1);
+    rig.cut.clear();
+    rig.restart(0);
+    assert_eq!(rig.settle(), 0);
+    assert!(!rig.nodes[1].told.contains(&ControlToCore::Admitted), "it is no founder");
+}
+
+#[test]
+fn a_founder_that_restarts_before_it_is_called_is_a_founder_still() {
+    let mut rig = Rig::blank(&[1, 1]);
+    // Node 1 votes, and its process ends before the call.
+    rig.until(2000, |rig| {
+        rig.sent.iter().any(|(_, e)| matches!(e.message, Message::Vote { granted: true, .. }))
+    });
+    rig.kill(1);
+    rig.run(30);
+    rig.restart(1);
+    rig.settle();
+    assert_eq!(rig.nodes[1].machine.standing(), Standing::Clean);
+}
+
+#[test]
+fn d21_after_a_power_loss_of_all_the_group_comes_back_when_every_voter_answers_not_before() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    for (index, node) in rig.nodes.iter_mut().enumerate() {
+        node.settings.standing = Standing::Provisional;
+        node.recency = recency(1, 64 + 32 * index as u64);
+    }
+    for node in 0..3 {
+        rig.restart(node);
+    }
+    rig.kill(2);
+    rig.run(20_000);
+    assert!(rig.leaders.is_empty());
+    rig.restart(2);
+    assert_eq!(rig.settle(), 2, "the most recent log");
+    assert_eq!(rig.nodes[2].machine.standing(), Standing::Clean, "its winner is whole again");
+    assert_eq!(rig.nodes[0].machine.standing(), Standing::Provisional);
+    let needed = Position(64);
+    let fact = CoreToControl::Readmit { node: NodeId(0), incarnation: Incarnation(100), needed };
+    rig.nodes[2].machine.handle(rig.now, Input::Core(fact));
+    rig.obey(2);
+    rig.run(100);
+    assert_eq!(rig.nodes[0].settings.standing, Standing::Clean, "readmitted, durably");
+    assert!(rig.nodes[0].events.contains(&Event::Readmitted));
+}
+
+#[test]
+fn readmission_meant_for_another_life_or_by_an_older_leader_is_void() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.nodes[2].settings.standing = Standing::Provisional;
+    rig.restart(2);
+    assert_eq!(rig.settle(), 0);
+    let readmit = |incarnation| Message::Readmit { incarnation, needed: Position(0) };
+    rig.deliver(2, 0, 2, readmit(Incarnation(101)));
+    rig.deliver(2, 0, 1, readmit(Incarnation(102)));
+    rig.deliver(2, 1, 2, readmit(Incarnation(102)));
+    assert_eq!(rig.nodes[2].machine.standing(), Standing::Provisional);
+    rig.deliver(2, 0, 2, readmit(Incarnation(102)));
+    assert_eq!(rig.nodes[2].machine.standing(), Standing::Clean);
+}
+
+#[test]
+fn d8_a_leader_that_can_send_but_not_hear_is_replaced() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.cut = vec![(1, 0), (2, 0)];
+    let passed = rig.until(3000, |rig| rig.leader().is_some_and(|leader| leader != 0));
+    assert!(passed.is_some_and(|ms| ms < 4 * TIMEOUT_MS), "{passed:?}");
+    rig.cut.clear();
+    assert_ne!(rig.settle(), 0);
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn a_follower_that_cannot_hear_disturbs_nobody() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    // It can send; or only the leader is out of its sight.
+    for cut in [vec![(0, 2), (1, 2)], vec![(0, 2)], vec![(0, 2), (2, 0)]] {
+        rig.cut = cut;
+        rig.run(3000);
+        assert_eq!(rig.leaders.len(), 1);
+        rig.cut.clear();
+        rig.run(600);
+        assert!(rig.settled(), "and it follows again, in the same term");
+    }
+}
+
+#[test]
+fn d9_a_leader_that_slept_follows_when_it_wakes() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.nodes[0].paused = true;
+    assert!(rig.until(1000, |rig| rig.leader().is_some()).is_some());
+    rig.run(2000);
+    rig.nodes[0].paused = false;
+    rig.run(TIMEOUT_MS * 2);
+    assert!(rig.settled());
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn a_leader_stands_again_above_a_term_that_somebody_promised() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.kill(2);
+    rig.nodes[2].settings.promised = leadership(9);
+    rig.restart(2);
+    assert!(rig.until(1000, Rig::settled).is_some());
+    rig.run(600);
+    assert_eq!(rig.settle(), 0, "the same leader");
+    assert_eq!(rig.nodes[2].settings.promised, leadership(10));
+}
+
+#[test]
+fn k2_a_follower_that_was_restarted_is_called_again_in_the_same_term() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.run(1000);
+    rig.kill(2);
+    rig.run(100);
+    rig.restart(2);
+    rig.settle();
+    assert_eq!(rig.leaders.len(), 1);
+    let follow = ControlToCore::Follow { leadership: leadership(2), leader: NodeId(0) };
+    let follows = |node: usize| rig.nodes[node].told.iter().filter(|o| **o == follow).count();
+    assert_eq!((follows(1), follows(2)), (1, 2), "who follows already is left alone");
+}
+
+#[test]
+fn d3_generations_never_mix() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    let other = Leadership { generation: Generation { counter: 2, random: 9 }, term: Term(40) };
+    for message in [
+        Message::Lead { founder: None },
+        Message::VoteRequest { recency: recency(90, 4096), instance: 3, transfer: true },
+        Message::Stand,
+    ] {
+        let envelope = Envelope { from: NodeId(2), leadership: other, message };
+        rig.nodes[1].machine.handle(rig.now, Input::Message(envelope));
+    }
+    let seen = CoreToControl::LeadershipSeen { leadership: other, node: NodeId(2) };
+    rig.nodes[1].machine.handle(rig.now, Input::Core(seen));
+    rig.obey(1);
+    assert_eq!(rig.nodes[1].settings.promised, leadership(2));
+    let refused = |event: &&Event| {
+        matches!(event, Event::Intruder { why: IntruderReason::Generation { .. }, .. })
+    };
+    assert_eq!(rig.nodes[1].events.iter().filter(refused).count(), 1, "told once");
+    rig.run(500);
+    assert_eq!(rig.leader(), Some(0));
+    assert_eq!(rig.leaders.len(), 1);
+}
+
+#[test]
+fn the_log_of_a_node_that_never_leads_is_taken_over_first() {
+    let mut rig = Rig::lived(&[1, 1, 0]);
+    rig.nodes[2].recency = recency(1, 128);
+    assert_eq!(rig.settle(), 0);
+    assert_eq!(rig.nodes[0].pulls, [NodeId(2)]);
+    assert_eq!(rig.nodes[0].recency.tail.0, Position(192), "its log, and the term's own entry");
+    assert_eq!(rig.leaders, [(leadership(2), NodeId(0))], "no term was raised for it");
+}
+
+#[test]
+fn k9_an_observer_never_leads_nor_votes() {
+    let mut rig = Rig::new((0..3).map(|node| {
+        let mut settings = member(node, &[1, 1, 9], 1);
+        settings.members[2].voter = false;
+        settings
+    }));
+    for node in &mut rig.nodes {
+        node.recency = recency(1, 64);
+    }
+    assert_eq!(rig.settle(), 0);
+    rig.kill(0);
+    rig.run(20_000);
+    assert_eq!(rig.leaders.len(), 1, "one voter of two is no quorum");
+    assert_eq!(rig.nodes[2].settings.vote, None);
+    rig.restart(0);
+    assert!(rig.settle() < 2);
+    assert_eq!(rig.nodes[2].settings.vote, None);
+}
+
+#[test]
+fn a_transfer_goes_to_the_chosen_node_and_wrong_targets_are_refused_by_name() {
+    let mut rig = Rig::new((0..5).map(|node| {
+        let mut settings = member(node, &[1, 1, 0, 1, 1], 1);
+        settings.members[3].voter = false;
+        settings
+    }));
+    for node in &mut rig.nodes {
+        node.recency = recency(1, 64);
+    }
+    assert_eq!(rig.settle(), 0);
+    rig.run(600);
+    let now = rig.now;
+    let machine = &mut rig.nodes[0].machine;
+    let node = NodeId;
+    let mut refused = |to| machine.transfer(now, node(to)).expect_err("refused");
+    assert_eq!(refused(0), TransferRefusal::Itself { node: node(0) });
+    assert_eq!(refused(2), TransferRefusal::NeverLeads { node: node(2) });
+    assert_eq!(refused(3), TransferRefusal::Observer { node: node(3) });
+    assert_eq!(refused(7), TransferRefusal::Unknown { node: node(7) });
+    let machine = &mut rig.nodes[1].machine;
+    assert_eq!(machine.transfer(now, node(0)), Err(TransferRefusal::NotLeading));
+    rig.nodes[0].machine.transfer(now, node(4)).expect("begun");
+    let again = rig.nodes[0].machine.transfer(now, node(1));
+    assert_eq!(again, Err(TransferRefusal::Busy { to: node(4) }));
+    rig.obey(0);
+    let passed = rig.until(100, |rig| rig.leader() == Some(4)).expect("handed over");
+    assert!(passed < 10, "{passed} ms: no timeout is waited for");
+    rig.settle();
+    assert!(rig.nodes[0].events.contains(&Event::Transferred { to: node(4) }));
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn a_transfer_to_a_node_that_does_not_stand_ends_and_the_leader_leads_on() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.run(600);
+    rig.nodes[0].machine.transfer(rig.now, NodeId(1)).expect("begun");
+    rig.kill(1);
+    rig.obey(0);
+    rig.run(TIMEOUT_MS + 50);
+    assert_eq!(rig.leader(), Some(0));
+    assert_eq!(rig.leaders.len(), 1);
+    assert!(rig.nodes[0].told.contains(&ControlToCore::KeepLead));
+    let failed = Event::TransferFailed { to: NodeId(1), why: TransferFailure::TooSlow };
+    assert!(rig.nodes[0].events.contains(&failed));
+    rig.run(4000); // it has left
+    let refused = rig.nodes[0].machine.transfer(rig.now, NodeId(1));
+    assert_eq!(refused, Err(TransferRefusal::NotFollowing { node: NodeId(1) }));
+}
+
+#[test]
+fn a_target_that_is_behind_is_refused_by_the_core() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.settle();
+    rig.run(600);
+    let machine = &mut rig.nodes[0].machine;
+    machine.transfer(rig.now, NodeId(1)).expect("begun");
+    while machine.poll().is_some() {}
+    let fact = CoreToControl::HandOver { to: NodeId(1), behind: Some(4096) };
+    machine.handle(rig.now, Input::Core(fact));
+    let failed =
+        Event::TransferFailed { to: NodeId(1), why: TransferFailure::Behind { bytes: 4096 } };
+    assert_eq!(machine.poll(), Some(Output::Event(failed)));
+    assert!(machine.transfer(rig.now, NodeId(2)).is_ok());
+}
+
+#[test]
+fn step_down_hands_over_to_the_best_of_the_others() {
+    let mut rig = Rig::lived(&[3, 1, 2]);
+    assert_eq!(rig.settle(), 0);
+    rig.run(600);
+    assert_eq!(rig.nodes[0].machine.step_down(rig.now), Ok(NodeId(2)));
+    rig.obey(0);
+    assert!(rig.until(50, |rig| rig.leader() == Some(2)).is_some());
+    let mut one = Rig::lived(&[1]);
+    one.settle();
+    let alone = one.nodes[0].machine.step_down(one.now);
+    assert_eq!(alone, Err(TransferRefusal::NobodyElse));
+}
+
+#[test]
+fn a_group_that_starts_waits_for_all_voters_a_while_and_then_needs_only_a_quorum() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.kill(2);
+    rig.run(4900);
+    assert!(rig.leaders.is_empty());
+    assert!(rig.until(1000, |rig| rig.leader().is_some()).is_some());
+    // One that has seen a leader since its own start tells: nobody waits.
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.settle();
+    rig.kill(0);
+    rig.kill(1);
+    rig.run(1000);
+    rig.restart(1);
+    assert!(rig.until(1000, |rig| rig.leader().is_some()).is_some());
+}
+
+#[test]
+fn a_candidate_with_an_older_log_gets_no_vote_and_the_better_one_wins() {
+    let mut rig = Rig::lived(&[9, 1, 1]);
+    rig.nodes[1].recency = recency(1, 96);
+    rig.nodes[2].recency = recency(1, 96);
+    // Its canvass lies to it: it stands all the same.
+    rig.deliver(0, 1, 1, Message::Lead { founder: None });
+    rig.deliver(0, 1, 1, Message::Stand);
+    rig.settle();
+    assert_eq!(rig.leader(), Some(1));
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
+fn opinions_of_another_round_are_not_counted() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.cut = vec![(1, 0), (2, 0)];
+    rig.step();
+    let opinion = Opinion {
+        round: 99,
+        hears: false,
+        seen_leader: true,
+        standing: Standing::Clean,
+        recency: recency(1, 64),
+    };
+    rig.deliver(0, 1, 1, Message::Opinion(opinion));
+    rig.run(1000);
+    assert!(!rig.nodes[0].told.iter().any(|order| matches!(order, ControlToCore::Fence(_))));
+    rig.deliver(0, 1, 1, Message::Opinion(Opinion { round: 1, ..opinion }));
+    rig.run(50);
+    assert!(rig.nodes[0].told.iter().any(|order| matches!(order, ControlToCore::Fence(_))));
+}
+
+#[test]
+fn another_member_list_holds_at_once() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    rig.settle();
+    let mut smaller = rig.nodes[0].settings.members.clone();
+    smaller[2].voter = false;
+    for node in 0..3 {
+        rig.nodes[node].machine.set_members(rig.now, &smaller);
+        rig.nodes[node].settings.members = smaller.clone();
+    }
+    rig.run(600);
+    assert_eq!(rig.leader(), Some(0), "the leader leads on");
+    rig.kill(0);
+    rig.run(5000);
+    assert_eq!(rig.leader(), None, "one of two is no quorum");
+    rig.restart(0);
+    rig.settle();
+}
+
+#[test]
+fn many_schedules_of_kills_and_cuts_never_give_two_leaders_of_a_term() {
+    let mut random = 1_u64;
+    let mut draw = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % below
+    };
+    for round in 0..30 {
+        let nodes = 3 + (round % 3) as usize;
+        let mut rig = Rig::lived(&vec![1; nodes]);
+        for _ in 0..40 {
+            let node = draw(nodes as u64) as usize;
+            match draw(6) {
+                0 => rig.kill(node),
+                1 if !rig.nodes[node].up => rig.restart(node),
+                2 => rig.cut.push((node, draw(nodes as u64) as usize)),
+                3 => rig.cut.clear(),
+                4 => rig.nodes[node].paused ^= true,
+                _ => {}
+            }
+            rig.run(20 + draw(300));
+        }
+        assert_one_leader_per_term(&rig);
+        rig.cut.clear();
+        for node in 0..nodes {
+            rig.nodes[node].paused = false;
+            if !rig.nodes[node].up {
+                rig.restart(node);
+            }
+        }
+        rig.settle();
+        rig.run(1000);
+        assert!(rig.settled(), "and it stays so");
+        assert!(rig.nodes.iter().any(|node| matches!(node.role, Role::Leads(_))));
+    }
+}
