@@ -34,6 +34,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "replica", "control", "client", "io",
         ],
     ),
+    (
+        "conformance",
+        &["limits", "types", "frame", "link", "journal", "stream", "service", "io", "runtime"],
+    ),
 ];
 
 /// Modules that are the host's side of the fence.

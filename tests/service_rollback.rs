@@ -2,10 +2,10 @@
 //! engine's own state.
 
 use proptest::prelude::*;
+use quorate::conformance;
 use quorate::frame::payload::{CommandPrefix, SessionOpen};
 use quorate::frame::{FrameHeader, Kind};
 use quorate::service::book::BookLimits;
-use quorate::service::conformance;
 use quorate::service::generator::Generator;
 use quorate::service::{BuiltIn, Rejection, Service, ServiceKind};
 use quorate::session::{Answer, Outcome, SessionLimits, State, StateLimits};
@@ -45,7 +45,7 @@ fn mixed_flow(seed: u64, count: usize) -> Vec<Vec<u8>> {
 fn r12_the_built_in_services_conform() {
     let commands = mixed_flow(11, 600);
     for kind in ServiceKind::ALL {
-        let passed = conformance::check(|| BuiltIn::new(kind, BOOK), &commands)
+        let passed = conformance::service::check(|| BuiltIn::new(kind, BOOK), &commands)
             .unwrap_or_else(|failure| panic!("{kind}: {failure}"));
         assert_eq!(passed.commands, 600);
         assert!(passed.batches == 150 && passed.snapshot_bytes > 0);

@@ -139,6 +139,12 @@ impl UdpNetwork {
         core::iter::once(self.sockets.unicast.socket.as_fd()).chain(multicast)
     }
 
+    /// Whether one datagram to the members reaches all of them.
+    #[must_use]
+    pub fn is_multicast(&self) -> bool {
+        self.sockets.group.is_some()
+    }
+
     /// When the next datagram that the fault layer holds back is due: a deadline for whoever parks.
     #[must_use]
     pub fn next_release(&self) -> Option<Nanos> {

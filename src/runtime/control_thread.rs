@@ -2,17 +2,20 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::net::UdpSocket;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
+use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::watch::Watch;
 use crate::control::constants::Door;
@@ -21,7 +24,6 @@ use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
-use crate::io::files::HostFile;
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
 use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Shared, Wake};
@@ -62,8 +64,7 @@ pub enum Ended {
 }
 
 /// All that the control thread owns.
-#[derive(Debug)]
-pub(super) struct ControlThread {
+pub(super) struct ControlThread<E: Storage> {
     pub(super) group: GroupId,
     pub(super) machine: Election,
     /// Who is let in to it.
@@ -71,7 +72,7 @@ pub(super) struct ControlThread {
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
-    pub(super) store: Arc<NodeStateStore<HostFile>>,
+    pub(super) store: Arc<NodeStateStore<FileOf<E>>>,
     pub(super) shared: Shared,
     pub(super) clock: HostClock,
     pub(super) wall: Anchoring,
@@ -91,27 +92,48 @@ pub(super) struct ControlThread {
 
 /// The sources of wake-ups, made before the thread so that errors surface at the start.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(super) struct Sources<C> {
     poll: Poll,
-    socket: UdpSocket,
+    network: C,
     admin: Admin,
 }
 
-impl Sources {
-    /// Binds the control socket and the admin socket.
-    pub(super) fn open(address: SocketAddr, admin: &std::path::Path) -> Result<Self, SourceError> {
+/// Sources without the network, which is to wake the thread.
+#[derive(Debug)]
+pub(super) struct Bell {
+    poll: Poll,
+    waker: Arc<ControlWaker>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Result<Self, SourceError> {
         let poll = Poll::new().map_err(SourceError::Poll)?;
-        let mut socket =
-            UdpSocket::bind(address).map_err(|error| SourceError::Control { address, error })?;
-        let registry = poll.registry();
-        registry.register(&mut socket, SOCKET, Interest::READABLE).map_err(SourceError::Poll)?;
-        let admin = Admin::open(admin, registry, ADMIN)
-            .map_err(|error| SourceError::Admin { path: admin.into(), error })?;
-        Ok(Self { poll, socket, admin })
+        let waker = Waker::new(poll.registry(), WAKER).map_err(SourceError::Poll)?;
+        Ok(Self { poll, waker: Arc::new(ControlWaker(waker)) })
     }
 
-    pub(super) fn waker(&self) -> io::Result<ControlWaker> {
-        Waker::new(self.poll.registry(), WAKER).map(ControlWaker)
+    /// What ends a sleep of the thread.
+    pub(super) fn waker(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.waker) as Arc<dyn Wake>
+    }
+
+    /// Takes the network in, and binds the admin socket.
+    pub(super) fn sources<C: ControlNetwork>(
+        self,
+        network: C,
+        admin: &Path,
+    ) -> Result<Sources<C>, SourceError> {
+        let poll = self.poll;
+        let registry = poll.registry();
+        for descriptor in network.descriptors() {
+            let descriptor = descriptor.as_raw_fd();
+            let registered =
+                registry.register(&mut SourceFd(&descriptor), SOCKET, Interest::READABLE);
+            registered.map_err(SourceError::Poll)?;
+        }
+        let admin = Admin::open(admin, registry, ADMIN)
+            .map_err(|error| SourceError::Admin { path: admin.into(), error })?;
+        Ok(Sources { poll, network, admin })
     }
 }
 
@@ -130,15 +152,19 @@ pub enum SourceError {
     /// The admin socket.
     Admin {
         /// Its path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the host said.
         error: io::Error,
     },
 }
 
-impl ControlThread {
+impl<E: Storage> ControlThread<E> {
     /// Runs until the node is stopped or must stop.
-    pub(super) fn run(mut self, mut sources: Sources, refused: &Receiver<Refused>) -> Ended {
+    pub(super) fn run<C: ControlNetwork>(
+        mut self,
+        mut sources: Sources<C>,
+        refused: &Receiver<Refused>,
+    ) -> Ended {
         let mut polled = Events::with_capacity(64);
         let mut anchor_at = Nanos(0);
         let ended = loop {
@@ -160,7 +186,7 @@ impl ControlThread {
             }
             self.contention.look(now);
             self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
-            self.take_datagrams(&sources.socket, now);
+            self.take_datagrams(&mut sources.network, now);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
             }
@@ -170,7 +196,7 @@ impl ControlThread {
             }
             self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
-            if self.obey(&sources.socket, now) {
+            if self.obey(&mut sources.network, now) {
                 break Ended::Halted;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -211,9 +237,9 @@ impl ControlThread {
         }
     }
 
-    fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
+    fn take_datagrams(&mut self, network: &mut impl ControlNetwork, now: Nanos) {
         let mut buffer = [0; 2048];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        while let Some((length, from)) = network.receive(&mut buffer) {
             if !self.take_datagram(&buffer[..length], from, now) {
                 self.shared.words().control_refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -241,7 +267,7 @@ impl ControlThread {
     }
 
     /// Does what the machine wants; returns whether the node must halt.
-    fn obey(&mut self, socket: &UdpSocket, now: Nanos) -> bool {
+    fn obey(&mut self, network: &mut impl ControlNetwork, now: Nanos) -> bool {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::ToCore(order) => self.order(order),
@@ -255,9 +281,8 @@ impl ControlThread {
                 Output::Send(to, envelope) => {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
-                        // Lost or refused is the same: messages are idempotent and repeated.
                         let datagram = envelope.encode(self.group, self.door.constants());
-                        let _ = socket.send_to(datagram.as_bytes(), *address);
+                        network.send(*address, datagram.as_bytes());
                     }
                 }
                 Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
@@ -282,7 +307,7 @@ impl ControlThread {
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events, now: Nanos) {
+    fn answer_admin<C>(&mut self, sources: &mut Sources<C>, polled: &Events, now: Nanos) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),

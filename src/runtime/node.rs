@@ -15,9 +15,11 @@ use std::thread::JoinHandle;
 
 use self::open::{Front, Opened};
 pub use self::settings::state_limits;
-use self::wiring::{Ready, wire};
+pub(in crate::runtime) use self::settings::udp_settings;
+use self::wiring::{Bells, Ready, wire};
 use super::config::Settings;
 use super::control_thread::{Ended, SourceError};
+use super::environment::{Environment, Host};
 use crate::control::event::Event;
 use crate::io::files::DiskError;
 use crate::io::hot_tier::HotTierError;
@@ -79,6 +81,8 @@ pub enum NodeError {
     Network(NetworkError),
     /// Its control sockets.
     Control(SourceError),
+    /// Its environment, where that is not the host's.
+    Environment(Box<dyn std::error::Error + Send + Sync>),
     /// Something else of the host.
     Host {
         /// What was being done.
@@ -106,6 +110,7 @@ impl fmt::Display for NodeError {
             Self::Control(SourceError::Admin { path, error }) => {
                 write!(f, "admin socket {}: {error}", path.display())
             }
+            Self::Environment(error) => error.fmt(f),
             Self::Host { action, error } => write!(f, "{action}: {error}"),
         }
     }
@@ -127,8 +132,22 @@ impl Node {
         service: S,
         options: NodeOptions,
     ) -> Result<Self, NodeError> {
-        let opened = Opened::open(settings)?;
-        let front = Front::open(settings, &options, &opened)?;
+        Self::start_in(&Host, settings, service, options)
+    }
+
+    /// As [`Node::start`], in an environment of one's own.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing runs then.
+    pub fn start_in<E: Environment, S: Service + 'static>(
+        environment: &E,
+        settings: &Settings,
+        service: S,
+        options: NodeOptions,
+    ) -> Result<Self, NodeError> {
+        let opened = Opened::open(environment, settings)?;
+        let bells = Bells::new()?;
+        let front = Front::open(environment, settings, &options, &opened, bells.core_waker())?;
         let mut state = State::new(service, state_limits(settings));
         let (group, disk) = (&settings.group, &opened.disk);
         let commit = opened.recovered.known_commit;
@@ -138,8 +157,8 @@ impl Node {
             trouble,
         })?;
         let shared = Arc::clone(&opened.shared);
-        let ready = Ready { opened, front, state, applied };
-        let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
+        let ready = Ready { opened, front, bells, state, applied };
+        let (control, others) = wire(settings, &options.stop, ready).spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }
 

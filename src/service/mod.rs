@@ -1,13 +1,12 @@
 //! What users write: a deterministic state machine that the group runs in identical copies.
 //!
-//! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference; [`conformance`] checks a service
-//! of one's own.
+//! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference;
+//! [`conformance`](crate::conformance::service) checks a service of one's own.
 
 // `side` and `size` are the words of the trade.
 #[allow(clippy::similar_names)]
 pub mod book;
 pub mod built_in;
-pub mod conformance;
 pub mod describe;
 pub mod echo;
 #[allow(clippy::similar_names)]

@@ -23,7 +23,7 @@ use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
 use crate::types::{CutEpoch, Nanos};
 
-pub(super) fn udp_settings(
+pub(in crate::runtime) fn udp_settings(
     settings: &Settings,
     kind: TransportKind,
 ) -> (UdpSettings, Option<UdpSettings>) {

@@ -1,6 +1,7 @@
 //! Settings of the data network, seen on real sockets of the loopback interface.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -9,18 +10,20 @@ use super::{Pair, addresses, settings};
 use crate::io::network_error::NetworkError;
 use crate::io::udp::UdpNetwork;
 use crate::limits::DATAGRAM_HEADER_BYTES;
+use crate::link::NoWake;
 use crate::replica::tests::GROUP;
-use crate::runtime::node::open::open_network;
-use crate::runtime::node::settings::udp_settings;
+use crate::runtime::environment::{Host, Transport};
+use crate::runtime::node::NodeError;
 use crate::stream::datagram::{DatagramHeader, DatagramKind};
 use crate::stream::network::{Destination, Network};
 use crate::types::{Leadership, NodeId};
 
 /// The network of one node, opened as a node opens it.
 fn open(node: usize, members: &[SocketAddr], set: &[Pair<'_>]) -> Result<UdpNetwork, NetworkError> {
-    let settings = settings(node, members, set);
-    let (network, _) = open_network(udp_settings(&settings, settings.transport.kind))?;
-    Ok(network)
+    match Host.network(&settings(node, members, set), Arc::new(NoWake)) {
+        Err(NodeError::Network(error)) => Err(error),
+        opened => Ok(opened.expect("a network fails as a network")),
+    }
 }
 
 fn opened<const NODES: usize>(set: &[Pair<'_>]) -> [UdpNetwork; NODES] {
