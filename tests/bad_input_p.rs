@@ -80,7 +80,7 @@ fn a11_a_taken_port_is_named_with_who_wanted_it_p() {
     drop(data);
     let _control = UdpSocket::bind(own.control).unwrap();
     let output = refused(&group.nodes[1].file, &[]);
-    assert_said(&output, 3, &[&own.control.to_string(), "control socket"]);
+    assert_said(&output, 3, &[&own.control.to_string(), "the control socket", &holder]);
 }
 
 #[test]
@@ -272,6 +272,9 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             let envelope = Envelope { from: NodeId(1), leadership: newest, message };
             send(envelope.encode(own).as_bytes());
             send(envelope.encode(GroupId(own.0 ^ 1)).as_bytes());
+            let mut older = envelope.encode(own);
+            older.version = 0;
+            send(older.as_bytes());
         }
         caller.load(10, 64);
     }
@@ -288,7 +291,7 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             }
         }
     };
-    arrived("dropped_garbage", 4 * count);
+    arrived("dropped_garbage", 5 * count);
     arrived("dropped_group", count);
     arrived("dropped_version", count);
     for node in 0..3 {
@@ -296,6 +299,19 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
         assert_eq!(group.word(node, "dropped_version"), count);
         assert_eq!(group.events_with(node, "Q-1110"), 2, "each told once: {}", group.events(node));
         assert_eq!(group.word(node, "term"), 1);
+    }
+    // Four of noise and three of data's own format are garbage to control.
+    let expected = serde_json::json!({
+        "garbage": 7 * count, "version": count, "group": count, "stranger": count,
+    });
+    for node in 0..3 {
+        let deadline = Instant::now() + PATIENCE;
+        while group.status(node).unwrap()["control_dropped"] != expected {
+            let status = group.status(node).unwrap();
+            assert!(Instant::now() < deadline, "node {node}: {}", status["control_dropped"]);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(group.events_with(node, "Q-1193"), 1, "told, not again and again");
     }
     caller.load(50, 64);
     caller.close();

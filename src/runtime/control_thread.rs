@@ -1,5 +1,6 @@
 //! The control thread: sleeps in `poll`, feeds the control machine, does what it wants done.
 
+use core::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
+use super::control_dropped::ControlDropped;
 use super::events::EventSink;
 use super::watch::Watch;
 use crate::control::fixed::{FixedLeader, Input, Output, Promise};
@@ -21,6 +23,7 @@ use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
 use crate::io::files::HostFile;
+use crate::io::port::{self, Holder};
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
 use crate::link::{ControlLink, ControlToCore, CoreToControl, Shared, Wake};
@@ -99,7 +102,7 @@ impl Sources {
     pub(super) fn open(address: SocketAddr, admin: &std::path::Path) -> Result<Self, SourceError> {
         let poll = Poll::new().map_err(SourceError::Poll)?;
         let mut socket =
-            UdpSocket::bind(address).map_err(|error| SourceError::Control { address, error })?;
+            UdpSocket::bind(address).map_err(|error| SourceError::control(address, error))?;
         let registry = poll.registry();
         registry.register(&mut socket, SOCKET, Interest::READABLE).map_err(SourceError::Poll)?;
         let admin = Admin::open(admin, registry, ADMIN)
@@ -123,6 +126,8 @@ pub enum SourceError {
         address: SocketAddr,
         /// What the host said.
         error: io::Error,
+        /// Who has the port, if that is what is wrong and could be seen.
+        holder: Option<Holder>,
     },
     /// The admin socket.
     Admin {
@@ -133,11 +138,40 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    fn control(address: SocketAddr, error: io::Error) -> Self {
+        let taken = error.kind() == ErrorKind::AddrInUse;
+        let holder = taken.then(|| port::holder(port::Protocol::Udp, address)).flatten();
+        Self::Control { address, error, holder }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poll(error) => write!(f, "control thread: {error}"),
+            Self::Control { address, error, .. } if error.kind() != ErrorKind::AddrInUse => {
+                write!(f, "control socket {address}: {error}")
+            }
+            Self::Control { address, holder, .. } => {
+                let port = address.port();
+                write!(f, "port {port} is taken: the control socket wants {address}, and ")?;
+                match holder {
+                    Some(holder) => write!(f, "{holder} has it"),
+                    None => f.write_str("another process has it"),
+                }
+            }
+            Self::Admin { path, error } => write!(f, "admin socket {}: {error}", path.display()),
+        }
+    }
+}
+
 impl ControlThread {
     /// Runs until the node is stopped or must stop.
     pub(super) fn run(mut self, mut sources: Sources, refused: &Receiver<Refused>) -> Ended {
         let mut polled = Events::with_capacity(64);
         let mut anchor_at = Nanos(0);
+        let mut dropped = ControlDropped::default();
         let ended = loop {
             let now = self.clock.now();
             let until = self.machine.deadline().since(now).clamp(Nanos::MILLISECOND, SLEEP_NS);
@@ -156,7 +190,7 @@ impl ControlThread {
                 }
             }
             self.contention.look(now);
-            self.take_datagrams(&sources.socket, now);
+            self.take_datagrams(&sources.socket, now, &mut dropped);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
             }
@@ -164,7 +198,7 @@ impl ControlThread {
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
-            self.answer_admin(&mut sources, &polled);
+            self.answer_admin(&mut sources, &polled, &dropped);
             self.machine.handle(now, Input::Tick);
             if self.obey(&sources.socket, now) {
                 break Ended::Halted;
@@ -207,14 +241,19 @@ impl ControlThread {
         }
     }
 
-    fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
+    fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos, dropped: &mut ControlDropped) {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            if let Ok(envelope) = Envelope::decode(&buffer[..length], self.group)
-                && self.addresses.contains(&(envelope.from, from))
-            {
-                self.machine.handle(now, Input::Message(envelope));
+            match Envelope::decode(&buffer[..length], self.group) {
+                Ok(envelope) if self.addresses.contains(&(envelope.from, from)) => {
+                    self.machine.handle(now, Input::Message(envelope));
+                }
+                Ok(_) => dropped.count_stranger(),
+                Err(error) => dropped.count(error),
             }
+        }
+        if let Some(line) = dropped.line(now) {
+            self.events.line(1193, &line);
         }
     }
 
@@ -270,14 +309,14 @@ impl ControlThread {
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events) {
+    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events, dropped: &ControlDropped) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, description, stop, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description).to_string(),
+                        "status" => status(shared, machine, description, dropped).to_string(),
                         "stop" => {
                             stop.store(true, Ordering::Release);
                             json!({"stopping": true}).to_string()
@@ -339,7 +378,12 @@ impl Ended {
 }
 
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value {
+fn status(
+    shared: &Shared,
+    machine: &FixedLeader,
+    description: &Value,
+    dropped: &ControlDropped,
+) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -373,6 +417,7 @@ fn status(shared: &Shared, machine: &FixedLeader, description: &Value) -> Value 
         object.insert("state_hash".into(), format!("{:016x}", word(&words.state_hash)).into());
         object.insert("present".into(), members.into());
         object.insert("words".into(), counters.into());
+        object.insert("control_dropped".into(), dropped.json());
     }
     status
 }

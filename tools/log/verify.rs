@@ -140,7 +140,7 @@ fn stray(reader: &LogReader, padding: Position, span: u64) -> Option<Problem> {
         let Ok(read @ 1..) = reader.bytes_at(at, &mut bytes[..wanted]) else { break };
         let mut others = bytes[..read].iter().enumerate().filter(|&(_, &byte)| byte != 0);
         if let Some((first, _)) = others.next() {
-            let last = others.last().map_or(first, |(last, _)| last);
+            let last = others.next_back().map_or(first, |(last, _)| last);
             let (start, _) = range.unwrap_or((at.plus(first as u64), at));
             range = Some((start, at.plus(last as u64 + 1)));
         }
