@@ -483,6 +483,47 @@ fn a_frame_that_was_corrupted_on_the_way_is_asked_for_again() {
     assert!(world.nodes[1].core.counters.bad_frames > 0);
 }
 
+/// Every follower of five misses the same datagram, again and again: NAKs that all of them sent together.
+fn naks_for_common_losses(rounds: u64) -> (u64, u64) {
+    let mut world = World::new(5, Faults { reorder_ns: 20_000, ..Faults::default() }, 13);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    let naks = |world: &World| -> u64 {
+        world.nodes.iter().map(|node| node.core.counters.naks_sent).sum()
+    };
+    for _ in 0..rounds {
+        world.append(1, 300);
+        world.run(1, |_| false);
+        world.wire.borrow_mut().flying.retain(|(_, _, from, ..)| *from != address(0));
+        world.append(1, 300);
+        assert!(world.run(20_000, |world| world.all_applied()));
+    }
+    world.assert_equal_logs();
+    (naks(&world), world.nodes[0].core.counters.repairs_sent)
+}
+
+#[test]
+fn on_multicast_a_followers_question_spares_the_others_theirs() {
+    let rounds = 60;
+    let (naks, repairs) = naks_for_common_losses(rounds);
+    assert!(naks >= rounds, "each loss was asked for");
+    assert!(2 * naks < 5 * rounds, "{naks} questions for {rounds} losses on 4 followers");
+    assert!(repairs < 2 * rounds, "{repairs} repairs");
+}
+
+#[test]
+fn the_first_guess_at_the_round_trip_is_the_match_answers() {
+    let mut world = World::new(3, Faults::default(), 14);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    for node in &world.nodes[1..] {
+        // Two ways of 10 us, each rounded up to a step of 20 us.
+        let guess = node.core.receiver.round_trip();
+        assert!(!guess.is_measured());
+        assert!((20_000..=80_000).contains(&guess.smoothed_ns()), "{}", guess.smoothed_ns());
+    }
+}
+
 #[test]
 fn every_node_tells_the_hash_of_the_same_entries() {
     let mut world = World::new(3, Faults::default(), 9);
