@@ -13,7 +13,8 @@ use quorate::types::{SessionId, Term, Timestamp};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-const BOOK: BookLimits = BookLimits { orders_max: 300, levels_max: 64, changes_max: 100 };
+const BOOK: BookLimits =
+    BookLimits { orders_max: 300, levels_max: 64, changes_max: 100, session_orders_max: 200 };
 
 /// Commands that the book takes, and between them some that it rejects before, amidst and after changing something.
 fn mixed_flow(seed: u64, count: usize) -> Vec<Vec<u8>> {

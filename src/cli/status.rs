@@ -122,5 +122,24 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
     {
         writeln!(out, "{key:<12} {}", text(&words[key]))?;
     }
-    Ok(())
+    let reasons = ["garbage", "version", "group"];
+    let data = reasons.map(|reason| (reason, &words[format!("dropped_{reason}")]));
+    let control = &status["control_dropped"];
+    let control = reasons.into_iter().chain(["stranger"]).map(|reason| (reason, &control[reason]));
+    dropped(out, "data port", data.into_iter())?;
+    dropped(out, "control port", control)
+}
+
+/// Datagrams that were not looked at, by reason; nothing while there were none.
+fn dropped<'a>(
+    out: &mut dyn Write,
+    port: &str,
+    reasons: impl Iterator<Item = (&'static str, &'a Value)>,
+) -> std::io::Result<()> {
+    let counted = reasons.filter(|(_, count)| count.as_u64().unwrap_or(0) > 0);
+    let text: Vec<_> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{:<12} dropped: {}", port, text.join(", "))
 }

@@ -180,7 +180,7 @@ impl Clients {
             }
             Outcome::SessionClosed { id, .. } => {
                 if let Some(lane) = self.lanes.find(id) {
-                    self.lanes.close(lane);
+                    self.lanes.close_after_last_word(lane);
                 }
             }
             Outcome::None
@@ -275,6 +275,12 @@ fn refusal(why: Verdict) -> AnswerKind {
 }
 
 impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
+    /// Lanes of clients that are open.
+    #[cfg(test)]
+    pub(super) fn open_lanes(&self) -> usize {
+        self.clients.lanes.open_count()
+    }
+
     /// A client says hello: it gets a lane, or is told where to go.
     pub(super) fn on_hello(&mut self, now: Now, from: SocketAddr, hello: &HelloBytes) {
         let Ok((body, name)) = HelloBody::read_from_prefix(hello.bytes()) else {

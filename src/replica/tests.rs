@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::core::{Core, Now, Start};
 use super::settings::{CoreSettings, Peer};
+use crate::client::{Client, ClientSettings, ClientState, CloseCause};
 use crate::frame::{Kind, Predecessor};
 use crate::journal::HotTier;
 use crate::journal::heap::{HeapHotTier, HeapMemory, HeapView};
@@ -485,6 +486,47 @@ fn a_frame_that_was_corrupted_on_the_way_is_asked_for_again() {
     assert!(world.nodes[1].core.counters.bad_frames > 0);
 }
 
+/// Every follower of five misses the same datagram, again and again: NAKs that all of them sent together.
+fn naks_for_common_losses(rounds: u64) -> (u64, u64) {
+    let mut world = World::new(5, Faults { reorder_ns: 20_000, ..Faults::default() }, 13);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    let naks = |world: &World| -> u64 {
+        world.nodes.iter().map(|node| node.core.counters.naks_sent).sum()
+    };
+    for _ in 0..rounds {
+        world.append(1, 300);
+        world.run(1, |_| false);
+        world.wire.borrow_mut().flying.retain(|(_, _, from, ..)| *from != address(0));
+        world.append(1, 300);
+        assert!(world.run(20_000, |world| world.all_applied()));
+    }
+    world.assert_equal_logs();
+    (naks(&world), world.nodes[0].core.counters.repairs_sent)
+}
+
+#[test]
+fn on_multicast_a_followers_question_spares_the_others_theirs() {
+    let rounds = 60;
+    let (naks, repairs) = naks_for_common_losses(rounds);
+    assert!(naks >= rounds, "each loss was asked for");
+    assert!(2 * naks < 5 * rounds, "{naks} questions for {rounds} losses on 4 followers");
+    assert!(repairs < 2 * rounds, "{repairs} repairs");
+}
+
+#[test]
+fn the_first_guess_at_the_round_trip_is_the_match_answers() {
+    let mut world = World::new(3, Faults::default(), 14);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    for node in &world.nodes[1..] {
+        // Two ways of 10 us, each rounded up to a step of 20 us.
+        let guess = node.core.receiver.round_trip();
+        assert!(!guess.is_measured());
+        assert!((20_000..=80_000).contains(&guess.smoothed_ns()), "{}", guess.smoothed_ns());
+    }
+}
+
 #[test]
 fn every_node_tells_the_hash_of_the_same_entries() {
     let mut world = World::new(3, Faults::default(), 9);
@@ -513,6 +555,74 @@ fn a_single_node_is_a_group_of_its_own() {
     world.append(10, 10);
     assert!(world.run(1000, |world| world.all_applied()));
     assert_eq!(world.nodes[0].core.applied, Applied(world.nodes[0].core.log.tail().position));
+}
+
+/// A client on the same wire, at an address of its own.
+struct User {
+    client: Client<TestNetwork>,
+    answers: usize,
+}
+
+impl User {
+    fn new(world: &World) -> Self {
+        let members: Vec<_> =
+            (0..world.nodes.len() as u16).map(|n| (NodeId(n), address(n))).collect();
+        let addresses = members.iter().map(|(_, address)| *address).collect();
+        let own = address(1000);
+        let network = TestNetwork { own, members, wire: Rc::clone(&world.wire), batch: vec![] };
+        let settings = ClientSettings::new(GROUP, addresses, 7);
+        Self { client: Client::new(settings, network).unwrap(), answers: 0 }
+    }
+    fn poll(&mut self, now: Nanos) -> ClientState {
+        self.client.poll(now, |_| self.answers += 1);
+        self.client.state()
+    }
+}
+
+#[test]
+fn a_client_that_closes_hears_so_in_round_trips_and_not_in_time_outs() {
+    for seed in 0..5 {
+        let mut world = World::new(3, Faults { reorder_ns: 40_000, ..Faults::default() }, seed);
+        world.lead(1);
+        let mut user = User::new(&world);
+        assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
+        user.client.send(b"a command").expect("open");
+        assert!(world.run(5000, |world| {
+            user.poll(world.now);
+            user.answers == 1
+        }));
+        user.client.close(world.now);
+        let (before, asked) = (world.now, ClientState::Closed(CloseCause::Asked));
+        assert!(world.run(50_000, |world| user.poll(world.now) == asked));
+        // To the leader, to the followers and back, and back again, each 10 to 50 us; a step of the virtual world is 20 us.
+        let took = world.now.since(before);
+        assert!(took < Nanos::MILLISECOND, "seed {seed}: {took} ns");
+        assert_eq!(user.client.counters().lanes, 1, "nothing made it look for a leader");
+        assert_eq!(world.nodes[0].core.state.sessions().count(), 0);
+        // Its lane is gone too, and nothing is left to be sent.
+        let sent = world.wire.borrow().sent;
+        world.run(200, |_| false);
+        assert!(world.wire.borrow().sent - sent < 20, "heartbeats only");
+        assert_eq!(world.nodes[0].core.open_lanes(), 0);
+    }
+}
+
+#[test]
+fn a_client_whose_last_acknowledgement_is_lost_closes_all_the_same() {
+    let mut world = World::new(3, Faults::default(), 12);
+    world.lead(1);
+    let mut user = User::new(&world);
+    assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
+    user.client.close(world.now);
+    assert!(world.run(5000, |world| {
+        user.poll(world.now);
+        world.nodes[0].core.open_lanes() == 0
+    }));
+    world.wire.borrow_mut().flying.retain(|(_, _, _, to, _)| *to != address(1000));
+    let (before, asked) = (world.now, ClientState::Closed(CloseCause::Asked));
+    assert!(world.run(50_000, |world| user.poll(world.now) == asked));
+    let took = world.now.since(before);
+    assert!(took < 20 * Nanos::MILLISECOND, "{took} ns");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The control thread: sleeps in `poll`, feeds the control machine, does what it wants done.
 
+use core::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
+use super::control_dropped::ControlDropped;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::watch::Watch;
@@ -24,6 +26,7 @@ use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
+use crate::io::port::{self, Holder};
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
 use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Shared, Wake};
@@ -69,6 +72,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) machine: Election,
     /// Who is let in to it.
     pub(super) door: Door,
+    /// What came to the control port and was not let in.
+    pub(super) dropped: ControlDropped,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
@@ -148,6 +153,8 @@ pub enum SourceError {
         address: SocketAddr,
         /// What the host said.
         error: io::Error,
+        /// Who has the port, if that is what is wrong and could be seen.
+        holder: Option<Holder>,
     },
     /// The admin socket.
     Admin {
@@ -156,6 +163,35 @@ pub enum SourceError {
         /// What the host said.
         error: io::Error,
     },
+}
+
+impl SourceError {
+    /// It could not be bound.
+    pub(super) fn control(address: SocketAddr, error: io::Error) -> Self {
+        let taken = error.kind() == ErrorKind::AddrInUse;
+        let holder = taken.then(|| port::holder(port::Protocol::Udp, address)).flatten();
+        Self::Control { address, error, holder }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poll(error) => write!(f, "control thread: {error}"),
+            Self::Control { address, error, .. } if error.kind() != ErrorKind::AddrInUse => {
+                write!(f, "control socket {address}: {error}")
+            }
+            Self::Control { address, holder, .. } => {
+                let port = address.port();
+                write!(f, "port {port} is taken: the control socket wants {address}, and ")?;
+                match holder {
+                    Some(holder) => write!(f, "{holder} has it"),
+                    None => f.write_str("another process has it"),
+                }
+            }
+            Self::Admin { path, error } => write!(f, "admin socket {}: {error}", path.display()),
+        }
+    }
 }
 
 impl<E: Storage> ControlThread<E> {
@@ -244,15 +280,25 @@ impl<E: Storage> ControlThread<E> {
                 self.shared.words().control_refused.fetch_add(1, Ordering::Relaxed);
             }
         }
+        if let Some(line) = self.dropped.line(now) {
+            self.events.line(1193, &line);
+        }
     }
 
     /// Returns whether it was for this node, from one that is let in.
     fn take_datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Nanos) -> bool {
-        let Ok((envelope, constants)) = Envelope::decode(bytes, self.group) else { return false };
+        let (envelope, constants) = match Envelope::decode(bytes, self.group) {
+            Ok(message) => message,
+            Err(error) => {
+                self.dropped.count(error);
+                return false;
+            }
+        };
         let listed = self.addresses.contains(&(envelope.from, from));
         match self.door.admit(&envelope, &constants, listed) {
             Ok(()) => self.machine.handle(now, Input::Message(envelope)),
             Err(refused) => {
+                self.dropped.count_stranger();
                 // Others may use its name: only what comes from its own address says anything of it.
                 if listed {
                     self.machine.handle(now, Input::Refused(envelope.from));
@@ -312,9 +358,9 @@ impl<E: Storage> ControlThread<E> {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
-                    let Self { shared, machine, description, stop, .. } = self;
+                    let Self { shared, machine, description, stop, dropped, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description, now).to_string(),
+                        "status" => status(shared, machine, description, dropped, now).to_string(),
                         "step-down" => handed(machine.step_down(now)),
                         other if other.starts_with("transfer ") => {
                             match other["transfer ".len()..].trim().parse() {
@@ -396,7 +442,13 @@ fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> S
 }
 
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) -> Value {
+fn status(
+    shared: &Shared,
+    machine: &Election,
+    description: &Value,
+    dropped: &ControlDropped,
+    now: Nanos,
+) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -432,6 +484,7 @@ fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) 
         object.insert("state_hash".into(), format!("{:016x}", word(&words.state_hash)).into());
         object.insert("present".into(), members.into());
         object.insert("words".into(), counters.into());
+        object.insert("control_dropped".into(), dropped.json());
     }
     status
 }

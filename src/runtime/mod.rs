@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod config;
+mod control_dropped;
 mod control_thread;
 pub mod engine;
 pub mod environment;

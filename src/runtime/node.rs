@@ -103,13 +103,7 @@ impl fmt::Display for NodeError {
                 write!(f, "{}: replaying the log: {trouble}", directory.display())
             }
             Self::Network(error) => error.fmt(f),
-            Self::Control(SourceError::Poll(error)) => write!(f, "control thread: {error}"),
-            Self::Control(SourceError::Control { address, error }) => {
-                write!(f, "control socket {address}: {error}")
-            }
-            Self::Control(SourceError::Admin { path, error }) => {
-                write!(f, "admin socket {}: {error}", path.display())
-            }
+            Self::Control(error) => error.fmt(f),
             Self::Environment(error) => error.fmt(f),
             Self::Host { action, error } => write!(f, "{action}: {error}"),
         }

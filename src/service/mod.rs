@@ -60,7 +60,8 @@ pub trait Service: Send {
     fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection>;
     /// A client's session was opened.
     fn session_opened(&mut self, _context: &Context) {}
-    /// A client's session was closed: cancel what should not outlive it.
+    /// A client's session was closed: cancel what should not outlive it. It is one step of the core, during which this
+    /// node does nothing else: bound what one session can own.
     fn session_closed(&mut self, _context: &Context, _why: CloseReason) {}
     /// This node now leads, or no longer does. Local: must not change replicated state.
     fn role_changed(&mut self, _role: Role) {}

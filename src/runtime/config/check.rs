@@ -218,6 +218,7 @@ impl Reader<'_> {
                 orders_max: self.number("group.book.orders_max") as usize,
                 levels_max: self.number("group.book.levels_max") as usize,
                 changes_max: self.number("group.book.changes_max") as usize,
+                ..BookLimits::default()
             },
             segment_bytes: self.number("group.segment_bytes"),
             window_bytes: self.number("group.window_bytes"),

@@ -44,7 +44,7 @@ impl Transport for Host {
 
     fn control(&self, settings: &Settings, _: Arc<dyn Wake>) -> Result<HostControl, NodeError> {
         let address = settings.own().control;
-        let failed = |error| NodeError::Control(SourceError::Control { address, error });
+        let failed = |error| NodeError::Control(SourceError::control(address, error));
         let socket = UdpSocket::bind(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(HostControl { socket })

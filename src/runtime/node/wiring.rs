@@ -26,6 +26,7 @@ use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::config::{Scheduling, Settings};
+use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
@@ -106,6 +107,7 @@ pub(super) fn wire<E: Environment, S: Service>(
         group: settings.group.id,
         machine,
         door,
+        dropped: ControlDropped::default(),
         link: control_link,
         core_waker: Arc::new(core_waker),
         addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),
