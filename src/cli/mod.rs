@@ -10,6 +10,7 @@ mod node;
 mod send;
 mod status;
 mod tail;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Send(send::Args),
     Status(status::Args),
     Tail(tail::Args),
+    Transfer(transfer::TransferArgs),
+    StepDown(transfer::StepDownArgs),
     #[command(subcommand)]
     Config(config::Args),
 }
@@ -47,6 +50,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Transfer(args) => transfer::run_transfer(&args),
+        Command::StepDown(args) => transfer::run_step_down(&args),
         Command::Config(args) => config::run(&args),
     };
     ExitCode::from(code)
