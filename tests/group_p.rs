@@ -49,28 +49,95 @@ fn k2_a_follower_killed_under_load_returns_catches_up_and_keeps_its_memory_p() {
     finish(group, caller, 1200);
 }
 
+/// The node that leads, once all running nodes say the same.
+fn leader(group: &mut Group) -> usize {
+    let statuses = group.wait_until("one leads and the others follow it", |statuses| {
+        let leads = |status: &&serde_json::Value| status["role"] == "leader";
+        statuses.iter().filter(leads).count() == 1
+            && statuses
+                .iter()
+                .all(|status| status["role"] != "none" && status["leader"] == statuses[0]["leader"])
+    });
+    statuses[0]["leader"].as_u64().unwrap() as usize
+}
+
 #[test]
-fn a12_the_leader_is_killed_and_returns_and_every_command_is_applied_once_p() {
+fn a12_the_leader_is_killed_again_and_again_and_every_command_is_applied_once_p() {
     let mut group = Group::start(3, "echo", SMALL);
     let mut caller = group.client("load");
     caller.load(300, 64);
-    for round in 1..=3 {
+    let mut outages = Vec::new();
+    for _ in 0..5 {
         send_without_waiting(&mut caller, 60);
         caller.turn();
-        group.kill(0);
+        let dead = leader(&mut group);
+        group.kill(dead);
+        let killed = Instant::now();
         // However many of the first were answered in time: of these none is.
         send_without_waiting(&mut caller, 10);
-        let until = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < until {
-            caller.turn();
-        }
-        assert!(caller.host.client.unanswered() > 0, "nobody leads, nobody answers");
-        group.start_node(0);
         caller.drain();
-        assert_eq!(group.status(0).unwrap()["term"], 1 + round);
+        outages.push(killed.elapsed().as_millis());
+        assert_ne!(leader(&mut group), dead, "two are enough");
+        group.start_node(dead);
+        group.settle();
     }
-    assert!(caller.host.client.counters().lanes >= 4, "it came back by itself");
-    finish(group, caller, 300 + 3 * 70);
+    println!("outages as the client saw them, ms: {outages:?}");
+    outages.sort_unstable();
+    assert!(outages[2] < 1000, "{outages:?}: these are shared cores, but not that much");
+    assert!(caller.host.client.counters().lanes >= 5, "it came back by itself");
+    finish(group, caller, 300 + 5 * 70);
+}
+
+#[test]
+fn g10_the_lead_is_handed_over_under_load_and_wrong_targets_are_refused_by_name_p() {
+    let mut group = Group::start(3, "echo", &[SMALL, &["members.2.priority=0"]].concat());
+    let mut caller = group.client("load");
+    caller.load(200, 64);
+    assert_eq!(leader(&mut group), 0);
+    let refused = |group: &Group, node: usize, to: &str| {
+        let output = group.run(node, "transfer", &["--to", to]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        group::err(&output)
+    };
+    assert!(refused(&group, 0, "0").contains("leads already"));
+    assert!(refused(&group, 0, "2").contains("priority 0"));
+    assert!(refused(&group, 0, "9").contains("not a member"));
+    assert!(refused(&group, 0, "nobody").contains("nobody"));
+    assert!(refused(&group, 1, "0").contains("node 0 does"));
+    for (from, to) in [(0, 1), (1, 0), (0, 1)] {
+        send_without_waiting(&mut caller, 60);
+        caller.turn();
+        let output = group.run(from, "transfer", &["--to", &to.to_string(), "--json"]);
+        assert!(output.status.success(), "{output:?}\n{}", group.told(from));
+        assert!(group::out(&output).contains(&format!("\"leader\":{to}")));
+        caller.drain();
+        assert_eq!(leader(&mut group), to);
+    }
+    assert_eq!(group.events_with(0, "Q-1115"), 2, "{}", group.events(0));
+    let output = group.run(1, "step-down", &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(leader(&mut group), 0);
+    finish(group, caller, 200 + 180);
+}
+
+#[test]
+fn d9_a_leader_that_slept_follows_when_it_wakes_and_nothing_is_lost_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(200, 64);
+    for _ in 0..3 {
+        let asleep = leader(&mut group);
+        send_without_waiting(&mut caller, 60);
+        caller.turn();
+        group.signal(asleep, "STOP");
+        send_without_waiting(&mut caller, 10);
+        caller.drain();
+        group.signal(asleep, "CONT");
+        caller.load(20, 64);
+        assert_ne!(leader(&mut group), asleep);
+        group.settle();
+    }
+    finish(group, caller, 200 + 3 * 90);
 }
 
 #[test]
@@ -131,11 +198,10 @@ fn a_group_with_faults_outlives_the_restart_of_a_follower_p() {
 }
 
 #[test]
-fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
-    let group = Group::start(3, "echo", SMALL);
+fn r1_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
+    let mut group = Group::start(3, "echo", SMALL);
     let mut caller = group.client("load");
     caller.load(100, 64);
-    let term = group.status(0).unwrap()["term"].clone();
     for node in [1, 2] {
         group.signal(node, "STOP");
     }
@@ -146,7 +212,8 @@ fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
         assert!(Instant::now() < deadline, "{:?}", caller.state());
         caller.turn();
     }
-    assert_eq!(group.status(0).unwrap()["quorum"], false);
+    let status = group.status(0).unwrap();
+    assert_eq!((&status["quorum"], &status["role"]), (&false.into(), &"none".into()));
     assert_eq!(group.events_with(0, "Q-1009"), 1, "{}", group.told(0));
     let refused = group.run(0, "send", &["--timeout", "1", "--input", "/dev/null"]);
     assert!(group::err(&refused).contains("NO_QUORUM"), "{refused:?}");
@@ -156,9 +223,29 @@ fn r16_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
     }
     caller.drain();
     caller.load(100, 64);
-    assert_eq!(group.status(0).unwrap()["term"], term, "no election for a gap in the network");
-    assert!(group.events_with(0, "Q-1101") >= 1);
+    assert_eq!(group.events_with(0, "Q-1009"), 1);
+    leader(&mut group);
     finish(group, caller, 220);
+}
+
+#[test]
+fn r16_a_gap_shorter_than_the_leader_timeout_causes_no_election_p() {
+    let slow = ["timing.leader_timeout_ms=3000", "timing.session_timeout_min_ms=6000"];
+    let mut group = Group::start(3, "echo", &[SMALL, &slow].concat());
+    let mut caller = group.client("load");
+    caller.load(100, 64);
+    for node in [1, 2] {
+        group.signal(node, "STOP");
+    }
+    send_without_waiting(&mut caller, 20);
+    std::thread::sleep(Duration::from_millis(400));
+    for node in [1, 2] {
+        group.signal(node, "CONT");
+    }
+    caller.drain();
+    let statuses = group.settle();
+    assert!(statuses.iter().all(|status| status["term"] == 1), "{statuses:?}");
+    finish(group, caller, 120);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod send;
 mod simulate;
 mod status;
 mod tail;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Command {
     Send(send::Args),
     Status(status::Args),
     Tail(tail::Args),
+    Transfer(transfer::TransferArgs),
+    StepDown(transfer::StepDownArgs),
     #[command(subcommand)]
     Config(config::Args),
     #[cfg(feature = "sim")]
@@ -51,6 +54,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Transfer(args) => transfer::run_transfer(&args),
+        Command::StepDown(args) => transfer::run_step_down(&args),
         Command::Config(args) => config::run(&args),
         #[cfg(feature = "sim")]
         Command::Simulate(args) => simulate::run_campaign(&args),

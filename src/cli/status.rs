@@ -106,10 +106,9 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
     ] {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
-    if status["role"] == "leader" {
-        writeln!(out, "{:<12} {}", "quorum", text(&status["quorum"]))?;
+    for key in ["quorum", "standing", "sequence"] {
+        writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
-    writeln!(out, "{:<12} {}", "sequence", text(&status["sequence"]))?;
     for key in ["tail", "durable", "commit", "applied"] {
         writeln!(out, "{key:<12} {}", text(&status["positions"][key]))?;
     }

@@ -304,6 +304,33 @@ impl Election {
         }
     }
 
+    /// Stands, as if its canvass had told it to: those who explore every schedule leave the canvass out, which binds nobody.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn stand_at_once(&mut self) {
+        if !matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
+            self.stand(self.next_leadership(), true);
+        }
+    }
+
+    /// Forgets what only says when things happen, so that states which differ in nothing else are one.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn fold(&mut self) {
+        let never = Nanos(u64::MAX);
+        match &mut self.phase {
+            Phase::Waiting { until } => *until = never,
+            Phase::Looking(_) => self.phase = Phase::Waiting { until: never },
+            Phase::Standing(candidacy) => candidacy.fold(),
+            _ => {}
+        }
+        (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
+        (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
+        (self.seen_leader, self.may_not_lead_told) = (true, true);
+        for known in &mut self.known {
+            let Known { founder, readmit, .. } = *known;
+            *known = Known { founder, readmit, present: true, ..Known::default() };
+        }
+    }
+
     fn leader(&self) -> Option<NodeId> {
         match &self.phase {
             Phase::Leading(_) => Some(self.settings.node),

@@ -472,6 +472,7 @@ fn status(
         object.insert("term".into(), word(&words.term).into());
         let quorum = if role == "leader" { word(&words.quorum) != 0 } else { machine.hears(now) };
         object.insert("quorum".into(), quorum.into());
+        object.insert("handing_to".into(), machine.handing().map(|node| node.0).into());
         object.insert("standing".into(), standing(machine).into());
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(

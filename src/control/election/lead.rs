@@ -227,6 +227,12 @@ impl Election {
         }
     }
 
+    /// To whom the lead is being handed.
+    #[must_use]
+    pub fn handing(&self) -> Option<NodeId> {
+        self.handing
+    }
+
     /// Begins to hand the lead to `to`. How it ends is told by an event.
     ///
     /// # Errors

@@ -34,6 +34,11 @@ impl Candidacy {
     pub(super) fn deadline(&self) -> Nanos {
         self.ask_at.min(self.until)
     }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn fold(&mut self) {
+        (self.ask_at, self.until) = (Nanos(u64::MAX), Nanos(u64::MAX));
+    }
 }
 
 impl Election {
