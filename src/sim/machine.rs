@@ -83,8 +83,17 @@ pub(super) struct Process {
     pub(super) sync_bell: Arc<Bell>,
     /// What control made durable has not come back to its machine yet.
     pub(super) persisting: bool,
-    /// An orderly stop is under way; with the core's last word, once it has come.
-    pub(super) stopping: Option<Option<(Predecessor, Commit)>>,
+    pub(super) stopping: Stopping,
+}
+
+/// An orderly stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stopping {
+    No,
+    /// The core was told.
+    Asked,
+    /// The core's last word: its log and its commit position.
+    Said(Predecessor, Commit),
 }
 
 /// What is known of a start.
@@ -252,7 +261,7 @@ impl Machine {
             control_bell,
             sync_bell,
             persisting: false,
-            stopping: None,
+            stopping: Stopping::No,
         }
     }
 }

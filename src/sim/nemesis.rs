@@ -1,6 +1,7 @@
 //! The course of a run: faults, then a healed quorum that must make progress, then a whole group that must agree.
 
 use super::check::Violation;
+use super::client::SimClient;
 use super::faults::{self, Fault, Strike};
 use super::machine::Part;
 use super::paths::Traffic;
@@ -92,7 +93,8 @@ impl World {
                 self.machines[node].paused_until[(sides % 4) as usize] = until;
             }
             Fault::ClockStep => {
-                let by = (sides % (4 * Nanos::SECOND)) as i64 - 2 * Nanos::SECOND as i64;
+                let range = 2 * Nanos::SECOND;
+                let by = (sides % (2 * range)).cast_signed() - range.cast_signed();
                 self.machines[node].clock.step_wall(by);
             }
             Fault::SyncFails => {
@@ -268,7 +270,7 @@ impl World {
         };
         let electable = |node: &usize| self.plan.priorities[*node] > 0;
         let mut order: Vec<usize> = (0..self.plan.nodes).filter(|&node| whole(node)).collect();
-        if sides % 2 == 0 || order.len() < self.plan.majority() {
+        if sides.is_multiple_of(2) || order.len() < self.plan.majority() {
             return;
         }
         let turn = (sides >> 8) as usize % order.len();
@@ -299,20 +301,21 @@ impl World {
         let first = ends.next().flatten();
         first.is_some()
             && ends.all(|end| end == first)
-            && self.clients.iter().all(|c| c.is_satisfied())
+            && self.clients.iter().all(SimClient::is_satisfied)
     }
 
     /// Where everybody stands, for those who ask why nothing goes on.
     fn describe(&self) -> String {
+        use core::fmt::Write;
         let mut text = String::new();
         for machine in &self.machines {
             let process = machine.process.as_ref();
             let seen = process.map(|process| process.core.observe());
-            text += &format!("\n    node {}: {seen:?}", machine.node);
+            let _ = write!(text, "\n    node {}: {seen:?}", machine.node);
         }
         for (client, before) in self.clients.iter().zip(&self.answered_before) {
             let (state, more) = (client.state(), client.answered - before);
-            text += &format!("\n    client: {state:?}, {more} answers since, ");
+            let _ = write!(text, "\n    client: {state:?}, {more} answers since, ");
             text += if client.is_satisfied() { "nothing open" } else { "waits" };
         }
         text

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use zerocopy::IntoBytes;
 
 use super::check::Violation;
-use super::machine::{GROUP, Part, Process};
+use super::machine::{GROUP, Part, Process, Stopping};
 use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::constants::GroupConstants;
@@ -119,13 +119,12 @@ impl World {
 
     fn step_keeper(&mut self, node: usize) {
         let local = self.machines[node].clock.local(self.now);
-        let process = self.process(node);
+        let Some(process) = &mut self.machines[node].process else { return };
         let worked = process.keeper.step(local) > 0;
         let mail = process.core.has_mail();
         while let Some(event) = process.keeper.poll_event() {
             let blocked = matches!(event, KeeperEvent::Blocked { .. });
             self.coverage.hit("segments-blocked", u64::from(blocked));
-            return self.step_keeper(node);
         }
         if mail {
             self.wake_soon(node, Part::Core);
@@ -148,7 +147,7 @@ impl World {
     fn step_control(&mut self, node: usize) -> Result<(), Violation> {
         let local = self.machines[node].clock.local(self.now);
         let letters = core::mem::take(&mut self.machines[node].letters);
-        if self.process(node).stopping.is_some() {
+        if self.process(node).stopping != Stopping::No {
             self.step_stopping(node);
             return Ok(());
         }
@@ -269,13 +268,13 @@ impl World {
         let process = self.process(node);
         while let Ok(fact) = process.control_link.from_core.try_recv() {
             if let CoreToControl::Stopped { tail, commit } = fact {
-                process.stopping = Some(Some((tail, commit)));
+                process.stopping = Stopping::Said(tail, commit);
             }
         }
         if process.shared.words().sync_failed.load(Relaxed) != 0 {
             return self.end(node, "stopped");
         }
-        if let Some(Some((tail, commit))) = process.stopping {
+        if let Stopping::Said(tail, commit) = process.stopping {
             let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
             if durable.0 >= tail.position {
                 let marked =
@@ -290,10 +289,10 @@ impl World {
     /// Stops a process in order.
     pub(super) fn stop(&mut self, node: usize) {
         let Some(process) = &mut self.machines[node].process else { return };
-        if process.stopping.is_none()
+        if process.stopping == Stopping::No
             && process.control_link.to_core.try_send(ControlToCore::Stop).is_ok()
         {
-            process.stopping = Some(None);
+            process.stopping = Stopping::Asked;
             self.wake_soon(node, Part::Core);
             self.wake_soon(node, Part::Control);
         }

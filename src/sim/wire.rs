@@ -142,9 +142,9 @@ impl Network for SimNetwork {
                 header.flags &= !FLAG_PADS;
             }
             let datagram: Rc<[u8]> = [header.as_bytes(), prefix, part].concat().into();
-            let mut port = self.port.borrow_mut();
+            let mut shared = self.port.borrow_mut();
             for &to in &targets {
-                port.outbox.push(Sent { to, bytes: Rc::clone(&datagram) });
+                shared.outbox.push(Sent { to, bytes: Rc::clone(&datagram) });
             }
         }
     }

@@ -122,8 +122,8 @@ impl World {
     fn new(plan: &Plan, text: bool) -> Self {
         let mut random = Prng::new(plan.seed ^ 0x5749_5245);
         let mut clock = || {
-            let drift = plan.drift_ppm as i64;
-            let drift = random.below(2 * drift as u64 + 1) as i64 - drift;
+            let drift = random.below(2 * plan.drift_ppm + 1).cast_signed();
+            let drift = drift - plan.drift_ppm.cast_signed();
             Clock::new(random.below(CLOCK_OFFSETS_NS), drift)
         };
         let machines = (0..plan.nodes).map(|node| Machine::new(node, clock())).collect();
@@ -268,12 +268,12 @@ impl World {
 
     fn arrive(&mut self, from: Endpoint, to: Endpoint, bytes: Rc<[u8]>) {
         match to {
-            Endpoint::Node(node) if node < self.machines.len() => {
-                if self.machines[node].process.is_some() {
-                    self.machines[node].port.borrow_mut().arrive(from, bytes);
-                    let at = self.now.plus(self.random.below(2_000));
-                    self.wake(node, Part::Core, at);
-                }
+            Endpoint::Node(node)
+                if self.machines.get(node).is_some_and(|m| m.process.is_some()) =>
+            {
+                self.machines[node].port.borrow_mut().arrive(from, bytes);
+                let at = self.now.plus(self.random.below(2_000));
+                self.wake(node, Part::Core, at);
             }
             Endpoint::Client(client) if client < self.clients.len() => {
                 self.clients[client].port.borrow_mut().arrive(from, bytes);
