@@ -35,6 +35,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "sim",
+        &[
+            "limits", "types", "error", "frame", "link", "journal", "stream", "session", "service",
+            "replica", "control", "client",
+        ],
+    ),
+    (
         "conformance",
         &["limits", "types", "frame", "link", "journal", "stream", "service", "io", "runtime"],
     ),

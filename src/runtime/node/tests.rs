@@ -12,7 +12,7 @@ use crate::control::constants::Constant;
 use crate::control::election::rig;
 use crate::journal::node_state::NodeState;
 use crate::journal::rig::Rig;
-use crate::replica::tests::GROUP;
+use crate::replica::tests::{GROUP, leadership};
 use crate::runtime::config::{KEYS, Layers, Settings};
 use crate::types::{Nanos, NodeId, Position};
 
@@ -66,7 +66,7 @@ fn leader(set: &[Pair<'_>]) -> NodeId {
     let configured = |node: usize| {
         let settings = settings(node, &members, set);
         let mut state = NodeState::blank(settings.group.id, settings.node.id);
-        state.provisional = false;
+        state.found(leadership(1)).expect("it is new");
         election_settings(&settings, &state, false)
     };
     let mut rig = rig::Rig::new((0..3).map(configured));
