@@ -311,6 +311,18 @@ impl Election {
         }
     }
 
+    /// Takes rules out of a machine that runs already.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn plant(&mut self, mutants: Mutants) {
+        self.settings.mutants = mutants;
+    }
+
+    /// A group that was founded long ago: nobody needs to know who was there.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn forget_founders(&mut self) {
+        self.known.iter_mut().for_each(|known| known.founder = None);
+    }
+
     /// Forgets what only says when things happen, so that states which differ in nothing else are one.
     #[cfg(any(test, feature = "sim"))]
     pub fn fold(&mut self) {

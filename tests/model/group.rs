@@ -39,8 +39,12 @@ pub(crate) struct Group {
     pub(crate) wipes: u8,
     /// Blank nodes, before the founding. Otherwise node 0 leads term 1.
     pub(crate) founding: bool,
-    /// The disk is a step of its own, for the log and for the node state.
-    pub(crate) disk: bool,
+    /// What is in the log gets to the disk in a step of its own.
+    pub(crate) syncs: bool,
+    /// So does the node state.
+    pub(crate) writes: bool,
+    /// It begins with an entry that was committed and then lost by one of those who had acknowledged it.
+    pub(crate) forgotten: bool,
     /// Control looks at the core's positions at any time.
     pub(crate) glances: bool,
     pub(crate) mutants: Mutants,
@@ -199,7 +203,9 @@ impl Group {
         machine_crashes: 0,
         wipes: 0,
         founding: false,
-        disk: false,
+        syncs: false,
+        writes: false,
+        forgotten: false,
         glances: false,
         mutants: Mutants::NONE,
         core: CoreRules::ALL,
@@ -271,7 +277,7 @@ impl Group {
         while let Some(output) = state.nodes[node].machine.poll() {
             match output {
                 Output::ToCore(order) => state.nodes[node].orders.push_back(order),
-                Output::Persist(promise) if self.disk => {
+                Output::Persist(promise) if self.writes => {
                     state.nodes[node].writing = Some(promise);
                 }
                 Output::Persist(promise) => {
@@ -337,7 +343,7 @@ impl Group {
             core.log.push(term as u8);
         }
         core.opened = core.log.length;
-        if !self.disk {
+        if !self.syncs {
             core.durable = core.log.length;
         }
         reign.log = core.log;
@@ -359,7 +365,7 @@ impl Group {
         core.log = reign.log.upto(upto.max(same));
         core.durable = core.durable.min(same);
         core.entered = true;
-        if !self.disk {
+        if !self.syncs {
             core.durable = core.log.length;
         }
         state.say_status(node);
@@ -612,7 +618,10 @@ type Try<'a> = dyn FnMut(Step, &dyn Fn(&mut State) -> bool) + 'a;
 impl Group {
     /// Drives the group to where node 0 leads term 1 and everybody holds its first entry.
     fn found(&self, state: &mut State) {
-        let group = Self { disk: false, ..self.clone() };
+        let group = Self { syncs: false, writes: false, mutants: Mutants::NONE, ..self.clone() };
+        for node in &mut state.nodes {
+            node.machine.plant(Mutants::NONE);
+        }
         state.nodes[0].machine.stand_at_once();
         group.obey(state, 0);
         for _ in 0..20 {
@@ -633,8 +642,30 @@ impl Group {
         }
         assert!(self.commit(state, 0), "the term's own entry is committed");
         assert!(state.nodes.iter().all(|node| node.machine.standing() == Standing::Clean));
-        // Nothing of the founding matters any more.
-        state.messages.clear();
+        for node in &mut state.nodes {
+            node.machine.plant(self.mutants);
+        }
+        // Of the founding only the leader's call matters any more: who forgot follows again.
+        state.messages.retain(|(.., envelope)| matches!(envelope.message, Message::Lead { .. }));
+        for node in 0..self.nodes {
+            state.nodes[node].machine.forget_founders();
+        }
+        if self.forgotten {
+            self.forget(state);
+        }
+    }
+
+    /// An entry is committed by nodes 0 and 1, and the machine of node 1 goes down before it is on its disk there.
+    fn forget(&self, state: &mut State) {
+        let leader = &mut state.nodes[0].core;
+        leader.log.push(1);
+        leader.durable = 2;
+        state.terms[1].log = leader.log;
+        assert!(self.receive(state, 1, 2) && self.syncs, "memory and disk are two things here");
+        self.status(state, 0, 1, 0);
+        assert!(self.commit(state, 0) && state.committed.length == 2);
+        self.crash(state, 1, 1);
+        state.crashes = [0; 3];
     }
 
     fn steps_of_control(&self, state: &State, node: usize, try_step: &mut Try<'_>) {
@@ -643,7 +674,8 @@ impl Group {
             try_step(Step::Stand { node }, &|s| {
                 s.nodes[node].machine.stand_at_once();
                 self.obey(s, node);
-                s.nodes[node].machine != own.machine
+                let fence = s.nodes[node].orders.back();
+                matches!(fence, Some(ControlToCore::Fence(l)) if l.term.0 <= self.terms)
             });
         }
         if let Some(order) = own.orders.front() {
@@ -690,7 +722,7 @@ impl Group {
         for term in 1..core.fence.term.0 as usize {
             try_step(Step::Receive { node, upto: 0 }, &|s| self.receive_old(s, node, term));
         }
-        if self.disk && core.durable < core.log.length {
+        if self.syncs && core.durable < core.log.length {
             try_step(Step::Synced { node }, &|s| {
                 s.nodes[node].core.durable = s.nodes[node].core.log.length;
                 s.say_status(node);
@@ -708,7 +740,7 @@ impl Group {
             try_step(Step::Propose { leader }, &|s| {
                 let core = &mut s.nodes[leader].core;
                 core.log.push(core.fence.term.0 as u8);
-                if !self.disk {
+                if !self.syncs {
                     core.durable = core.log.length;
                 }
                 s.terms[core.fence.term.0 as usize].log = core.log;
