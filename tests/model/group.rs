@@ -27,7 +27,8 @@ const ENTRIES_MAX: usize = 6;
 const NOW: Nanos = Nanos(Nanos::SECOND);
 
 /// What is explored, and within which bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a choice of its own
 pub(crate) struct Group {
     pub(crate) nodes: usize,
     pub(crate) terms: u32,
@@ -54,6 +55,7 @@ pub(crate) struct Group {
 
 /// Rules of the core that the small core keeps, and that can be taken out.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a rule of its own
 pub(crate) struct CoreRules {
     /// An entry of an older term is not committed by counting.
     pub(crate) own_term_commit: bool,
@@ -85,18 +87,18 @@ impl Log {
         self.terms[self.length as usize] = term;
         self.length += 1;
     }
-    fn upto(&self, length: u8) -> Self {
-        let mut log = *self;
+    fn upto(self, length: u8) -> Self {
+        let mut log = self;
         log.length = log.length.min(length);
         log.terms[log.length as usize..].fill(0);
         log
     }
-    fn common(&self, other: &Self) -> u8 {
+    fn common(self, other: Self) -> u8 {
         let length = self.length.min(other.length);
         (0..length).take_while(|&at| self.terms[at as usize] == other.terms[at as usize]).count()
             as u8
     }
-    fn last(&self) -> u8 {
+    fn last(self) -> u8 {
         self.length.checked_sub(1).map_or(0, |at| self.terms[at as usize])
     }
 }
@@ -262,7 +264,7 @@ impl Group {
         Node { machine, core, orders: VecDeque::new(), disk, writing: None, life }
     }
 
-    fn blank(&self, node: usize, wipes: u8) -> StartDecision {
+    fn blank(node: usize, wipes: u8) -> StartDecision {
         let input = input(1, Incarnation(10 * u32::from(wipes) + node as u32));
         NodeState::start(None, GroupId(1), NodeId(node as u16), input)
     }
@@ -331,7 +333,7 @@ impl Group {
         reign.leader = Some(node as u16);
         let before = |at: &u8| u32::from(state.committed_in[*at as usize]) < term;
         let must = (0..state.committed.length).filter(before).map(|at| at + 1).max().unwrap_or(0);
-        if core.log.common(&state.committed) < must {
+        if core.log.common(state.committed) < must {
             state.bad = Some("a leader lacks a committed entry");
         }
         core.role = Role::Leads;
@@ -361,7 +363,7 @@ impl Group {
         if core.entered && upto <= core.log.length {
             return false;
         }
-        let same = core.log.common(&reign.log);
+        let same = core.log.common(reign.log);
         core.log = reign.log.upto(upto.max(same));
         core.durable = core.durable.min(same);
         core.entered = true;
@@ -384,7 +386,7 @@ impl Group {
         {
             return false;
         }
-        let same = core.log.common(&reign.log);
+        let same = core.log.common(reign.log);
         if same != core.log.length || reign.log.length == same {
             return false;
         }
@@ -431,7 +433,7 @@ impl Group {
         let length = commit.0.0 as u8;
         let (now, term) = (core.log.upto(length), core.fence.term.0 as u8);
         state.nodes[node].core.commit = length;
-        if now.common(&state.committed) < now.length.min(state.committed.length) {
+        if now.common(state.committed) < now.length.min(state.committed.length) {
             state.bad = Some("two committed histories");
         }
         for first in &mut state.committed_in[..length as usize] {
@@ -466,7 +468,7 @@ impl Group {
         };
         let id = NodeId(node as u16);
         let mut after = if kind == 2 {
-            self.start(node, self.blank(node, state.crashes[2]), Log::default(), life)
+            self.start(node, Self::blank(node, state.crashes[2]), Log::default(), life)
         } else {
             let input = input(boot, Incarnation(0));
             let decision = NodeState::start(Some(&before.disk), GroupId(1), id, input);
@@ -569,7 +571,7 @@ impl Model for Group {
     fn begin(&self) -> State {
         let mut state = State {
             nodes: (0..self.nodes)
-                .map(|node| Part::new(self.start(node, self.blank(node, 0), Log::default(), 0)))
+                .map(|node| Part::new(self.start(node, Self::blank(node, 0), Log::default(), 0)))
                 .collect(),
             messages: Part::new(Vec::new()),
             terms: core::array::from_fn(|_| Part::new(Reign::default())),
@@ -618,14 +620,15 @@ type Try<'a> = dyn FnMut(Step, &dyn Fn(&mut State) -> bool) + 'a;
 impl Group {
     /// Drives the group to where node 0 leads term 1 and everybody holds its first entry.
     fn found(&self, state: &mut State) {
-        let group = Self { syncs: false, writes: false, mutants: Mutants::NONE, ..self.clone() };
+        let group = Self { syncs: false, writes: false, mutants: Mutants::NONE, ..*self };
         for node in &mut state.nodes {
             node.machine.plant(Mutants::NONE);
         }
         state.nodes[0].machine.stand_at_once();
         group.obey(state, 0);
         for _ in 0..20 {
-            for (_, to, envelope) in state.messages.to_vec() {
+            let messages = state.messages.clone();
+            for &(_, to, envelope) in messages.iter() {
                 group.feed(state, to, Input::Message(envelope));
             }
             for node in 0..self.nodes {
