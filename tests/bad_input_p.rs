@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use group::{Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
+use group::{CALM, Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
 use quorate::client::Outcome;
-use quorate::control::message::{Announce, Envelope, Message};
+use quorate::control::message::{Announce, Envelope, Message, Standing};
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::stream::datagram::{DatagramHeader, DatagramKind};
 use quorate::types::{Generation, GroupId, Leadership, NodeId, Term};
@@ -230,7 +230,7 @@ fn a3_a_torn_last_frame_across_pages_is_cut_with_a_report_p() {
 
 #[test]
 fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let mut caller = group.client("load");
     caller.load(50, 64);
     let own = group.nodes[0].settings.group.id;
@@ -262,8 +262,7 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             // The right group and a high term, from an address that is no member's.
             send(&[data(own, newest).as_bytes(), &[7; 96]].concat());
             let announce = Announce {
-                blank: false,
-                provisional: false,
+                standing: Standing::Clean,
                 segment_bytes: 1,
                 command_bytes_max: 1,
                 instance: 1,

@@ -102,8 +102,8 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(RefuseBody: nonce reason reserved),
         fields!(RequestHeader: length kind flags reserved client_sequence received_through),
         fields!(AnswerHeader: length outcome flags code client_sequence sequence),
-        fields!(ControlDatagram: magic version kind node flags group generation term reserved first
-                second instance rest),
+        fields!(ControlDatagram: magic version kind node flags group generation term last_term first
+                second instance round),
     ];
     for (name, rows) in real {
         assert_eq!(layout(&page, name), rows, "{name}");
