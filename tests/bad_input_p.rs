@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use group::{Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
+use group::{CALM, Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
 use quorate::client::Outcome;
 use quorate::control::constants::GroupConstants;
 use quorate::control::message::{Announce, Envelope, Message, Standing};
@@ -231,7 +231,7 @@ fn a3_a_torn_last_frame_across_pages_is_cut_with_a_report_p() {
 
 #[test]
 fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let mut caller = group.client("load");
     caller.load(50, 64);
     let own = group.nodes[0].settings.group.id;

@@ -7,7 +7,7 @@ mod group;
 
 use std::time::{Duration, Instant};
 
-use group::{Caller, Group, PATIENCE, SMALL, numbered};
+use group::{CALM, Caller, Group, PATIENCE, SMALL, numbered};
 use quorate::client::ClientState;
 
 /// Stops everything in order, and compares the logs with each other and with what the client was told.
@@ -32,7 +32,7 @@ fn send_without_waiting(caller: &mut Caller, commands: u64) {
 
 #[test]
 fn k2_a_follower_killed_under_load_returns_catches_up_and_keeps_its_memory_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let mut caller = group.client("load");
     caller.load(500, 64);
     group.kill(2);
@@ -230,8 +230,7 @@ fn r1_without_a_quorum_the_client_is_told_and_with_one_it_goes_on_p() {
 
 #[test]
 fn r16_a_gap_shorter_than_the_leader_timeout_causes_no_election_p() {
-    let slow = ["timing.leader_timeout_ms=3000", "timing.session_timeout_min_ms=6000"];
-    let mut group = Group::start(3, "echo", &[SMALL, &slow].concat());
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let mut caller = group.client("load");
     caller.load(100, 64);
     for node in [1, 2] {

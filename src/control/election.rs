@@ -121,7 +121,7 @@ struct Target {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Intent {
     /// To decide on a vote.
-    Vote { candidate: usize, leadership: Leadership, recency: Recency, instance: u64 },
+    Vote { candidate: NodeId, leadership: Leadership, recency: Recency, instance: u64 },
     /// To stand.
     Stand { leadership: Leadership, transfer: bool },
     /// To lead, after an election by all votes.
@@ -131,7 +131,7 @@ enum Intent {
     /// To be a voter again.
     Readmit { target: Target, since: Nanos, needed: Position },
     /// To take over a log.
-    Pull { from: usize, recency: Recency },
+    Pull { from: NodeId, recency: Recency },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -312,6 +312,18 @@ impl Election {
         }
     }
 
+    /// Takes rules out of a machine that runs already.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn plant(&mut self, mutants: Mutants) {
+        self.settings.mutants = mutants;
+    }
+
+    /// A group that was founded long ago: nobody needs to know who was there.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn forget_founders(&mut self) {
+        self.known.iter_mut().for_each(|known| known.founder = None);
+    }
+
     /// Forgets what only says when things happen, so that states which differ in nothing else are one.
     #[cfg(any(test, feature = "sim"))]
     pub fn fold(&mut self) {
@@ -367,10 +379,10 @@ impl Election {
                     self.phase = Phase::Waiting { until: Nanos(u64::MAX) };
                 }
             }
-            Phase::Following { since, .. } if self.is_electable() => {
-                if now >= self.loses_leader_at(*since) {
-                    self.look(now);
-                }
+            Phase::Following { since, .. }
+                if self.is_electable() && now >= self.loses_leader_at(*since) =>
+            {
+                self.look(now);
             }
             Phase::Looking(_) => self.consider(now),
             Phase::Standing(_) => self.campaign(now),
@@ -456,7 +468,7 @@ impl Election {
                     recency
                 };
                 if theirs >= own || self.has(Mutant::VoteForOlderLog) {
-                    promise.vote = Some(self.settings.members[candidate].node);
+                    promise.vote = Some(candidate);
                     // It will follow, most likely: one write for both.
                     promise.may_ack_memory = clean && memory(durability.follower);
                 }
@@ -498,7 +510,7 @@ impl Election {
         }
         match intent {
             Intent::Vote { candidate, instance, .. } => {
-                let granted = promise.vote == Some(self.settings.members[candidate].node);
+                let granted = promise.vote == Some(candidate);
                 self.voted(now, candidate, granted, instance);
             }
             Intent::Stand { leadership, transfer } => {
@@ -519,7 +531,6 @@ impl Election {
                 self.announce_at = Nanos(0);
             }
             Intent::Pull { from, recency } => {
-                let from = self.settings.members[from].node;
                 self.phase = Phase::Pulling;
                 self.outputs.push_back(Output::Pull { from, recency });
             }
@@ -628,7 +639,7 @@ impl Election {
             Message::Canvass { round } => self.canvassed(now, index, round),
             Message::Opinion(opinion) => self.on_opinion(index, opinion),
             Message::VoteRequest { recency, instance, transfer } => {
-                let intent = Intent::Vote { candidate: index, leadership, recency, instance };
+                let intent = Intent::Vote { candidate: from, leadership, recency, instance };
                 self.on_vote_request(now, intent, transfer);
             }
             Message::Vote { granted, instance, standing, incarnation } => {

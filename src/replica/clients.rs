@@ -289,15 +289,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         let opened = match &self.work {
             Work::Leader(leading) if leading.handing.is_some() => return, // soon: the client asks again
-            Work::Leader(leading) if leading.over => {
+            Work::Leader(leading) if leading.accepts(now.at) => leading.opened,
+            // Nobody leads, as far as this node knows.
+            Work::Leader(_) | Work::Idle => {
                 return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
             }
-            Work::Leader(leading) if leading.quorum || leading.is_young(now.at) => leading.opened,
-            Work::Leader(_) => return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum),
             Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),
             Work::Follower(_) => return self.redirect(now, from, None),
-            // Nobody leads, as far as this node knows.
-            Work::Idle => return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum),
         };
         if !opened {
             return; // soon: the client asks again
@@ -562,7 +560,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return self.tell_client(lane, AnswerKind::TooLong, command);
         }
         let quorum = match &self.work {
-            Work::Leader(leading) => !leading.over && (leading.quorum || leading.is_young(now.at)),
+            Work::Leader(leading) => leading.accepts(now.at),
             _ => false,
         };
         if !quorum {

@@ -28,6 +28,7 @@ const SENDS_MAX: usize = 16;
 
 /// State of a leader within one term.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(super) struct Leading {
     leadership: Leadership,
     others: [Progress; NODES_MAX],
@@ -73,9 +74,9 @@ impl Leading {
         &self.others[..peers]
     }
 
-    /// It has not led for long enough to know that it has no quorum.
-    pub(super) fn is_young(&self, now: Nanos) -> bool {
-        now.since(self.since) < self.young_ns
+    /// It has a quorum, or has not led for long enough to know that it has none.
+    pub(super) fn accepts(&self, now: Nanos) -> bool {
+        !self.over && (self.quorum || now.since(self.since) < self.young_ns)
     }
 }
 

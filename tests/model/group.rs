@@ -27,7 +27,8 @@ const ENTRIES_MAX: usize = 6;
 const NOW: Nanos = Nanos(Nanos::SECOND);
 
 /// What is explored, and within which bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a choice of its own
 pub(crate) struct Group {
     pub(crate) nodes: usize,
     pub(crate) terms: u32,
@@ -39,8 +40,12 @@ pub(crate) struct Group {
     pub(crate) wipes: u8,
     /// Blank nodes, before the founding. Otherwise node 0 leads term 1.
     pub(crate) founding: bool,
-    /// The disk is a step of its own, for the log and for the node state.
-    pub(crate) disk: bool,
+    /// What is in the log gets to the disk in a step of its own.
+    pub(crate) syncs: bool,
+    /// So does the node state.
+    pub(crate) writes: bool,
+    /// It begins with an entry that was committed and then lost by one of those who had acknowledged it.
+    pub(crate) forgotten: bool,
     /// Control looks at the core's positions at any time.
     pub(crate) glances: bool,
     pub(crate) mutants: Mutants,
@@ -50,6 +55,7 @@ pub(crate) struct Group {
 
 /// Rules of the core that the small core keeps, and that can be taken out.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a rule of its own
 pub(crate) struct CoreRules {
     /// An entry of an older term is not committed by counting.
     pub(crate) own_term_commit: bool,
@@ -81,18 +87,18 @@ impl Log {
         self.terms[self.length as usize] = term;
         self.length += 1;
     }
-    fn upto(&self, length: u8) -> Self {
-        let mut log = *self;
+    fn upto(self, length: u8) -> Self {
+        let mut log = self;
         log.length = log.length.min(length);
         log.terms[log.length as usize..].fill(0);
         log
     }
-    fn common(&self, other: &Self) -> u8 {
+    fn common(self, other: Self) -> u8 {
         let length = self.length.min(other.length);
         (0..length).take_while(|&at| self.terms[at as usize] == other.terms[at as usize]).count()
             as u8
     }
-    fn last(&self) -> u8 {
+    fn last(self) -> u8 {
         self.length.checked_sub(1).map_or(0, |at| self.terms[at as usize])
     }
 }
@@ -199,7 +205,9 @@ impl Group {
         machine_crashes: 0,
         wipes: 0,
         founding: false,
-        disk: false,
+        syncs: false,
+        writes: false,
+        forgotten: false,
         glances: false,
         mutants: Mutants::NONE,
         core: CoreRules::ALL,
@@ -256,7 +264,7 @@ impl Group {
         Node { machine, core, orders: VecDeque::new(), disk, writing: None, life }
     }
 
-    fn blank(&self, node: usize, wipes: u8) -> StartDecision {
+    fn blank(node: usize, wipes: u8) -> StartDecision {
         let input = input(1, Incarnation(10 * u32::from(wipes) + node as u32));
         NodeState::start(None, GroupId(1), NodeId(node as u16), input)
     }
@@ -271,7 +279,7 @@ impl Group {
         while let Some(output) = state.nodes[node].machine.poll() {
             match output {
                 Output::ToCore(order) => state.nodes[node].orders.push_back(order),
-                Output::Persist(promise) if self.disk => {
+                Output::Persist(promise) if self.writes => {
                     state.nodes[node].writing = Some(promise);
                 }
                 Output::Persist(promise) => {
@@ -325,7 +333,7 @@ impl Group {
         reign.leader = Some(node as u16);
         let before = |at: &u8| u32::from(state.committed_in[*at as usize]) < term;
         let must = (0..state.committed.length).filter(before).map(|at| at + 1).max().unwrap_or(0);
-        if core.log.common(&state.committed) < must {
+        if core.log.common(state.committed) < must {
             state.bad = Some("a leader lacks a committed entry");
         }
         core.role = Role::Leads;
@@ -337,7 +345,7 @@ impl Group {
             core.log.push(term as u8);
         }
         core.opened = core.log.length;
-        if !self.disk {
+        if !self.syncs {
             core.durable = core.log.length;
         }
         reign.log = core.log;
@@ -355,11 +363,11 @@ impl Group {
         if core.entered && upto <= core.log.length {
             return false;
         }
-        let same = core.log.common(&reign.log);
+        let same = core.log.common(reign.log);
         core.log = reign.log.upto(upto.max(same));
         core.durable = core.durable.min(same);
         core.entered = true;
-        if !self.disk {
+        if !self.syncs {
             core.durable = core.log.length;
         }
         state.say_status(node);
@@ -378,7 +386,7 @@ impl Group {
         {
             return false;
         }
-        let same = core.log.common(&reign.log);
+        let same = core.log.common(reign.log);
         if same != core.log.length || reign.log.length == same {
             return false;
         }
@@ -425,7 +433,7 @@ impl Group {
         let length = commit.0.0 as u8;
         let (now, term) = (core.log.upto(length), core.fence.term.0 as u8);
         state.nodes[node].core.commit = length;
-        if now.common(&state.committed) < now.length.min(state.committed.length) {
+        if now.common(state.committed) < now.length.min(state.committed.length) {
             state.bad = Some("two committed histories");
         }
         for first in &mut state.committed_in[..length as usize] {
@@ -460,7 +468,7 @@ impl Group {
         };
         let id = NodeId(node as u16);
         let mut after = if kind == 2 {
-            self.start(node, self.blank(node, state.crashes[2]), Log::default(), life)
+            self.start(node, Self::blank(node, state.crashes[2]), Log::default(), life)
         } else {
             let input = input(boot, Incarnation(0));
             let decision = NodeState::start(Some(&before.disk), GroupId(1), id, input);
@@ -563,7 +571,7 @@ impl Model for Group {
     fn begin(&self) -> State {
         let mut state = State {
             nodes: (0..self.nodes)
-                .map(|node| Part::new(self.start(node, self.blank(node, 0), Log::default(), 0)))
+                .map(|node| Part::new(self.start(node, Self::blank(node, 0), Log::default(), 0)))
                 .collect(),
             messages: Part::new(Vec::new()),
             terms: core::array::from_fn(|_| Part::new(Reign::default())),
@@ -612,11 +620,15 @@ type Try<'a> = dyn FnMut(Step, &dyn Fn(&mut State) -> bool) + 'a;
 impl Group {
     /// Drives the group to where node 0 leads term 1 and everybody holds its first entry.
     fn found(&self, state: &mut State) {
-        let group = Self { disk: false, ..self.clone() };
+        let group = Self { syncs: false, writes: false, mutants: Mutants::NONE, ..*self };
+        for node in &mut state.nodes {
+            node.machine.plant(Mutants::NONE);
+        }
         state.nodes[0].machine.stand_at_once();
         group.obey(state, 0);
         for _ in 0..20 {
-            for (_, to, envelope) in state.messages.to_vec() {
+            let messages = state.messages.clone();
+            for &(_, to, envelope) in messages.iter() {
                 group.feed(state, to, Input::Message(envelope));
             }
             for node in 0..self.nodes {
@@ -633,8 +645,30 @@ impl Group {
         }
         assert!(self.commit(state, 0), "the term's own entry is committed");
         assert!(state.nodes.iter().all(|node| node.machine.standing() == Standing::Clean));
-        // Nothing of the founding matters any more.
-        state.messages.clear();
+        for node in &mut state.nodes {
+            node.machine.plant(self.mutants);
+        }
+        // Of the founding only the leader's call matters any more: who forgot follows again.
+        state.messages.retain(|(.., envelope)| matches!(envelope.message, Message::Lead { .. }));
+        for node in 0..self.nodes {
+            state.nodes[node].machine.forget_founders();
+        }
+        if self.forgotten {
+            self.forget(state);
+        }
+    }
+
+    /// An entry is committed by nodes 0 and 1, and the machine of node 1 goes down before it is on its disk there.
+    fn forget(&self, state: &mut State) {
+        let leader = &mut state.nodes[0].core;
+        leader.log.push(1);
+        leader.durable = 2;
+        state.terms[1].log = leader.log;
+        assert!(self.receive(state, 1, 2) && self.syncs, "memory and disk are two things here");
+        self.status(state, 0, 1, 0);
+        assert!(self.commit(state, 0) && state.committed.length == 2);
+        self.crash(state, 1, 1);
+        state.crashes = [0; 3];
     }
 
     fn steps_of_control(&self, state: &State, node: usize, try_step: &mut Try<'_>) {
@@ -643,7 +677,8 @@ impl Group {
             try_step(Step::Stand { node }, &|s| {
                 s.nodes[node].machine.stand_at_once();
                 self.obey(s, node);
-                s.nodes[node].machine != own.machine
+                let fence = s.nodes[node].orders.back();
+                matches!(fence, Some(ControlToCore::Fence(l)) if l.term.0 <= self.terms)
             });
         }
         if let Some(order) = own.orders.front() {
@@ -690,7 +725,7 @@ impl Group {
         for term in 1..core.fence.term.0 as usize {
             try_step(Step::Receive { node, upto: 0 }, &|s| self.receive_old(s, node, term));
         }
-        if self.disk && core.durable < core.log.length {
+        if self.syncs && core.durable < core.log.length {
             try_step(Step::Synced { node }, &|s| {
                 s.nodes[node].core.durable = s.nodes[node].core.log.length;
                 s.say_status(node);
@@ -708,7 +743,7 @@ impl Group {
             try_step(Step::Propose { leader }, &|s| {
                 let core = &mut s.nodes[leader].core;
                 core.log.push(core.fence.term.0 as u8);
-                if !self.disk {
+                if !self.syncs {
                     core.durable = core.log.length;
                 }
                 s.terms[core.fence.term.0 as usize].log = core.log;

@@ -36,6 +36,10 @@ pub(crate) const SMALL: &[&str] = &[
     "transport.client_pool_bytes=8388608",
 ];
 
+/// Settings of a group that no busy host talks into an election: for tests that tell whether there was one.
+pub(crate) const CALM: &[&str] =
+    &["timing.leader_timeout_ms=3000", "timing.session_timeout_min_ms=6000"];
+
 /// A folder of one test, gone with it.
 pub(crate) struct Folder(PathBuf);
 

@@ -248,7 +248,7 @@ impl Election {
         self.pull_not_before = now.plus(PULL_AGAIN_NS);
         let node = self.settings.members[from].node;
         self.event(Event::LeaderSync { from: node, tail: recency.tail });
-        let intent = Intent::Pull { from, recency };
+        let intent = Intent::Pull { from: node, recency };
         if recency.last > self.fenced {
             self.fence(intent);
         } else {

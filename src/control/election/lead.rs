@@ -326,10 +326,6 @@ impl Election {
                 self.fail_transfer(TransferFailure::TooSlow);
                 self.outputs.push_back(Output::ToCore(ControlToCore::KeepLead));
             }
-            Phase::Fencing(Intent::Vote { .. } | Intent::Pull { .. })
-            | Phase::Persisting { intent: Intent::Vote { .. } | Intent::Pull { .. }, .. } => {
-                self.phase = Phase::Waiting { until: now };
-            }
             _ => {}
         }
     }

@@ -516,8 +516,8 @@ fn many_schedules_of_kills_and_cuts_never_give_two_leaders_of_a_term() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (random >> 33) % below
     };
-    for round in 0..30 {
-        let nodes = 3 + (round % 3) as usize;
+    for round in 0..30_usize {
+        let nodes = 3 + round % 3;
         let mut rig = Rig::lived(&vec![1; nodes]);
         for _ in 0..40 {
             let node = draw(nodes as u64) as usize;

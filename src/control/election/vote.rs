@@ -3,7 +3,7 @@
 use super::{Election, Intent, Mutant, Phase};
 use crate::control::message::{Message, Standing};
 use crate::link::Recency;
-use crate::types::{Incarnation, Leadership, Nanos};
+use crate::types::{Incarnation, Leadership, Nanos, NodeId};
 
 /// Votes that are missing are asked for again after this, ns.
 const ASK_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
@@ -160,14 +160,13 @@ impl Election {
         if matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
             return; // it asks again
         }
-        let node = self.settings.members[candidate].node;
         if leadership < self.promised {
             return self.answer(candidate, false, instance);
         }
         if leadership == self.promised {
             let entered = matches!(&self.phase, Phase::Leading(_) | Phase::Following { .. });
             match self.vote {
-                Some(voted) if voted == node => return self.answer(candidate, true, instance),
+                Some(voted) if voted == candidate => return self.answer(candidate, true, instance),
                 Some(_) if !self.has(Mutant::VoteTwice) => {
                     return self.answer(candidate, false, instance);
                 }
@@ -176,7 +175,7 @@ impl Election {
             }
         }
         // Nobody helps to depose a leader that it hears, but for a leader that asks for it.
-        let own_leader = self.leader() == Some(node);
+        let own_leader = self.leader() == Some(candidate);
         if self.hears(now) && !transfer && !own_leader && !self.has(Mutant::IgnoreLeader) {
             return self.answer(candidate, false, instance);
         }
@@ -189,19 +188,18 @@ impl Election {
         self.fence(Intent::Vote { candidate, leadership, recency, instance });
     }
 
-    fn answer(&mut self, candidate: usize, granted: bool, instance: u64) {
+    fn answer(&mut self, candidate: NodeId, granted: bool, instance: u64) {
         let message = Message::Vote {
             granted,
             instance,
             standing: self.standing,
             incarnation: self.settings.incarnation,
         };
-        let node = self.settings.members[candidate].node;
-        self.send(node, self.promised, message);
+        self.send(candidate, self.promised, message);
     }
 
     /// Its decision is durable: it says so, and waits for a winner.
-    pub(super) fn voted(&mut self, now: Nanos, candidate: usize, granted: bool, instance: u64) {
+    pub(super) fn voted(&mut self, now: Nanos, candidate: NodeId, granted: bool, instance: u64) {
         self.answer(candidate, granted, instance);
         let timeout = self.settings.leader_timeout_ns;
         // A candidate that it refused is behind: somebody better should stand soon.
