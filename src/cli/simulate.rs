@@ -139,7 +139,7 @@ fn campaign(args: &Args, from: u64) -> (Totals, Option<Broken>) {
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || sender.send(play(args.plan(seed))).is_err() {
+                    if seed >= end || sender.send(play(&args.plan(seed))).is_err() {
                         return;
                     }
                 }
@@ -187,10 +187,10 @@ fn quiet_panics() {
     }));
 }
 
-fn play(plan: Plan) -> Played {
+fn play(plan: &Plan) -> Played {
     let seed = plan.seed;
     PLAYING.set(Some(seed));
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(&plan, false)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(plan, false)));
     PLAYING.set(None);
     let Ok(outcome) = outcome else {
         return Played::Broken(Broken { seed, text: "an assertion failed".to_owned() });

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS, EXIT_USAGE};
+use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS};
 use quorate::runtime::ask;
 use quorate::runtime::terminal::{complain, with_stdout};
 
@@ -25,12 +25,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let settings = match args.config.load(None) {
+    let settings = match args.config.settings() {
         Ok(settings) => settings,
-        Err(errors) => {
-            complain(&errors);
-            return EXIT_USAGE;
-        }
+        Err(code) => return code,
     };
     let status = match request(&settings.node.admin_socket, "status") {
         Ok(status) => status,

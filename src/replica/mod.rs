@@ -6,6 +6,8 @@
 //! else through the mailboxes of [`crate::link`].
 
 mod apply;
+#[cfg(test)]
+mod client_tests;
 mod clients;
 mod core;
 mod counters;

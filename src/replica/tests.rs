@@ -10,7 +10,6 @@ use zerocopy::IntoBytes;
 
 use super::core::{Core, Now, Start};
 use super::settings::{CoreSettings, Peer};
-use crate::client::{Client, ClientSettings, ClientState, CloseCause};
 use crate::frame::{Kind, Predecessor};
 use crate::journal::HotTier;
 use crate::journal::heap::{HeapHotTier, HeapMemory, HeapView};
@@ -45,7 +44,7 @@ pub(crate) struct Faults {
 
 /// One wire for all, multicast and unicast.
 pub(crate) struct Wire {
-    flying: Vec<(Nanos, u64, SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(crate) flying: Vec<(Nanos, u64, SocketAddr, SocketAddr, Vec<u8>)>,
     random: Prng,
     faults: Faults,
     now: Nanos,
@@ -89,10 +88,10 @@ impl Wire {
 }
 
 pub(crate) struct TestNetwork {
-    own: SocketAddr,
-    members: Vec<(NodeId, SocketAddr)>,
-    wire: Rc<RefCell<Wire>>,
-    batch: Vec<(SocketAddr, Vec<u8>)>,
+    pub(crate) own: SocketAddr,
+    pub(crate) members: Vec<(NodeId, SocketAddr)>,
+    pub(crate) wire: Rc<RefCell<Wire>>,
+    pub(crate) batch: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Network for TestNetwork {
@@ -555,74 +554,6 @@ fn a_single_node_is_a_group_of_its_own() {
     world.append(10, 10);
     assert!(world.run(1000, |world| world.all_applied()));
     assert_eq!(world.nodes[0].core.applied, Applied(world.nodes[0].core.log.tail().position));
-}
-
-/// A client on the same wire, at an address of its own.
-struct User {
-    client: Client<TestNetwork>,
-    answers: usize,
-}
-
-impl User {
-    fn new(world: &World) -> Self {
-        let members: Vec<_> =
-            (0..world.nodes.len() as u16).map(|n| (NodeId(n), address(n))).collect();
-        let addresses = members.iter().map(|(_, address)| *address).collect();
-        let own = address(1000);
-        let network = TestNetwork { own, members, wire: Rc::clone(&world.wire), batch: vec![] };
-        let settings = ClientSettings::new(GROUP, addresses, 7);
-        Self { client: Client::new(settings, network).unwrap(), answers: 0 }
-    }
-    fn poll(&mut self, now: Nanos) -> ClientState {
-        self.client.poll(now, |_| self.answers += 1);
-        self.client.state()
-    }
-}
-
-#[test]
-fn a_client_that_closes_hears_so_in_round_trips_and_not_in_time_outs() {
-    for seed in 0..5 {
-        let mut world = World::new(3, Faults { reorder_ns: 40_000, ..Faults::default() }, seed);
-        world.lead(1);
-        let mut user = User::new(&world);
-        assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
-        user.client.send(b"a command").expect("open");
-        assert!(world.run(5000, |world| {
-            user.poll(world.now);
-            user.answers == 1
-        }));
-        user.client.close(world.now);
-        let (before, asked) = (world.now, ClientState::Closed(CloseCause::Asked));
-        assert!(world.run(50_000, |world| user.poll(world.now) == asked));
-        // To the leader, to the followers and back, and back again, each 10 to 50 us; a step of the virtual world is 20 us.
-        let took = world.now.since(before);
-        assert!(took < Nanos::MILLISECOND, "seed {seed}: {took} ns");
-        assert_eq!(user.client.counters().lanes, 1, "nothing made it look for a leader");
-        assert_eq!(world.nodes[0].core.state.sessions().count(), 0);
-        // Its lane is gone too, and nothing is left to be sent.
-        let sent = world.wire.borrow().sent;
-        world.run(200, |_| false);
-        assert!(world.wire.borrow().sent - sent < 20, "heartbeats only");
-        assert_eq!(world.nodes[0].core.open_lanes(), 0);
-    }
-}
-
-#[test]
-fn a_client_whose_last_acknowledgement_is_lost_closes_all_the_same() {
-    let mut world = World::new(3, Faults::default(), 12);
-    world.lead(1);
-    let mut user = User::new(&world);
-    assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
-    user.client.close(world.now);
-    assert!(world.run(5000, |world| {
-        user.poll(world.now);
-        world.nodes[0].core.open_lanes() == 0
-    }));
-    world.wire.borrow_mut().flying.retain(|(_, _, _, to, _)| *to != address(1000));
-    let (before, asked) = (world.now, ClientState::Closed(CloseCause::Asked));
-    assert!(world.run(50_000, |world| user.poll(world.now) == asked));
-    let took = world.now.since(before);
-    assert!(took < 20 * Nanos::MILLISECOND, "{took} ns");
 }
 
 #[test]
