@@ -8,11 +8,11 @@
 use std::collections::VecDeque;
 
 use quorate::control::election::{
-    Election, ElectionSettings, Glance, Input, Member, Mutants, Output, Promise,
+    Election, ElectionSettings, Glance, Input, Member, Mutants, Output,
 };
 use quorate::control::message::{Envelope, Message, Standing};
 use quorate::journal::node_state::{BootId, NodeState, StartDecision, StartInput};
-use quorate::link::{ControlToCore, CoreToControl, Durability, Recency, Rung};
+use quorate::link::{ControlToCore, CoreToControl, Durability, Promise, Recency, Rung};
 use quorate::replica::quorum::{LeaderSide, Progress, commit_position};
 use quorate::types::{
     Commit, Durable, Generation, GroupId, Incarnation, Leadership, Nanos, NodeId, Position, Tail,
