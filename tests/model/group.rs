@@ -228,8 +228,6 @@ impl Group {
             may_ack_memory: disk.may_ack_memory,
             incarnation: disk.incarnation,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
-            segment_bytes: 1,
-            command_bytes_max: 1,
             leader_timeout_ns: Nanos::SECOND,
             start_wait_ns: 0,
             generation_random: 1,
