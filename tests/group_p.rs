@@ -159,6 +159,75 @@ fn a2_all_nodes_are_killed_and_nothing_acknowledged_is_lost_p() {
     finish(group, caller, 700);
 }
 
+/// Kills a node as a power loss does: what was only in memory is gone.
+fn cut_power(group: &mut Group, node: usize) {
+    group.kill(node);
+    std::fs::remove_dir_all(group.hot(node)).unwrap();
+}
+
+fn provisional(group: &Group, node: usize) -> bool {
+    let told = group.told(node);
+    let start = told.lines().rfind(|line| line.contains("started")).unwrap();
+    start.contains("provisional=true")
+}
+
+#[test]
+fn a_follower_that_lost_its_memory_is_a_voter_again_by_itself_p() {
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
+    let mut caller = group.client("load");
+    caller.load(200, 64);
+    cut_power(&mut group, 2);
+    caller.load(50, 64);
+    group.start_node(2);
+    // Nobody sends anything: the leader sees to it.
+    group.wait_until("all are voters", |statuses| {
+        statuses.iter().all(|status| status["standing"] == "voter")
+    });
+    assert!(provisional(&group, 2));
+    assert_eq!(group.events_with(2, "Q-1117"), 1, "{}", group.events(2));
+    // It counts: with it and one other there is a quorum.
+    group.kill(1);
+    caller.load(50, 64);
+    group.start_node(1);
+    group.settle();
+    finish(group, caller, 300);
+}
+
+#[test]
+fn d21_after_a_power_loss_of_the_site_the_group_comes_back_when_all_are_there_p() {
+    let mut group = Group::start(3, "echo", SMALL);
+    let mut caller = group.client("load");
+    caller.load(300, 64);
+    send_without_waiting(&mut caller, 50);
+    caller.turn();
+    let led = leader(&mut group);
+    for node in 0..3 {
+        cut_power(&mut group, node);
+    }
+    // The two that followed: they may have forgotten what they acknowledged.
+    let followed: Vec<_> = (0..3).filter(|node| *node != led).collect();
+    for &node in &followed {
+        group.start_node(node);
+    }
+    let until = Instant::now() + Duration::from_secs(7);
+    while Instant::now() < until {
+        caller.turn();
+        assert!(
+            group
+                .runs()
+                .all(|node| { group.status(node).is_none_or(|status| status["role"] == "none") })
+        );
+    }
+    assert!(followed.iter().all(|node| provisional(&group, *node)));
+    group.start_node(led);
+    caller.drain();
+    group.wait_until("all are voters", |statuses| {
+        statuses.iter().all(|status| status["standing"] == "voter")
+    });
+    group.settle();
+    finish(group, caller, 350);
+}
+
 #[test]
 fn a_group_stopped_in_order_goes_on_where_it_was_p() {
     let mut group = Group::start(3, "echo", SMALL);

@@ -522,6 +522,7 @@ fn every_event_is_explained() {
     };
     codes("src/control/event.rs", "} => ");
     codes("src/control/event.rs", "Self::DiskFailed => ");
+    codes("src/control/event.rs", "Self::Readmitted => ");
     codes("src/control/event.rs", "Self::SpaceBack => ");
     codes("src/control/event.rs", "Self::QuorumRegained => ");
     codes("src/control/event.rs", "Self::Readmitted => ");

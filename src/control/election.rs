@@ -626,6 +626,9 @@ impl Election {
         if !self.is_founded() || leadership.generation == self.promised.generation {
             self.highest = self.highest.max(leadership);
         }
+        if message.is_about_promise() {
+            self.known[index].promised = leadership;
+        }
         match message {
             Message::Announce(announce) => self.on_announce(index, leadership, announce),
             Message::Lead { founder } => {

@@ -76,6 +76,17 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether the header names the newest leadership that the sender promised.
+    #[must_use]
+    pub const fn is_about_promise(&self) -> bool {
+        matches!(
+            self,
+            Self::Announce(_) | Self::Canvass { .. } | Self::Opinion(_) | Self::Vote { .. }
+        )
+    }
+}
+
 /// What a voter's word is worth.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Standing {

@@ -488,6 +488,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             CoreToControl::Fenced { .. }
                 | CoreToControl::Entered { .. }
                 | CoreToControl::HandOver { .. }
+                | CoreToControl::Readmit { .. }
                 | CoreToControl::Stopped { .. }
         );
         let room = answer || self.link.to_control.len() < MAILBOX_DEPTH - ANSWERS_RESERVED;

@@ -9,6 +9,8 @@ use crate::control::message::{Message, Standing};
 use crate::link::ControlToCore;
 use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position};
 
+/// A leader waits this part of the leader timeout before it stands again above a newer term: another leader calls by then.
+const RENEW_PARTS: u64 = 3;
 /// The order to stand is sent again after this, ns.
 const STAND_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
 
@@ -17,7 +19,8 @@ const STAND_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
 pub(super) struct Reign {
     leadership: Leadership,
     founding: bool,
-    since: Nanos,
+    /// When it was first seen that somebody promised a newer leadership.
+    newer: Option<Nanos>,
     hand_over: Option<HandOver>,
 }
 
@@ -104,7 +107,7 @@ impl Election {
         }
         self.may_ack(self.settings.durability.leader);
         self.outputs.push_back(Output::ToCore(ControlToCore::Lead(leadership)));
-        self.phase = Phase::Leading(Reign { leadership, founding, since: now, hand_over: None });
+        self.phase = Phase::Leading(Reign { leadership, founding, newer: None, hand_over: None });
         self.handing = None;
         self.announce_at = Nanos(0);
         self.call_at = now;
@@ -114,9 +117,13 @@ impl Election {
     /// What a leader does as time passes.
     pub(super) fn reign(&mut self, now: Nanos) {
         let electable = self.is_electable();
+        let wait_ns = self.settings.leader_timeout_ns / RENEW_PARTS;
         let Phase::Leading(reign) = &mut self.phase else { return };
         let leadership = reign.leadership;
-        let rested = now >= reign.since.plus(self.settings.leader_timeout_ns / 2);
+        if self.highest > leadership {
+            reign.newer.get_or_insert(now);
+        }
+        let rested = reign.newer.is_some_and(|at| now >= at.plus(wait_ns));
         match reign.hand_over {
             Some(hand_over) if now >= hand_over.until => {
                 reign.hand_over = None;
@@ -129,14 +136,22 @@ impl Election {
                 let node = self.settings.members[to].node;
                 self.send(node, leadership, Message::Stand);
             }
-            // Somebody promised a newer term than this one: only a newer one still will be followed.
-            None if self.highest > leadership && rested && electable => {
-                let next = self.next_leadership();
-                return self.stand(next, true);
-            }
+            None if rested && electable => return self.renew(now, leadership),
             _ => {}
         }
         self.call(now);
+    }
+
+    /// Somebody promised a newer term than this one: only a newer one still will be followed. But if so many did that there
+    /// is no quorum left for this one, another leads, or will.
+    fn renew(&mut self, now: Nanos, leadership: Leadership) {
+        let left = self.settings.members.iter().zip(&self.known);
+        let left = left.filter(|(member, known)| member.voter && known.promised <= leadership);
+        if left.count() < self.settings.quorum() {
+            return self.lost_quorum(now);
+        }
+        let next = self.next_leadership();
+        self.stand(next, false);
     }
 
     /// Calls who does not follow, and tells who is a voter again.
@@ -171,8 +186,8 @@ impl Election {
         if let Some(HandOver { ready, until, .. }) = reign.hand_over {
             next = next.min(until).min(ready.unwrap_or(until));
         }
-        if self.highest > reign.leadership {
-            next = next.min(reign.since.plus(self.settings.leader_timeout_ns / 2));
+        if let (Some(at), None) = (reign.newer, reign.hand_over) {
+            next = next.min(at.plus(self.settings.leader_timeout_ns / RENEW_PARTS));
         }
         next
     }

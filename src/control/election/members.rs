@@ -87,6 +87,8 @@ pub(super) struct Known {
     /// The life of its process that last announced itself.
     pub(super) instance: u64,
     pub(super) following: Option<Leadership>,
+    /// The newest leadership it promised, as far as it said.
+    pub(super) promised: Leadership,
     /// Its life at the founding, when this node founded the group.
     pub(super) founder: Option<Incarnation>,
     /// It is to be told that it is a voter again.

@@ -288,6 +288,34 @@ fn a_leader_stands_again_above_a_term_that_somebody_promised() {
 }
 
 #[test]
+fn a_leader_that_a_quorum_has_left_does_not_stand_above_the_next_one() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    assert_eq!(rig.settle(), 0);
+    rig.run(600);
+    let machine = &mut rig.nodes[0].machine;
+    let announce = |from| Envelope {
+        from: NodeId(from),
+        leadership: leadership(3),
+        message: Message::Opinion(Opinion {
+            round: 0,
+            hears: false,
+            seen_leader: true,
+            standing: Standing::Clean,
+            recency: recency(2, 64),
+        }),
+    };
+    for from in [1, 2] {
+        machine.handle(rig.now, Input::Message(announce(from)));
+    }
+    machine.handle(rig.now.plus(TIMEOUT_NS / 2), Input::Tick);
+    let fences = |output: &Output| matches!(output, Output::ToCore(ControlToCore::Fence(_)));
+    while let Some(output) = machine.poll() {
+        assert!(!fences(&output), "{output:?}");
+    }
+    assert!(!machine.leads());
+}
+
+#[test]
 fn k2_a_follower_that_was_restarted_is_called_again_in_the_same_term() {
     let mut rig = Rig::lived(&[1, 1, 1]);
     assert_eq!(rig.settle(), 0);
