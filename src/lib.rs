@@ -54,6 +54,7 @@ pub mod io;
 pub mod journal;
 pub mod limits;
 pub mod link;
+pub mod mutants;
 pub mod replica;
 #[cfg(feature = "io")]
 pub mod runtime;

@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quorate::error::{EXIT_DONE, EXIT_FINDINGS};
+use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS, EXIT_USAGE};
+use quorate::mutants::Mutant;
 use quorate::sim::{Coverage, Fault, Plan, STATES, run};
 use serde_json::json;
 
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// Only these kinds of faults, by name.
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     faults: Vec<Fault>,
+    /// Take this rule out of the shipped code, and see that a checker notices: exit code 1 when one did. `list` names them.
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
     /// Worlds that are played at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -52,6 +56,7 @@ fn fault(name: &str) -> Result<Fault, String> {
 impl Args {
     fn plan(&self, seed: u64) -> Plan {
         let mut plan = Plan::draw(seed, self.nodes.map(usize::from));
+        plan.mutant = self.mutant.as_deref().and_then(Mutant::named);
         if !self.faults.is_empty() {
             plan.only(&self.faults);
         }
@@ -81,6 +86,7 @@ struct Totals {
 /// A seed that broke a promise.
 struct Broken {
     seed: u64,
+    checker: String,
     text: String,
 }
 
@@ -90,6 +96,22 @@ enum Played {
 }
 
 pub(super) fn run_campaign(args: &Args) -> u8 {
+    match args.mutant.as_deref() {
+        None => {}
+        Some("list") => {
+            for (_, name, checkers) in Mutant::ALL {
+                println!("{name:<26} {}", checkers.join(" or "));
+            }
+            return EXIT_DONE;
+        }
+        Some(name) => match Mutant::named(name) {
+            Some(mutant) => return hunt(args, mutant),
+            None => {
+                eprintln!("--mutant {name}: no such rule; `--mutant list` names them");
+                return EXIT_USAGE;
+            }
+        },
+    }
     let from = args.from.unwrap_or_else(|| RandomState::new().hash_one(0) >> 24);
     if args.trace {
         return trace(&args.plan(from));
@@ -124,6 +146,33 @@ pub(super) fn run_campaign(args: &Args) -> u8 {
         );
     }
     if broken.is_none() && complete { EXIT_DONE } else { EXIT_FINDINGS }
+}
+
+/// Plays worlds with a planted bug until its checker notices.
+fn hunt(args: &Args, mutant: Mutant) -> u8 {
+    let from = args.from.unwrap_or(0);
+    let (_, name, checkers) =
+        Mutant::ALL.iter().find(|(m, ..)| *m == mutant).expect("it has a name");
+    let (totals, broken) = campaign(args, from);
+    let Some(broken) = broken else {
+        println!("{name}: not noticed in {} seeds", totals.seeds);
+        return EXIT_DONE;
+    };
+    let Broken { seed, checker, text } = &broken;
+    println!("{name}: seed {seed}, {text}");
+    if !checkers.contains(&checker.as_str()) {
+        println!("{name}: {checker} noticed it, not {}", checkers.join(" or "));
+        return EXIT_FAILURE;
+    }
+    // The same world with the rule in place keeps every promise.
+    let mut plan = args.plan(*seed);
+    plan.mutant = None;
+    if let Played::Broken(broken) = play(&plan) {
+        println!("{name}: seed {seed} breaks without it too: {}", broken.text);
+        return EXIT_FAILURE;
+    }
+    println!("{name}: noticed by {checker} after {} seeds", seed - from + 1);
+    EXIT_FINDINGS
 }
 
 fn campaign(args: &Args, from: u64) -> (Totals, Option<Broken>) {
@@ -193,12 +242,14 @@ fn play(plan: &Plan) -> Played {
     let outcome = catch_unwind(AssertUnwindSafe(|| run(plan, false)));
     PLAYING.set(None);
     let Ok(outcome) = outcome else {
-        return Played::Broken(Broken { seed, text: "an assertion failed".to_owned() });
+        let (checker, text) = ("assertion".to_owned(), "an assertion failed".to_owned());
+        return Played::Broken(Broken { seed, checker, text });
     };
     if let Some((at, violation)) = outcome.violation {
         let at = Duration::from_nanos(at.0);
         let text = format!("{} after {at:.6?}: {}", violation.checker, violation.text);
-        return Played::Broken(Broken { seed, text });
+        let checker = violation.checker.to_owned();
+        return Played::Broken(Broken { seed, checker, text });
     }
     Played::Well {
         simulated: Duration::from_nanos(outcome.simulated.0),

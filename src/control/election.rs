@@ -15,7 +15,6 @@
 mod canvass;
 mod lead;
 mod members;
-mod mutants;
 mod vote;
 
 #[cfg(test)]
@@ -28,7 +27,7 @@ use std::collections::VecDeque;
 
 pub use self::lead::TransferRefusal;
 pub use self::members::{ElectionSettings, Member};
-pub use self::mutants::{Mutant, Mutants};
+pub use crate::mutants::{Mutant, Mutants};
 
 use self::canvass::Looking;
 use self::lead::Reign;

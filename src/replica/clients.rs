@@ -19,6 +19,7 @@ use crate::journal::SegmentMemory;
 use crate::limits::{
     COMMAND_PREFIX_BYTES, LANE_WINDOW_BYTES_DEFAULT, REPLY_BYTES_MAX, REPLY_CHUNK_BYTES,
 };
+use crate::mutants::Mutant;
 use crate::service::{CloseReason, Reply, Service};
 use crate::session::{Answer, Outcome, State, Verdict};
 use crate::stream::datagram::{
@@ -615,7 +616,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             let Work::Leader(leading) = &self.work else { return };
             let others = leading.others(self.settings.peers.len());
             if self.applied.0 < query.commit
-                || !quorum::quorum_heard(others, self.settings.voters(), query.since)
+                || !(quorum::quorum_heard(others, self.settings.voters(), query.since)
+                    || self.settings.mutants.has(Mutant::AnswerWithoutQuorum))
             {
                 return;
             }

@@ -12,6 +12,7 @@ use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::{HotLog, Refusal};
 use crate::link::{CoreEvent, CoreToControl};
+use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
     DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchAnswer, NakRange,
@@ -252,7 +253,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// The match point is known: cut what lies above, or begin at once.
-    fn enter_at(&mut self, at: Predecessor, now: Now) {
+    fn enter_at(&mut self, mut at: Predecessor, now: Now) {
+        if self.planted(Mutant::CutCommitted) {
+            at = self.log.predecessor_at(self.log.hot_base()).unwrap_or(at);
+            return self.start_cut(at);
+        }
         if at.position < self.commit.0 {
             // Within one generation a leader holds everything committed; this one does not: nobody's bytes are cut for it.
             if let Work::Follower(following) = &mut self.work {
@@ -404,9 +409,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut durable = self.durable.0;
         let mut window_end = self.receiver.window_end().min(self.log.end_of_room());
         let mut received = self.receiver.received().0;
+        let mutants = self.settings.mutants;
         let Work::Follower(following) = &mut self.work else { return };
         let mut flags = 0;
-        if !matches!(following.phase, Phase::Streaming) {
+        let entering = !matches!(following.phase, Phase::Streaming);
+        if !entering && mutants.has(Mutant::AcknowledgeAhead) {
+            verified = verified.max(following.whole_end);
+            promised = verified;
+        }
+        if entering && !mutants.has(Mutant::AcknowledgeUnmatched) {
             // Nothing here is known to be of the leader's log: it is heard, and that is all.
             flags = STATUS_ENTERING;
             let nothing = Position(0);

@@ -12,6 +12,7 @@ use crate::frame::payload::{GroupSetting, SETTING_DURABILITY, TermStart};
 use crate::journal::SegmentMemory;
 use crate::limits::NODES_MAX;
 use crate::link::{CoreEvent, CoreToControl};
+use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
     DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchRequest, NakRange,
@@ -360,11 +361,17 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     fn advance_commit(&mut self, now: Now) -> usize {
-        let promised = self.promised(self.settings.durability.leader);
+        let mut promised = self.promised(self.settings.durability.leader);
+        if self.planted(Mutant::CommitBeforeDisk) {
+            promised = self.log.tail().position;
+        }
         let Work::Leader(leading) = &mut self.work else { return 0 };
-        let side = LeaderSide { promised, term_opened: leading.term_opened };
+        let mutants = self.settings.mutants;
+        let counts_old = mutants.has(Mutant::CommitOldTerm);
+        let term_opened = if counts_old { Position(0) } else { leading.term_opened };
+        let side = LeaderSide { promised, term_opened };
         let others = &leading.others[..self.settings.peers.len()];
-        let voters = self.settings.voters();
+        let voters = if mutants.has(Mutant::CommitAlone) { 1 } else { self.settings.voters() };
         let Some(commit) = quorum::commit_position(side, others, voters, self.commit) else {
             return 0;
         };
@@ -386,7 +393,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             leading.quorum_check_at = now.at.plus(timeout / 4);
         }
         let oldest = Nanos(now.at.0.saturating_sub(timeout));
-        let heard = quorum::quorum_heard(&leading.others, voters, oldest.max(Nanos(1)));
+        let mut heard = quorum::quorum_heard(&leading.others, voters, oldest.max(Nanos(1)));
+        heard |= self.settings.mutants.has(Mutant::NoCheckQuorum) && leading.quorum;
         if heard == leading.quorum {
             return;
         }

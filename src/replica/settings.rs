@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::limits::NODES_MAX;
 use crate::link::{Durability, Identity};
+use crate::mutants::Mutants;
 use crate::session::StateLimits;
 use crate::types::{GroupId, NodeId};
 
@@ -55,6 +56,8 @@ pub struct CoreSettings {
     pub lanes_max: usize,
     /// Seed of the small random delays of the stream machines.
     pub seed: u64,
+    /// Rules taken out, to prove that this is noticed.
+    pub mutants: Mutants,
 }
 
 impl CoreSettings {

@@ -18,6 +18,7 @@ use crate::link::{
     ControlLink, ControlToCore, CoreToControl, CoreToSync, CoreWakers, Durability, Identity,
     KeeperLink, NoWake, Rung, SegmentReady, Shared, SharedWords, SyncLink, SyncToCore, link,
 };
+use crate::mutants::Mutants;
 use crate::service::echo::Echo;
 use crate::session::{State, StateLimits};
 use crate::stream::datagram::{DatagramHeader, FLAG_PADS};
@@ -208,6 +209,7 @@ fn settings(node: u16, nodes: u16) -> CoreSettings {
         limits: StateLimits::default(),
         lanes_max: 16,
         seed: u64::from(node) + 1,
+        mutants: Mutants::NONE,
     }
 }
 

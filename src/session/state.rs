@@ -12,6 +12,7 @@ use super::table::{SessionLimits, Sessions, Verdict};
 use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen, batch_items};
 use crate::frame::{FrameHeader, Kind};
 use crate::limits::REPLY_BYTES_MAX;
+use crate::mutants::{Mutant, Mutants};
 use crate::service::hash::Fingerprint;
 use crate::service::image::{
     ImageError, read_limit, read_start, read_words, require, write_start, write_words,
@@ -112,6 +113,7 @@ pub struct State<S> {
     time: Timestamp,
     term_started: Timestamp,
     scratch: Box<[u8]>,
+    mutants: Mutants,
 }
 
 impl<S: Service> State<S> {
@@ -126,6 +128,7 @@ impl<S: Service> State<S> {
             time: Timestamp(0),
             term_started: Timestamp(0),
             scratch: vec![0; limits.reply_bytes_max].into_boxed_slice(),
+            mutants: Mutants::NONE,
         }
     }
     /// The sessions.
@@ -295,6 +298,7 @@ impl<S: Service> State<S> {
             }
             Verdict::Stored => {
                 self.sessions.active(session, self.time);
+                self.apply_again(session, client_sequence, bytes);
                 let reply = self.sessions.reply(session, client_sequence);
                 let answer = reply.expect("judged as stored, and not yet received").answer;
                 Outcome::Repeated { session, client_sequence, answer }
@@ -304,6 +308,23 @@ impl<S: Service> State<S> {
                 Outcome::Refused { session, client_sequence, why }
             }
         }
+    }
+    /// Nothing, but in tests and in the simulator, where a planted bug lets a command take effect again.
+    #[cfg_attr(not(any(test, feature = "sim")), allow(clippy::unused_self))]
+    fn apply_again(&mut self, session: SessionId, number: ClientSequence, bytes: &[u8]) {
+        if !self.mutants.has(Mutant::ApplyTwice) {
+            return;
+        }
+        let context = self.context(session, number);
+        self.service.begin();
+        match self.service.apply(&context, bytes, &mut Reply::new(&mut self.scratch)) {
+            Ok(()) => self.service.keep(),
+            Err(_) => self.service.roll_back(),
+        }
+    }
+    /// Takes a rule out, to prove that this is noticed.
+    pub fn plant(&mut self, mutants: Mutants) {
+        self.mutants = mutants;
     }
     /// Has the service apply the next command of a session as a whole or not at all, and records the answer.
     fn answer(

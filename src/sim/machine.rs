@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
-use crate::control::election::{Election, ElectionSettings, Member, Mutants};
+use crate::control::election::{Election, ElectionSettings, Member};
 use crate::control::message::Standing;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
@@ -200,6 +200,7 @@ impl Machine {
         let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
         let mut state = State::new(Ledger::default(), core_settings.limits);
+        state.plant(plan.mutants());
         let applied = replay(&self.disk, GROUP, SEGMENT_BYTES, recovered.known_commit, &mut state)
             .expect("recovery has read the same files");
         let start = Start {
@@ -318,7 +319,7 @@ fn control_settings(
         generation_random: seed as u32,
         instance: seed | 1,
         seed,
-        mutants: plan.mutant.map_or(Mutants::NONE, |mutant| Mutants::NONE.with(mutant)),
+        mutants: plan.mutants(),
     }
 }
 
@@ -346,6 +347,7 @@ fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> Cor
         limits: limits(plan),
         lanes_max: SESSIONS_MAX,
         seed,
+        mutants: plan.mutants(),
     }
 }
 

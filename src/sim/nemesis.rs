@@ -120,6 +120,12 @@ impl World {
     /// The atlas: one good copy of everything acknowledged is left, so that a group that stops is a bug.
     fn may_strike(&self, strike: &Strike) -> bool {
         let memory_counts = self.plan.durability.leader == Rung::Memory;
+        // A node that loses its power while the group is being founded may be left without state beside others that have
+        // one: a known limit, which a person resolves.
+        let founded = self.founders.count_ones() as usize == self.plan.nodes;
+        if matches!(strike.fault, Fault::Blackout | Fault::PowerLoss) && !founded {
+            return false;
+        }
         match strike.fault {
             // What is acknowledged may be in memory alone: that of a minority may go.
             Fault::Blackout => !memory_counts,

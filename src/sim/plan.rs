@@ -2,8 +2,8 @@
 //! is a function of its plan.
 
 use super::faults::Fault;
-use crate::control::election::Mutant;
 use crate::link::{Durability, Rung};
+use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
 use crate::types::Nanos;
 
@@ -131,6 +131,10 @@ impl Plan {
         let kinds = Fault::KINDS.iter().enumerate();
         self.faults =
             kinds.filter(|(_, kind)| faults.contains(kind)).map(|(bit, _)| 1 << bit).sum();
+    }
+
+    pub(super) fn mutants(&self) -> Mutants {
+        self.mutant.map_or(Mutants::NONE, |mutant| Mutants::NONE.with(mutant))
     }
 
     /// Votes that elect, acknowledgements that commit.

@@ -64,7 +64,7 @@ impl World {
         let (control, sync) = (process.control_bell.rang(), process.sync_bell.rang());
         let deadlines = process.core.deadlines();
         let clock = machine.clock;
-        self.checks.core_stepped(node, &process.core, &process.shared)?;
+        self.checks.core_stepped(self.now, node, &process.core, &process.shared)?;
         match observed.doing {
             Doing::Leads { quorum, .. } => {
                 self.coverage.hit("leader", 1);
@@ -234,8 +234,10 @@ impl World {
                     }
                 }
                 Output::Event(event) => {
-                    let founded = matches!(event, crate::control::event::Event::Founded { .. });
-                    self.coverage.hit("founded", u64::from(founded));
+                    if matches!(event, crate::control::event::Event::Founded { .. }) {
+                        self.coverage.hit("founded", 1);
+                        self.founders |= 1 << node;
+                    }
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));
                 }
                 Output::Pull { .. } => {

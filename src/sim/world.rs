@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) coverage: Coverage,
     pub(super) trace: Trace,
     pub(super) phase: Phase,
+    /// Nodes that know the group as founded, a bit each.
+    pub(super) founders: u32,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
     queue: BinaryHeap<Reverse<(Nanos, u64)>>,
@@ -145,6 +147,7 @@ impl World {
             coverage: Coverage::default(),
             trace: Trace::new(text),
             phase: Phase::Chaos,
+            founders: 0,
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),
             events: std::collections::BTreeMap::new(),
@@ -272,6 +275,9 @@ impl World {
                 if self.machines.get(node).is_some_and(|m| m.process.is_some()) =>
             {
                 self.machines[node].port.borrow_mut().arrive(from, bytes);
+                if let Endpoint::Node(from) = from {
+                    self.checks.heard(self.now, node, from);
+                }
                 let at = self.now.plus(self.random.below(2_000));
                 self.wake(node, Part::Core, at);
             }

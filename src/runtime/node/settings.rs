@@ -94,6 +94,7 @@ pub(super) fn core_settings(
         limits: state_limits(settings),
         lanes_max: group.sessions_max,
         seed: RandomState::new().hash_one(settings.node.id.0),
+        mutants: Mutants::NONE,
     }
 }
 

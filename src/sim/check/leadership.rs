@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::{Checked, Violation};
 use crate::link::Promise;
 use crate::replica::{Doing, Observation};
-use crate::types::{Leadership, NodeId};
+use crate::sim::plan::Plan;
+use crate::types::{Leadership, Nanos, NodeId};
 
 /// One leader for each term of each generation; one vote; fences only rise.
 pub(super) struct Leaderships {
+    plan: Plan,
     leaders: BTreeMap<Leadership, usize>,
     nodes: Vec<Node>,
 }
@@ -20,11 +22,16 @@ struct Node {
     votes: BTreeMap<Leadership, NodeId>,
     /// The core's fence in this life.
     fence: Leadership,
+    /// Since when it leads, as its core sees it, and when datagrams of each other node last arrived there.
+    leads_since: Option<Nanos>,
+    heard: Vec<Nanos>,
 }
 
 impl Leaderships {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self { leaders: BTreeMap::new(), nodes: vec![Node::default(); nodes] }
+    pub(super) fn new(plan: &Plan) -> Self {
+        let nodes = plan.nodes;
+        let node = Node { heard: vec![Nanos(0); nodes], ..Node::default() };
+        Self { plan: plan.clone(), leaders: BTreeMap::new(), nodes: vec![node; nodes] }
     }
 
     /// The core's fence never falls.
@@ -56,6 +63,29 @@ impl Leaderships {
                 Err(Violation::new("one_leader", text))
             }
         }
+    }
+
+    /// A datagram of one node's core has arrived at another's.
+    pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
+        self.nodes[node].heard[from] = now;
+    }
+
+    /// A leader that hears no quorum for longer than its time-out says so: an echo cannot have come without a datagram.
+    pub(super) fn quorum(&mut self, now: Nanos, node: usize, observed: &Observation) -> Checked {
+        let known = &mut self.nodes[node];
+        if !matches!(observed.doing, Doing::Leads { quorum: true, .. }) {
+            known.leads_since = None;
+            return Ok(());
+        }
+        let patience = 2 * self.plan.leader_timeout_ns;
+        let since = *known.leads_since.get_or_insert(now);
+        let lately = |at: &&Nanos| now.since(**at) <= patience;
+        let heard = known.heard.iter().filter(lately).count();
+        if now.since(since) <= patience || heard + 1 >= self.plan.majority() {
+            return Ok(());
+        }
+        let text = format!("node {node} leads {}, and {heard} others were heard", observed.fence);
+        Err(Violation::new("check_quorum", text))
     }
 
     pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {

@@ -50,6 +50,7 @@ pub const CHECKERS: &[&str] = &[
     "committed_changed",
     "committed_on_a_quorum",
     "own_term_commit",
+    "check_quorum",
     "durable_lost",
     "promise_lost",
     "state_hash",
@@ -76,21 +77,33 @@ impl Checks {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             logs: Logs::new(plan),
-            leaderships: Leaderships::new(plan.nodes),
+            leaderships: Leaderships::new(plan),
             history: History::new(plan.nodes),
         }
     }
 
     /// The core of `node` has done a step.
-    pub(super) fn core_stepped(&mut self, node: usize, core: &SimCore, shared: &Shared) -> Checked {
+    pub(super) fn core_stepped(
+        &mut self,
+        now: Nanos,
+        node: usize,
+        core: &SimCore,
+        shared: &Shared,
+    ) -> Checked {
         let observed = core.observe();
         self.leaderships.fence(node, &observed)?;
+        self.leaderships.quorum(now, node, &observed)?;
         self.logs.follow(node, core, &observed)?;
         if self.leaderships.role(node, &observed)? {
             self.logs.leader_is_complete(node, observed.fence)?;
         }
         self.history.applied(node, core.state().service())?;
         self.history.hash(node, shared)
+    }
+
+    /// A datagram of a core has arrived at another one's.
+    pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
+        self.leaderships.heard(now, node, from);
     }
 
     /// Control of `node` made this durable.

@@ -1,0 +1,131 @@
+//! Bugs that can be planted, to prove that those who look for them find them. None can be in a program that is shipped.
+
+/// One rule taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Mutant {
+    /// A voter decides before its core has answered the fence.
+    VoteBeforeFence,
+    /// A voter decides on positions that it knew before the fence.
+    VoteOnOldPositions,
+    /// A voter grants its vote to a log that is behind its own.
+    VoteForOlderLog,
+    /// Votes and terms are acted on before they are on the disk.
+    AnswerBeforeDurable,
+    /// A second vote in the same term, for another candidate.
+    VoteTwice,
+    /// Votes of nodes that may have forgotten what they promised count like others.
+    ProvisionalVotesCount,
+    /// A node without state is a witness in an election by all votes.
+    StatelessIsWitness,
+    /// Answers to an earlier life of the candidate, or about another term, count.
+    CountOldVotes,
+    /// Priority decides before recency.
+    PriorityBeatsRecency,
+    /// Readmission meant for an earlier life, or given by an earlier leader, is taken.
+    ReadmitAnyLife,
+    /// A voter that hears its leader helps to depose it.
+    IgnoreLeader,
+    /// The most recent log of a node that may not lead is left behind.
+    NoLeaderSync,
+    /// A leader counts acknowledgements given in an older leadership.
+    CountOldAcks,
+    /// A leader commits entries of older terms by counting.
+    CommitOldTerm,
+    /// A leader commits what it holds alone.
+    CommitAlone,
+    /// A leader commits before its own disk has what its rung asks for.
+    CommitBeforeDisk,
+    /// A follower acknowledges what its leader has, before it has it.
+    AcknowledgeAhead,
+    /// A follower acknowledges its old log before it knows where that parts from its leader's.
+    AcknowledgeUnmatched,
+    /// A leader that no quorum hears goes on.
+    NoCheckQuorum,
+    /// A command that came again takes effect again.
+    ApplyTwice,
+    /// A question is answered without asking whether this node still leads.
+    AnswerWithoutQuorum,
+    /// A follower gives up more of its log than it must.
+    CutCommitted,
+}
+
+impl Mutant {
+    /// All of them: the name that each goes by, and the checkers of the simulator of which one must notice it.
+    pub const ALL: &'static [(Self, &'static str, &'static [&'static str])] = &[
+        (Self::VoteBeforeFence, "vote-before-fence", ELECTED_WRONGLY),
+        (Self::VoteOnOldPositions, "vote-on-old-positions", ELECTED_WRONGLY),
+        (Self::VoteForOlderLog, "vote-for-older-log", ELECTED_WRONGLY),
+        (Self::AnswerBeforeDurable, "answer-before-durable", ELECTED_WRONGLY),
+        (Self::VoteTwice, "vote-twice", ELECTED_WRONGLY),
+        (Self::ProvisionalVotesCount, "provisional-votes-count", ELECTED_WRONGLY),
+        (Self::StatelessIsWitness, "stateless-is-witness", ELECTED_WRONGLY),
+        (Self::CountOldVotes, "count-old-votes", ELECTED_WRONGLY),
+        (Self::PriorityBeatsRecency, "priority-beats-recency", &["liveness"]),
+        (Self::ReadmitAnyLife, "readmit-any-life", ELECTED_WRONGLY),
+        (Self::IgnoreLeader, "ignore-leader", &["liveness", "stability"]),
+        (Self::NoLeaderSync, "no-leader-sync", &["liveness"]),
+        (Self::CountOldAcks, "count-old-acks", &["committed_on_a_quorum"]),
+        (Self::CommitOldTerm, "commit-old-term", &["own_term_commit"]),
+        (Self::CommitAlone, "commit-alone", &["committed_on_a_quorum"]),
+        (Self::CommitBeforeDisk, "commit-before-disk", &["committed_on_a_quorum"]),
+        (Self::AcknowledgeAhead, "acknowledge-ahead", &["committed_on_a_quorum"]),
+        (Self::AcknowledgeUnmatched, "acknowledge-unmatched", &["committed_on_a_quorum"]),
+        (Self::NoCheckQuorum, "no-check-quorum", &["check_quorum"]),
+        (Self::ApplyTwice, "apply-twice", &["applied_twice"]),
+        (Self::AnswerWithoutQuorum, "answer-without-quorum", &["linearizable"]),
+        (Self::CutCommitted, "cut-committed", &["committed_cut", "assertion"]),
+    ];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(mutant, ..)| *mutant)
+    }
+}
+
+/// What a wrong vote comes to: two leaders, a leader that lacks something, a promise that was not kept.
+const ELECTED_WRONGLY: &[&str] = &[
+    "one_leader",
+    "leader_completeness",
+    "one_vote",
+    "fence",
+    "committed_changed",
+    "committed_cut",
+    "assertion",
+];
+
+/// The rules that are taken out: none, but in tests and in the simulator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Mutants {
+    #[cfg(any(test, feature = "sim"))]
+    planted: u32,
+}
+
+impl Mutants {
+    /// All rules stand.
+    pub const NONE: Self = Self {
+        #[cfg(any(test, feature = "sim"))]
+        planted: 0,
+    };
+
+    /// With this rule taken out too.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub const fn with(self, mutant: Mutant) -> Self {
+        Self { planted: self.planted | 1 << mutant as u32 }
+    }
+
+    /// Whether the rule is taken out.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn has(self, mutant: Mutant) -> bool {
+        self.planted >> mutant as u32 & 1 == 1
+    }
+
+    /// Whether the rule is taken out: never.
+    #[cfg(not(any(test, feature = "sim")))]
+    #[allow(clippy::unused_self)] // the same call in both builds
+    pub(crate) const fn has(self, _: Mutant) -> bool {
+        false
+    }
+}
