@@ -544,15 +544,17 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let Some(info) = self.state.sessions().info(ingress.session) else {
             return self.tell_client(lane, AnswerKind::UnknownSession, command);
         };
-        if command <= info.last {
+        let again = command <= info.last.max(ingress.appended)
+            && self.settings.mutants.has(Mutant::ApplyTwice);
+        if command <= info.last && !again {
             self.counters.duplicates += 1;
             return self.clients.write_stored(lane, &self.state, command);
         }
-        if command <= ingress.appended {
+        if command <= ingress.appended && !again {
             self.counters.duplicates += 1;
             return true; // in the log already: its answer comes when it is applied
         }
-        if command.0 != ingress.appended.0 + 1 {
+        if command.0 != ingress.appended.0 + 1 && !again {
             self.counters.gaps_refused += 1;
             return self.tell_client(lane, AnswerKind::Gap, command);
         }

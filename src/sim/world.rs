@@ -1,6 +1,6 @@
 //! The world: what happens next, and when.
 
-use core::cmp::Reverse;
+use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
@@ -70,6 +70,34 @@ pub(super) enum Event {
     Next(Phase),
 }
 
+/// An event and its moment; of several at one moment the first that was scheduled comes first.
+#[derive(Debug)]
+struct Scheduled {
+    at: Nanos,
+    number: u64,
+    event: Event,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) now: Nanos,
@@ -87,8 +115,7 @@ pub(super) struct World {
     pub(super) founders: u32,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
-    queue: BinaryHeap<Reverse<(Nanos, u64)>>,
-    events: std::collections::BTreeMap<u64, Event>,
+    queue: BinaryHeap<Scheduled>,
     scheduled: u64,
     played: u64,
 }
@@ -150,7 +177,6 @@ impl World {
             founders: 0,
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),
-            events: std::collections::BTreeMap::new(),
             scheduled: 0,
             played: 0,
         }
@@ -159,16 +185,15 @@ impl World {
     /// `event` happens at `at`, or now.
     pub(super) fn schedule(&mut self, at: Nanos, event: Event) {
         self.scheduled += 1;
-        self.queue.push(Reverse((at.max(self.now), self.scheduled)));
-        self.events.insert(self.scheduled, event);
+        let at = at.max(self.now);
+        self.queue.push(Scheduled { at, number: self.scheduled, event });
     }
 
     /// Plays the next event.
     fn play(&mut self) -> Result<(), Violation> {
-        let Some(Reverse((at, number))) = self.queue.pop() else {
+        let Some(Scheduled { at, event, .. }) = self.queue.pop() else {
             return Err(Violation::liveness("nothing is left to happen".to_owned()));
         };
-        let event = self.events.remove(&number).expect("each number has its event");
         self.now = at;
         self.played += 1;
         if self.played > EVENTS_MAX {
