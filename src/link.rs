@@ -43,6 +43,21 @@ pub struct Recency {
     pub tail: Tail,
 }
 
+/// What control has made durable, in the node state, before it acts upon it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Promise {
+    /// Accept nothing older than this.
+    pub leadership: Leadership,
+    /// Voted for this node in it.
+    pub vote: Option<NodeId>,
+    /// Acknowledgements from memory may be given from now on.
+    pub may_ack_memory: bool,
+    /// Every voter granted its vote in this leadership: the node is no longer provisional.
+    pub admitted: bool,
+    /// The leader re-admits the node, which holds everything up to here on its disk.
+    pub readmitted: Option<Position>,
+}
+
 /// Control to core.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ControlToCore {

@@ -36,7 +36,7 @@ use self::vote::Candidacy;
 use super::event::{Event, IntruderReason, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
-use crate::link::{ControlToCore, CoreEvent, CoreToControl, Recency, Rung};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung};
 use crate::types::{Leadership, Nanos, NodeId, Position, Tail, Term};
 
 /// Sign of life between members that are settled, ns.
@@ -93,21 +93,6 @@ pub enum Output {
     Event(Event),
     /// The node must stop: its state cannot be trusted.
     Halt,
-}
-
-/// What is made durable before it is acted upon.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Promise {
-    /// Accept nothing older than this.
-    pub leadership: Leadership,
-    /// Voted for this node in it.
-    pub vote: Option<NodeId>,
-    /// Acknowledgements from memory may be given from now on.
-    pub may_ack_memory: bool,
-    /// Every voter granted its vote in this leadership: the node is no longer provisional.
-    pub admitted: bool,
-    /// The leader re-admits the node, which holds everything up to here on its disk.
-    pub readmitted: Option<Position>,
 }
 
 /// A leadership to enter, and who leads it.

@@ -23,6 +23,7 @@ pub use store::{
 use core::fmt;
 
 use crate::frame::Predecessor;
+use crate::link::Promise;
 use crate::types::{
     Commit, CutEpoch, Durable, GroupId, Incarnation, Leadership, NodeId, Position, Tail,
 };
@@ -315,6 +316,29 @@ impl NodeState {
                 Ok(())
             }
         }
+    }
+
+    /// Takes down what control promises. `durable` is the end of what is on the disk now.
+    ///
+    /// # Errors
+    /// When it contradicts what was promised before, or is not covered by the disk.
+    pub fn promise(&mut self, promise: &Promise, durable: Durable) -> Result<(), Refused> {
+        if promise.admitted {
+            self.found(promise.leadership)?;
+        } else {
+            self.raise(promise.leadership)?;
+        }
+        if let Some(needed) = promise.readmitted {
+            self.readmit(needed, durable)?;
+        }
+        if let Some(candidate) = promise.vote {
+            // Control says with each vote what it is worth.
+            self.vote_as_witness(promise.leadership, candidate)?;
+        }
+        if promise.may_ack_memory {
+            self.allow_memory()?;
+        }
+        Ok(())
     }
 
     /// Records a cut, which lowers what older seals claim. Written after the cut bytes are saved, before the files are cut.

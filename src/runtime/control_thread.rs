@@ -15,7 +15,7 @@ use zerocopy::IntoBytes;
 use super::admin::{Admin, FIRST_TOKEN};
 use super::events::EventSink;
 use super::watch::Watch;
-use crate::control::election::{Election, Glance, Input, Output, Promise};
+use crate::control::election::{Election, Glance, Input, Output};
 use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
@@ -23,7 +23,7 @@ use crate::io::cpu::Refused;
 use crate::io::files::HostFile;
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
-use crate::link::{ControlLink, ControlToCore, CoreToControl, Recency, Shared, Wake};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Recency, Shared, Wake};
 use crate::types::{
     Commit, Durable, Generation, GroupId, Leadership, Nanos, NodeId, Position, Tail, Term,
 };
@@ -258,24 +258,7 @@ impl ControlThread {
     /// Term, vote and what may be promised: durable before anything follows from them.
     fn persist(&self, promise: Promise) -> Result<(), String> {
         let durable = Durable(Position(self.shared.words().durable.load(Ordering::Acquire)));
-        let update = self.store.update(|state| {
-            if promise.admitted {
-                state.found(promise.leadership)?;
-            } else {
-                state.raise(promise.leadership)?;
-            }
-            if let Some(needed) = promise.readmitted {
-                state.readmit(needed, durable)?;
-            }
-            if let Some(vote) = promise.vote {
-                // The machine says with each vote what it is worth.
-                state.vote_as_witness(promise.leadership, vote)?;
-            }
-            if promise.may_ack_memory {
-                state.allow_memory()?;
-            }
-            Ok(())
-        });
+        let update = self.store.update(|state| state.promise(&promise, durable));
         update.map(drop).map_err(|error| error.to_string())
     }
 

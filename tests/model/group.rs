@@ -8,11 +8,11 @@
 use std::collections::VecDeque;
 
 use quorate::control::election::{
-    Election, ElectionSettings, Glance, Input, Member, Mutants, Output, Promise,
+    Election, ElectionSettings, Glance, Input, Member, Mutants, Output,
 };
 use quorate::control::message::{Envelope, Message, Standing};
 use quorate::journal::node_state::{BootId, NodeState, StartDecision, StartInput};
-use quorate::link::{ControlToCore, CoreToControl, Durability, Recency, Rung};
+use quorate::link::{ControlToCore, CoreToControl, Durability, Promise, Recency, Rung};
 use quorate::replica::quorum::{LeaderSide, Progress, commit_position};
 use quorate::types::{
     Commit, Durable, Generation, GroupId, Incarnation, Leadership, Nanos, NodeId, Position, Tail,
@@ -499,24 +499,7 @@ impl Node {
     fn write(&mut self, promise: Promise) {
         let durable = Durable(position(self.core.durable));
         let mut next = self.disk.clone();
-        let mut write = || {
-            if promise.admitted {
-                next.found(promise.leadership)?;
-            } else {
-                next.raise(promise.leadership)?;
-            }
-            if let Some(needed) = promise.readmitted {
-                next.readmit(needed, durable)?;
-            }
-            if let Some(vote) = promise.vote {
-                next.vote_as_witness(promise.leadership, vote)?;
-            }
-            if promise.may_ack_memory {
-                next.allow_memory()?;
-            }
-            Ok::<(), quorate::journal::node_state::Refused>(())
-        };
-        if write().is_err() {
+        if next.promise(&promise, durable).is_err() {
             (next.leadership, next.vote) = (promise.leadership, promise.vote);
             next.provisional &= promise.readmitted.is_none();
         }

@@ -1,9 +1,9 @@
 //! A group of control machines on one thread: cores that obey, disks that keep, wires that can be cut, a clock moved by hand.
 
-use super::{Election, ElectionSettings, Glance, Input, Member, Mutants, Output, Promise};
+use super::{Election, ElectionSettings, Glance, Input, Member, Mutants, Output};
 use crate::control::event::Event;
 use crate::control::message::{Envelope, Message, Standing};
-use crate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, Recency, Rung};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, Promise, Recency, Rung};
 use crate::types::{
     Durable, Generation, Incarnation, Leadership, Nanos, NodeId, Position, Tail, Term,
 };
