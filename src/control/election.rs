@@ -111,6 +111,8 @@ enum Intent {
     Stand { leadership: Leadership, transfer: bool },
     /// To lead, after an election by all votes.
     Win { leadership: Leadership, founding: bool },
+    /// To be a founder: who won the founding election says so.
+    Found { leadership: Leadership },
     /// To follow.
     Follow { target: Target, founder: bool },
     /// To be a voter again.
@@ -212,7 +214,9 @@ impl Election {
 
     /// Takes one input; drain [`Election::poll`] afterwards.
     pub fn handle(&mut self, now: Nanos, input: Input) {
-        self.started.get_or_insert(now);
+        if self.started.replace(self.started.unwrap_or(now)).is_none() {
+            self.tell_founders();
+        }
         match input {
             Input::Tick => {}
             Input::Glance(glance) => self.glance = glance,
@@ -462,6 +466,7 @@ impl Election {
                 promise.admitted = true;
                 promise.may_ack_memory = memory(durability.leader);
             }
+            Intent::Found { .. } => promise.admitted = true,
             Intent::Follow { founder, .. } => {
                 promise.admitted = founder;
                 promise.may_ack_memory = (clean || founder) && memory(durability.follower);
@@ -504,6 +509,10 @@ impl Election {
                     self.event(Event::Founded { generation });
                 }
                 self.follows(now, target);
+            }
+            Intent::Found { leadership } => {
+                self.event(Event::Founded { generation: leadership.generation });
+                self.phase = Phase::Waiting { until: now };
             }
             Intent::Readmit { target, since, .. } => {
                 self.may_ack(self.settings.durability.follower);
@@ -632,6 +641,7 @@ impl Election {
                 let ballot = vote::Ballot { standing, incarnation };
                 self.on_vote(now, index, leadership, instance, granted.then_some(ballot));
             }
+            Message::Founded => self.on_founded(now, Target { leadership, leader: from }),
             Message::Stand => self.on_stand(now, from, leadership),
             Message::Readmit { incarnation, needed } => {
                 self.on_readmit(now, Target { leadership, leader: from }, incarnation, needed);
@@ -774,6 +784,7 @@ impl Intent {
         match self {
             Self::Vote { leadership, .. }
             | Self::Stand { leadership, .. }
+            | Self::Found { leadership }
             | Self::Win { leadership, .. } => *leadership,
             Self::Follow { target, .. } | Self::Readmit { target, .. } => target.leadership,
             Self::Pull { recency, .. } => recency.last,

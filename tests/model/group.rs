@@ -213,7 +213,14 @@ impl Group {
         core: CoreRules::ALL,
     };
 
-    fn machine(&self, node: usize, disk: &NodeState, stateless: bool, life: u64) -> Election {
+    fn machine(
+        &self,
+        node: usize,
+        disk: &NodeState,
+        log: Log,
+        stateless: bool,
+        life: u64,
+    ) -> Election {
         let member = |n| Member { node: NodeId(n as u16), voter: true, priority: 1 };
         let mut machine = Election::new(ElectionSettings {
             node: NodeId(node as u16),
@@ -225,6 +232,10 @@ impl Group {
                 (false, true) => Standing::Provisional,
                 (false, false) => Standing::Clean,
             },
+            won_founding: disk.vote == Some(NodeId(node as u16))
+                && log.terms[..log.length as usize]
+                    .iter()
+                    .all(|&term| u32::from(term) == disk.leadership.term.0),
             may_ack_memory: disk.may_ack_memory,
             incarnation: disk.incarnation,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
@@ -260,7 +271,7 @@ impl Group {
             }),
             rejoins: [None; NODES_MAX],
         };
-        let machine = self.machine(node, &disk, decision.stateless, life);
+        let machine = self.machine(node, &disk, log, decision.stateless, life);
         Node { machine, core, orders: VecDeque::new(), disk, writing: None, life }
     }
 
@@ -510,7 +521,10 @@ impl Node {
 impl State {
     fn send(&mut self, to: usize, envelope: Envelope) {
         let matters = match envelope.message {
-            Message::Lead { .. } | Message::VoteRequest { .. } | Message::Readmit { .. } => true,
+            Message::Lead { .. }
+            | Message::VoteRequest { .. }
+            | Message::Readmit { .. }
+            | Message::Founded => true,
             Message::Vote { granted, .. } => granted,
             _ => false,
         };

@@ -65,6 +65,7 @@ pub(super) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
         promised: Leadership::default(),
         vote: None,
         standing: Standing::Stateless,
+        won_founding: false,
         may_ack_memory: false,
         incarnation: Incarnation(u32::from(node) + 100),
         durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
@@ -166,6 +167,9 @@ impl Rig {
     pub(super) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.settings.instance += 100;
+        node.settings.won_founding = node.settings.vote == Some(node.settings.node)
+            && [Leadership::default(), node.settings.promised].contains(&node.recency.last)
+            && node.recency.tail.0.0 <= 64;
         node.machine = Election::new(node.settings.clone());
         (node.up, node.role) = (true, Role::None);
     }

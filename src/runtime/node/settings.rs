@@ -115,6 +115,8 @@ pub(super) fn election_settings<M, V>(
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
+        won_founding: state.vote == Some(settings.node.id)
+            && recovered.terms.iter().all(|start| start.leadership == state.leadership),
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: settings.group.durability,
