@@ -5,19 +5,22 @@
 //! are of frames timed alone, the clock included on both sides, and of the median round: what host and code cost together.
 //! Informs only: the exit code is 0 whatever the ratios are.
 
+#[path = "../tools/bench/bare.rs"]
+mod bare;
+
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use bare::Bare;
 use hdrhistogram::Histogram;
-use quorate::frame::{FrameHeader, Kind, Predecessor, crc, span};
+use quorate::frame::{Kind, Predecessor, span};
 use quorate::io::hot_tier::{HostHotTier, HotTierSettings, MEMORY_DIRECTORY};
 use quorate::io::mapping::MappedMemory;
+use quorate::journal::HotTier;
 use quorate::journal::hot::{HeaderPage, HotLog, HotSettings};
-use quorate::journal::{HotTier, SegmentMemory};
 use quorate::limits::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
-use quorate::types::{Chain, Generation, GroupId, Position, Sequence, Term, Timestamp};
-use zerocopy::IntoBytes;
+use quorate::types::{Generation, GroupId, Position, Term, Timestamp};
 
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 const PAYLOADS: [usize; 4] = [32, 64, 256, 1024];
@@ -119,20 +122,12 @@ fn fill_bare(
     payload: usize,
     batch: usize,
 ) -> Histogram<u64> {
-    let length = FRAME_HEADER_BYTES + payload;
-    let mut chain = Chain(0);
-    time(batch, frames(payload), |number| {
-        let position = Position(number as u64 * span(length as u32));
-        let frame = memory.bytes_mut(position.0, length);
-        let payload = part(source, number, payload);
-        frame[FRAME_HEADER_BYTES..].copy_from_slice(payload);
-        let time = Timestamp(number as u64);
-        let mut header =
-            FrameHeader::new(length as u32, Kind::Command, Term(1), Sequence(number as u64), time);
-        chain = crc::chain(chain, &header, position, &frame[FRAME_HEADER_BYTES..]);
-        header.crc = chain.0.into();
-        frame[..FRAME_HEADER_BYTES].copy_from_slice(header.as_bytes());
-    })
+    let (mut bare, mut offset) = (Bare::new(), 0);
+    let histogram = time(batch, frames(payload), |number| {
+        offset = bare.append(&mut memory, offset, part(source, number, payload));
+    });
+    black_box(bare.chain());
+    histogram
 }
 
 fn frames(payload: usize) -> usize {

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use quorate::frame::payload::{CommandPrefix, SessionOpen};
 use quorate::frame::{FrameHeader, Kind};
-use quorate::service::book::command::{Cancel, Delete, New, Replace};
+use quorate::service::book::command::{Cancel, Delete, FLAG_CANCEL_ON_CLOSE, New, Replace};
 use quorate::service::book::{Book, BookLimits, Side};
 use quorate::service::generator::Generator;
-use quorate::service::{Context, Reply, Service};
+use quorate::service::{CloseReason, Context, Reply, Service};
 use quorate::session::{Outcome, State, StateLimits};
 use quorate::types::{ClientSequence, Sequence, SessionId, Term, Timestamp};
 use zerocopy::IntoBytes;
@@ -112,7 +112,30 @@ fn main() {
         timed(|| run(&mut book, &meeting, &mut buffer))
     });
     assert_eq!(book.order_count(), 0);
+    closing(&mut buffer);
     flow(&mut buffer);
+}
+
+/// A session ends that has as many orders as one may have, each at a level of its own, the farthest first: the longest
+/// single step of the book.
+fn closing(buffer: &mut [u8]) {
+    let limits = BookLimits::default();
+    let orders = limits.session_orders_max.min(limits.levels_max) as u64;
+    let order = |n| New::order(Side::Buy, 1, 1 + n, 1 + n, FLAG_CANCEL_ON_CLOSE);
+    let placing = bytes((0..orders).rev().map(order));
+    let mut book = Book::new(limits);
+    let context = Context {
+        sequence: Sequence(1),
+        time: Timestamp(0),
+        session: SessionId(1),
+        client_sequence: ClientSequence(1),
+    };
+    let each = report("close, one order of many", orders, || {
+        run(&mut book, &placing, buffer);
+        timed(|| book.session_closed(&context, CloseReason::Silent))
+    });
+    println!("{:<28} {:>8.1} us", "close, all of them", each * orders as f64 / 1e3);
+    assert_eq!(book.order_count(), 0);
 }
 
 /// The generator's flow: by the book alone, and as entries of a log, with session, kept reply and state hash.

@@ -35,6 +35,7 @@
 //! | [`replica`] | leader and follower of one term |
 //! | [`control`] | who leads; no I/O |
 //! | [`client`] | the client library |
+//! | [`conformance`] | suites for implementations of one's own |
 //! | `io`, `runtime` | the host and the threads (feature `io`) |
 //!
 //! Everything but `io` and `runtime` is free of I/O, clocks, threads and randomness: `cargo build --no-default-features`
@@ -44,6 +45,7 @@
 compile_error!("quorate runs on 64-bit hosts: positions are 64-bit and segments are mapped");
 
 pub mod client;
+pub mod conformance;
 pub mod control;
 pub mod error;
 pub mod frame;
@@ -57,6 +59,8 @@ pub mod replica;
 pub mod runtime;
 pub mod service;
 pub mod session;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod stream;
 pub mod types;
 

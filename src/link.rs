@@ -43,21 +43,6 @@ pub struct Recency {
     pub tail: Tail,
 }
 
-/// What control has made durable, in the node state, before it acts upon it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Promise {
-    /// Accept nothing older than this.
-    pub leadership: Leadership,
-    /// Voted for this node in it.
-    pub vote: Option<NodeId>,
-    /// Acknowledgements from memory may be given from now on.
-    pub may_ack_memory: bool,
-    /// Every voter granted its vote in this leadership: the node is no longer provisional.
-    pub admitted: bool,
-    /// The leader re-admits the node, which holds everything up to here on its disk.
-    pub readmitted: Option<Position>,
-}
-
 /// Control to core.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ControlToCore {
@@ -85,6 +70,21 @@ pub enum ControlToCore {
     KeepLead,
     /// Stop acknowledging and answer [`CoreToControl::Stopped`].
     Stop,
+}
+
+/// What is made durable before it is acted upon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Promise {
+    /// Accept nothing older than this.
+    pub leadership: Leadership,
+    /// Voted for this node in it.
+    pub vote: Option<NodeId>,
+    /// Acknowledgements from memory may be given from now on.
+    pub may_ack_memory: bool,
+    /// Every voter granted its vote in this leadership: the node is no longer provisional.
+    pub admitted: bool,
+    /// The leader re-admits the node, which holds everything up to here on its disk.
+    pub readmitted: Option<Position>,
 }
 
 /// Core to control.
@@ -449,6 +449,8 @@ shared_words! {
     synced_bytes,
     /// 1 after a write or sync failed for good (sync).
     sync_failed,
+    /// Control datagrams refused: garbage, or of nodes that are not of this group (control).
+    control_refused,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

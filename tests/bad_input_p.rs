@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use group::{CALM, Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
 use quorate::client::Outcome;
+use quorate::control::constants::GroupConstants;
 use quorate::control::message::{Announce, Envelope, Message, Standing};
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::stream::datagram::{DatagramHeader, DatagramKind};
@@ -80,7 +81,7 @@ fn a11_a_taken_port_is_named_with_who_wanted_it_p() {
     drop(data);
     let _control = UdpSocket::bind(own.control).unwrap();
     let output = refused(&group.nodes[1].file, &[]);
-    assert_said(&output, 3, &[&own.control.to_string(), "control socket"]);
+    assert_said(&output, 3, &[&own.control.to_string(), "the control socket", &holder]);
 }
 
 #[test]
@@ -261,16 +262,15 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             send(&[older.as_bytes(), &[7; 96]].concat());
             // The right group and a high term, from an address that is no member's.
             send(&[data(own, newest).as_bytes(), &[7; 96]].concat());
-            let announce = Announce {
-                standing: Standing::Clean,
-                segment_bytes: 1,
-                command_bytes_max: 1,
-                instance: 1,
-            };
+            let announce = Announce { standing: Standing::Clean, instance: 1 };
+            let constants = GroupConstants::from_fn(|_| 1);
             let message = Message::Announce(announce);
             let envelope = Envelope { from: NodeId(1), leadership: newest, message };
-            send(envelope.encode(own).as_bytes());
-            send(envelope.encode(GroupId(own.0 ^ 1)).as_bytes());
+            send(envelope.encode(own, &constants).as_bytes());
+            send(envelope.encode(GroupId(own.0 ^ 1), &constants).as_bytes());
+            let mut older = envelope.encode(own, &constants);
+            older.version = 0;
+            send(older.as_bytes());
         }
         caller.load(10, 64);
     }
@@ -287,14 +287,29 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             }
         }
     };
-    arrived("dropped_garbage", 4 * count);
+    arrived("dropped_garbage", 5 * count);
     arrived("dropped_group", count);
     arrived("dropped_version", count);
+    arrived("control_refused", 9 * count);
     for node in 0..3 {
         assert_eq!(group.word(node, "dropped_group"), count);
         assert_eq!(group.word(node, "dropped_version"), count);
         assert_eq!(group.events_with(node, "Q-1110"), 2, "each told once: {}", group.events(node));
+        assert_eq!(group.events_with(node, "Q-1008"), 1, "told once: {}", group.events(node));
         assert_eq!(group.word(node, "term"), 1);
+    }
+    // Four of noise and three of data's own format are garbage to control.
+    let expected = serde_json::json!({
+        "garbage": 7 * count, "version": count, "group": count, "stranger": count,
+    });
+    for node in 0..3 {
+        let deadline = Instant::now() + PATIENCE;
+        while group.status(node).unwrap()["control_dropped"] != expected {
+            let status = group.status(node).unwrap();
+            assert!(Instant::now() < deadline, "node {node}: {}", status["control_dropped"]);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(group.events_with(node, "Q-1193"), 1, "told, not again and again");
     }
     caller.load(50, 64);
     caller.close();

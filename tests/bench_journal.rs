@@ -37,6 +37,9 @@ fn appends_stand_beside_their_floor() {
             let p50 = one[key]["p50"].as_f64().expect("enough samples for a median");
             assert!(p50 > 1.0 && p50 <= one[key]["max"].as_f64().expect("samples"), "{report}");
             assert!(one[key]["p99_9"].is_null(), "{report}");
+            let name = key.trim_end_matches("_ns");
+            let quickest = one["quickest_round_ns"][name].as_f64().expect("a median of a round");
+            assert!(quickest > 1.0 && quickest <= p50 * 1.01, "{key}: {report}");
         }
         assert!(one["append_to_floor"]["p50"].as_f64().expect("a ratio") > 0.1, "{report}");
     }

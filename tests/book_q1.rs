@@ -42,7 +42,12 @@ impl Node {
             session_reply_bytes: 1 << 16,
             ..SessionLimits::default()
         };
-        let book = Book::new(BookLimits { orders_max: 4096, levels_max: 512, changes_max: 1024 });
+        let book = Book::new(BookLimits {
+            orders_max: 4096,
+            levels_max: 512,
+            changes_max: 1024,
+            ..BookLimits::default()
+        });
         let limits = StateLimits { sessions, reply_bytes_max: 4096 };
         let mut node = Self { state: State::new(book, limits), session: SessionId(0), sent: 0 };
         let open = SessionOpen { nonce: U64::new(1), timeout: U64::new(u64::MAX) };

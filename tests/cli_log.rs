@@ -283,6 +283,34 @@ fn damage_in_the_middle_costs_one_entry_and_the_rest_is_decoded() {
 }
 
 #[test]
+fn garbage_in_the_body_of_padding_is_a_finding_and_costs_nothing() {
+    let (folder, mut made) = (Folder::new(), Log::with_commands(0));
+    (1..=400).for_each(|number| made.command(2, number, &[b'x'; 190]));
+    made.write(&folder.0, made.tail.position);
+    let path = folder.file("");
+    assert_eq!(code(&log(&["verify", &path])), 0);
+    let body = (32..SEGMENT as usize).rfind(|&at| made.bytes[at] != 0).unwrap() + 1;
+    let body = body.next_multiple_of(32);
+    assert!(SEGMENT as usize - body >= 32, "padding of several blocks");
+    folder.change(FIRST, |file| {
+        file[4096 + body + 5] = 7;
+        file[4096 + body + 20] = 1;
+    });
+    let (lines, status) = json(&["verify", &path]);
+    assert_eq!(status, 1, "{lines:?}");
+    let [stray, summary] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&stray["problem"], &stray["from"]), (&"stray".into(), &(body + 5).into()));
+    assert_eq!(stray["offset"], 4096 + body + 5);
+    assert_eq!((&stray["to"], &stray["file"]), (&(body + 21).into(), &folder.file(FIRST).into()));
+    assert_eq!((&summary["verdict"], &summary["entries"]), (&"findings".into(), &402.into()));
+    let text = out(&log(&["verify", &path]));
+    assert!(text.contains("the body of padding is not zero; 16 bytes, of no entry"));
+    // No other verb minds: every entry is whole.
+    assert_eq!(code(&log(&["dump", &path])), 0);
+    assert_eq!(sequences(&["dump", &path]).len(), 402);
+}
+
+#[test]
 fn a_header_that_is_damaged_costs_what_it_hides() {
     let (folder, made) = (Folder::new(), Log::with_commands(50));
     made.write(&folder.0, made.tail.position);

@@ -4,6 +4,9 @@
 #![allow(unsafe_code)] // the counting allocator
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+#[path = "support/watched.rs"]
+mod watched;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +21,9 @@ use quorate::runtime::config::{Founding, FoundingMember, Settings, TransportKind
 use quorate::runtime::{ConnectOptions, Ended, HostClient, Node, NodeOptions};
 use quorate::service::book::BookLimits;
 use quorate::service::generator::Generator;
-use quorate::service::{BuiltIn, CloseReason, Context, Rejection, Reply, Service, ServiceKind};
+use quorate::service::{BuiltIn, Context, ServiceKind};
 use quorate::types::{GroupId, Nanos};
+use watched::{Watch, Watched};
 
 /// Allocations by thread id, modulo the table.
 static ALLOCATIONS: [AtomicU64; 8192] = [const { AtomicU64::new(0) }; 8192];
@@ -52,11 +56,8 @@ static ALLOCATOR: Counting = Counting;
 /// One group at a time: the tests look at the threads of this process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A service that notes whether each command it is given lies inside a mapped segment file.
-struct Spy {
-    inner: BuiltIn,
-    segments: &'static SegmentRanges,
-}
+/// Notes whether each command that a service is given lies inside a mapped segment file.
+struct Spy(&'static SegmentRanges);
 
 /// Commands looked at that lay inside a segment file, and outside.
 struct SegmentRanges {
@@ -67,50 +68,18 @@ struct SegmentRanges {
 static SEGMENTS: SegmentRanges =
     SegmentRanges { inside: AtomicU64::new(0), outside: AtomicU64::new(0) };
 
-impl Service for Spy {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    fn begin(&mut self) {
-        self.inner.begin();
-    }
-    fn keep(&mut self) {
-        self.inner.keep();
-    }
-    fn roll_back(&mut self) {
-        self.inner.roll_back();
-    }
-    fn apply(
-        &mut self,
-        context: &Context,
-        command: &[u8],
-        reply: &mut Reply<'_>,
-    ) -> Result<(), Rejection> {
-        let at = command.as_ptr() as u64;
+impl Watch for Spy {
+    fn command(&mut self, context: &Context, command: &[u8]) {
         // Reading the maps allocates: not while allocations count.
         if context.client_sequence.0 % 64 == 1 && COUNTING.load(Ordering::Relaxed) == 0 {
-            let counter =
-                if in_segment(at) { &self.segments.inside } else { &self.segments.outside };
+            let inside = in_segment(command.as_ptr() as u64);
+            let counter = if inside { &self.0.inside } else { &self.0.outside };
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        self.inner.apply(context, command, reply)
-    }
-    fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
-        self.inner.query(request, reply)
-    }
-    fn session_closed(&mut self, context: &Context, why: CloseReason) {
-        self.inner.session_closed(context, why);
-    }
-    fn snapshot(&self, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
-        self.inner.snapshot(writer)
-    }
-    fn restore(&mut self, reader: &mut dyn std::io::Read) -> std::io::Result<()> {
-        self.inner.restore(reader)
-    }
-    fn state_hash(&self) -> u64 {
-        self.inner.state_hash()
     }
 }
+
+type Spied = Watched<BuiltIn, Spy>;
 
 /// 1 while allocations count.
 static COUNTING: AtomicU64 = AtomicU64::new(0);
@@ -138,7 +107,7 @@ fn free_port() -> u16 {
 }
 
 impl Group {
-    fn start(name: &str, nodes: usize, service: impl Fn() -> Box<dyn FnOnce() -> Spy>) -> Self {
+    fn start(name: &str, nodes: usize, service: impl Fn() -> Box<dyn FnOnce() -> Spied>) -> Self {
         let name = format!("quorate-test-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(&name);
         let memory = PathBuf::from("/dev/shm");
@@ -255,10 +224,10 @@ fn threads(name: &str) -> Vec<usize> {
     found
 }
 
-fn spy(segments: &'static SegmentRanges) -> Box<dyn FnOnce() -> Spy> {
-    Box::new(move || Spy {
-        inner: BuiltIn::new(ServiceKind::Book, BookLimits::default()),
-        segments,
+fn spy(segments: &'static SegmentRanges) -> Box<dyn FnOnce() -> Spied> {
+    Box::new(move || Watched {
+        service: BuiltIn::new(ServiceKind::Book, BookLimits::default()),
+        watch: Spy(segments),
     })
 }
 

@@ -4,8 +4,9 @@
 
 #[path = "support/group.rs"]
 mod group;
+#[path = "support/watched.rs"]
+mod watched;
 
-use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -14,54 +15,27 @@ use crossbeam_channel::{Receiver, unbounded};
 use group::{Group, PATIENCE, SMALL};
 use quorate::control::event::Event;
 use quorate::runtime::{Ended, Node, NodeOptions};
-use quorate::service::{Context, Echo, Rejection, Reply, Service};
+use quorate::service::{Context, Echo};
 use quorate::types::Sequence;
+use watched::{Watch, Watched};
 
 /// The last entry that this service handles as it should.
 const FAITHFUL_THROUGH: Sequence = Sequence(40);
 
-/// An echo whose state goes wrong on one node, as if it had read a clock.
+/// Makes the state of one node go wrong, as if the service had read a clock.
 struct Fickle {
-    echo: Echo,
     diverges: bool,
     wrong: u64,
 }
 
-impl Service for Fickle {
-    fn name(&self) -> &'static str {
-        self.echo.name()
-    }
-    fn begin(&mut self) {
-        self.echo.begin();
-    }
-    fn keep(&mut self) {
-        self.echo.keep();
-    }
-    fn roll_back(&mut self) {
-        self.echo.roll_back();
-    }
-    fn apply(
-        &mut self,
-        context: &Context,
-        command: &[u8],
-        reply: &mut Reply<'_>,
-    ) -> Result<(), Rejection> {
+impl Watch for Fickle {
+    fn command(&mut self, context: &Context, _command: &[u8]) {
         if self.diverges && context.sequence > FAITHFUL_THROUGH {
             self.wrong += 1;
         }
-        self.echo.apply(context, command, reply)
     }
-    fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
-        self.echo.query(request, reply)
-    }
-    fn snapshot(&self, writer: &mut dyn Write) -> io::Result<()> {
-        self.echo.snapshot(writer)
-    }
-    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
-        self.echo.restore(reader)
-    }
-    fn state_hash(&self) -> u64 {
-        self.echo.state_hash() ^ self.wrong
+    fn twist(&self) -> u64 {
+        self.wrong
     }
 }
 
@@ -77,7 +51,7 @@ fn start(group: &Group, number: usize, diverges: bool) -> Running {
         stop: Arc::new(AtomicBool::new(false)),
         listener: Some(listener),
     };
-    let service = Fickle { echo: Echo::new(), diverges, wrong: 0 };
+    let service = Watched { service: Echo::new(), watch: Fickle { diverges, wrong: 0 } };
     let node = Node::start(&group.nodes[number].settings, service, options).unwrap();
     Running { node, events }
 }

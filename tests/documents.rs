@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
+use quorate::control::constants::{Constant, Form};
 use quorate::control::message::ControlDatagram;
 use quorate::frame::{
     FrameHeader, Kind, Predecessor, crc,
@@ -103,7 +104,7 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(RequestHeader: length kind flags reserved client_sequence received_through),
         fields!(AnswerHeader: length outcome flags code client_sequence sequence),
         fields!(ControlDatagram: magic version kind node flags group generation term last_term first
-                second instance round),
+                second instance round constants),
     ];
     for (name, rows) in real {
         assert_eq!(layout(&page, name), rows, "{name}");
@@ -125,6 +126,25 @@ fn kinds_have_the_numbers_of_the_page() {
     assert_eq!(told("Kinds of datagrams"), real(DatagramKind::from_u8));
     assert_eq!(told("Kinds of requests"), real(RequestKind::from_u8));
     assert_eq!(told("Outcomes"), real(AnswerKind::from_u8));
+}
+
+#[test]
+fn the_constants_of_a_group_travel_where_the_page_says() {
+    let start = std::mem::offset_of!(ControlDatagram, constants);
+    let real = Constant::ALL.iter().enumerate().map(|(place, constant)| {
+        let form = match constant.form() {
+            Form::Number => "",
+            Form::Rung => "0 memory, 1 disk",
+            Form::Digest => "digest",
+        };
+        ((start + 8 * place).to_string(), constant.key().to_owned(), form)
+    });
+    let told = &tables(&page())["Constants of a group"];
+    assert_eq!(told.len(), Constant::ALL.len());
+    for (row, (offset, key, form)) in told.iter().zip(real) {
+        assert_eq!((&row[0], &row[1]), (&offset, &key));
+        assert!(row[2].starts_with(form), "{row:?}");
+    }
 }
 
 /// Looks up each field of `bytes` where the page says it is.

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use quorate::Engine;
 use quorate::client::{Outcome, Refusal};
+use quorate::conformance;
 use quorate::control::event::Event;
 use quorate::io::hot_tier::told_tier;
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::runtime::config::{Founding, FoundingMember, Layers, TransportKind};
 use quorate::runtime::{Ended, EngineBuilder, EngineError, ExecuteError, HostClient, ask};
 use quorate::service::hash::Fingerprint;
-use quorate::service::{CloseReason, Context, Rejection, Reply, Role, Service, conformance};
+use quorate::service::{CloseReason, Context, Rejection, Reply, Role, Service};
 use quorate::types::{GroupId, Nanos};
 
 /// Long enough for a machine that does much else.
@@ -159,7 +160,7 @@ fn wait(what: &str, mut happened: impl FnMut() -> bool) {
 #[test]
 fn the_service_of_these_tests_conforms() {
     let commands: Vec<Vec<u8>> = (0..40_u64).map(|n| (n % 5).to_le_bytes().to_vec()).collect();
-    let passed = conformance::check(Sum::default, &commands).unwrap();
+    let passed = conformance::service::check(Sum::default, &commands).unwrap();
     assert_eq!((passed.commands, passed.rejected), (40, 8));
 }
 

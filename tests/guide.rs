@@ -6,16 +6,23 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate::Engine;
 use quorate::client::{Answer, Outcome, Refusal, Request};
+use quorate::conformance::{service, storage, transport};
 use quorate::control::event::Event;
 use quorate::frame::payload::batch_items;
-use quorate::runtime::config::{Founding, FoundingMember, Layers, TransportKind};
-use quorate::runtime::{ConnectOptions, Ended, EngineError, ExecuteError, HostClient};
+use quorate::io::HostHotTier;
+use quorate::io::files::{HostDisk, HostFile};
+use quorate::journal::{Disk, DurableFile};
+use quorate::runtime::config::{Founding, FoundingMember, Layers, Settings, TransportKind};
+use quorate::runtime::environment::{Host, InMemory, InProcess, Storage};
+use quorate::runtime::{ConnectOptions, Ended, EngineError, ExecuteError, HostClient, NodeError};
 use quorate::service::hash::Fingerprint;
-use quorate::service::{CloseReason, Context, Echo, Rejection, Reply, Service, conformance};
+use quorate::service::{CloseReason, Context, Echo, Rejection, Reply, Service};
 use quorate::types::{ClientSequence, GroupId, Nanos};
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -157,7 +164,7 @@ fn one_line() -> Outcomes {
 fn the_theatre_conforms() {
     let verbs = [b'h', b'b', b'x', b'b'];
     let commands: Vec<_> = (0..=250).map(|n| vec![verbs[usize::from(n % 4)], n / 3]).collect();
-    let passed = conformance::check(Theatre::new, &commands).expect("the theatre conforms");
+    let passed = service::check(Theatre::new, &commands).expect("the theatre conforms");
     assert!(passed.applied > 50 && passed.rejected > 50);
 }
 
@@ -335,6 +342,137 @@ fn a_group_of_ones_own() -> Outcomes {
     Ok(())
 }
 
+/// The host's storage, with every sync of a file counted.
+#[derive(Clone, Default)]
+struct Counted {
+    syncs: Arc<AtomicU64>,
+}
+
+#[derive(Clone)]
+struct CountedDisk {
+    disk: HostDisk,
+    syncs: Arc<AtomicU64>,
+}
+
+struct CountedFile {
+    file: HostFile,
+    syncs: Arc<AtomicU64>,
+}
+
+impl Storage for Counted {
+    type Disk = CountedDisk;
+    type HotTier = HostHotTier;
+
+    fn disk(&self, folder: &HostDisk) -> Result<CountedDisk, NodeError> {
+        Ok(CountedDisk { disk: folder.clone(), syncs: Arc::clone(&self.syncs) })
+    }
+
+    fn hot_tier(
+        &self,
+        folder: &HostDisk,
+        settings: &Settings,
+    ) -> Result<(HostHotTier, Vec<String>), NodeError> {
+        Host.hot_tier(folder, settings)
+    }
+}
+
+impl CountedDisk {
+    fn counted(&self, file: HostFile) -> CountedFile {
+        CountedFile { file, syncs: Arc::clone(&self.syncs) }
+    }
+}
+
+impl Disk for CountedDisk {
+    type File = CountedFile;
+
+    fn open(&self, name: &str) -> io::Result<CountedFile> {
+        self.disk.open(name).map(|file| self.counted(file))
+    }
+    fn create(&self, name: &str) -> io::Result<CountedFile> {
+        self.disk.create(name).map(|file| self.counted(file))
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+}
+
+impl DurableFile for CountedFile {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync()
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_length(length)
+    }
+}
+
+#[test]
+fn an_environment_of_ones_own() -> Outcomes {
+    let folder = Folder::new("environment");
+    let path = &folder.0;
+    let patience = Duration::from_secs(30);
+
+    let place = InProcess::new();
+    let address = || FoundingMember { data: place.address(), control: place.address() };
+    let founding = Founding {
+        group: GroupId(0x7EA8),
+        transport: TransportKind::Unicast,
+        multicast_port: 0,
+        members: vec![address(), address(), address()],
+        settings: vec![
+            ("group.command_bytes_max".into(), "64 KiB".into()),
+            ("group.window_bytes".into(), "256 KiB".into()),
+            ("group.segment_bytes".into(), "1 MiB".into()),
+        ],
+    };
+    let open = |node| -> Result<_, Box<dyn Error>> {
+        let text = founding.file(path, node)?;
+        let layers = Layers::new().text(&path.join(Founding::file_name(node)), &text);
+        let builder = Engine::node_of(layers).environment((place.clone(), InMemory::new()));
+        Ok(builder.open(Theatre::new())?)
+    };
+    let engines = [open(0)?, open(1)?, open(2)?];
+    engines[1].execute(b"b\x07", patience)?;
+
+    assert_eq!(engines[2].query(b"", patience)?.reply, 199_u64.to_le_bytes());
+    Ok(())
+}
+
+#[test]
+fn a_storage_of_ones_own() -> Outcomes {
+    let folder = Folder::new("storage");
+    let path = &folder.0.join("engine");
+    let patience = Duration::from_secs(5);
+
+    let counted = Counted::default();
+    let engine = Engine::builder(path).environment((Host, counted.clone())).open(Theatre::new())?;
+    engine.execute(b"b\x07", patience)?;
+    assert!(counted.syncs.load(Ordering::Relaxed) > 0);
+
+    let path = &folder.0;
+    transport::check(&InProcess::new())?;
+    storage::check(&Counted::default(), &path.join("check"), || {})?;
+    Ok(())
+}
+
 #[test]
 fn the_guide_shows_this_code() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/GUIDE.md");
@@ -387,6 +525,7 @@ fn every_event_is_explained() {
     codes("src/control/event.rs", "Self::Readmitted => ");
     codes("src/control/event.rs", "Self::SpaceBack => ");
     codes("src/control/event.rs", "Self::QuorumRegained => ");
+    codes("src/control/event.rs", "Self::Readmitted => ");
     codes("src/control/event.rs", "Self::InsufficientNodes => ");
     codes("src/runtime/node/open.rs", ".line(");
     codes("src/runtime/node/wiring.rs", ".line(");

@@ -34,6 +34,17 @@ const LAYERS: &[(&str, &[&str])] = &[
             "replica", "control", "client", "io",
         ],
     ),
+    (
+        "sim",
+        &[
+            "limits", "types", "error", "frame", "link", "journal", "stream", "session", "service",
+            "replica", "control", "client",
+        ],
+    ),
+    (
+        "conformance",
+        &["limits", "types", "frame", "link", "journal", "stream", "service", "io", "runtime"],
+    ),
 ];
 
 /// Modules that are the host's side of the fence.

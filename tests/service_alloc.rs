@@ -58,7 +58,12 @@ struct Node {
 
 impl Node {
     fn new(kind: ServiceKind) -> Self {
-        let book = BookLimits { orders_max: 8192, levels_max: 4096, changes_max: 8192 };
+        let book = BookLimits {
+            orders_max: 8192,
+            levels_max: 4096,
+            changes_max: 8192,
+            session_orders_max: 8192,
+        };
         let sessions = SessionLimits {
             sessions_max: 64,
             in_flight_max: 16,

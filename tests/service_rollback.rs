@@ -2,10 +2,10 @@
 //! engine's own state.
 
 use proptest::prelude::*;
+use quorate::conformance;
 use quorate::frame::payload::{CommandPrefix, SessionOpen};
 use quorate::frame::{FrameHeader, Kind};
 use quorate::service::book::BookLimits;
-use quorate::service::conformance;
 use quorate::service::generator::Generator;
 use quorate::service::{BuiltIn, Rejection, Service, ServiceKind};
 use quorate::session::{Answer, Outcome, SessionLimits, State, StateLimits};
@@ -13,7 +13,8 @@ use quorate::types::{SessionId, Term, Timestamp};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-const BOOK: BookLimits = BookLimits { orders_max: 300, levels_max: 64, changes_max: 100 };
+const BOOK: BookLimits =
+    BookLimits { orders_max: 300, levels_max: 64, changes_max: 100, session_orders_max: 200 };
 
 /// Commands that the book takes, and between them some that it rejects before, amidst and after changing something.
 fn mixed_flow(seed: u64, count: usize) -> Vec<Vec<u8>> {
@@ -45,7 +46,7 @@ fn mixed_flow(seed: u64, count: usize) -> Vec<Vec<u8>> {
 fn r12_the_built_in_services_conform() {
     let commands = mixed_flow(11, 600);
     for kind in ServiceKind::ALL {
-        let passed = conformance::check(|| BuiltIn::new(kind, BOOK), &commands)
+        let passed = conformance::service::check(|| BuiltIn::new(kind, BOOK), &commands)
             .unwrap_or_else(|failure| panic!("{kind}: {failure}"));
         assert_eq!(passed.commands, 600);
         assert!(passed.batches == 150 && passed.snapshot_bytes > 0);

@@ -1,6 +1,7 @@
 //! Once built, neither the stream machine nor lanes nor a client take memory: counted by the allocator itself.
 
 #![allow(unsafe_code)] // a global allocator is unsafe by its trait
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
@@ -223,4 +224,45 @@ fn lanes_and_client_take_no_memory_after_construction() {
     });
     assert_eq!(count, 0);
     assert!(answers > 15_000 && sent - answers < 64, "{answers} of {sent}");
+}
+
+#[cfg(feature = "io")]
+#[test]
+fn datagrams_in_the_process_take_no_memory() {
+    use quorate::link::NoWake;
+    use quorate::runtime::config::{Founding, FoundingMember, TransportKind};
+    use quorate::runtime::environment::{InProcess, ProcessNetwork, Transport as _};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    let place = InProcess::new();
+    let address = || FoundingMember { data: place.address(), control: place.address() };
+    let founding = Founding {
+        group: GroupId(7),
+        transport: TransportKind::Unicast,
+        multicast_port: 0,
+        members: vec![address(), address(), address()],
+        settings: Vec::new(),
+    };
+    let open = |node| {
+        let settings = founding.settings(Path::new("/nowhere"), node).unwrap();
+        place.network(&settings, Arc::new(NoWake)).unwrap()
+    };
+    let mut ends = [0, 1, 2].map(open);
+    let header = DatagramHeader::new(DatagramKind::Data, GroupId(7), None, Leadership::default());
+    let mut arrived = 0;
+    let mut exchange = |ends: &mut [ProcessNetwork; 3]| {
+        for sender in 0..3 {
+            ends[sender].send(Destination::Members, &header, &[], &[1; 5000]);
+            for end in ends.iter_mut() {
+                let count = end.poll();
+                arrived += (0..count).map(|index| end.datagram(index).1.len()).sum::<usize>();
+            }
+        }
+    };
+    // The first time, ends find each other.
+    exchange(&mut ends);
+    // More than there are buffers, so that each of them was used.
+    assert_eq!(allocations(|| (0..1000).for_each(|_| exchange(&mut ends))), 0);
+    assert!(arrived > 1000 * 6 * 5000, "{arrived} bytes arrived");
 }

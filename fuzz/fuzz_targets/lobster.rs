@@ -9,7 +9,9 @@ use quorate::service::{Book, Context, Reply, Service, ServiceKind};
 use quorate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 fuzz_target!(|data: &[u8]| {
-    let mut book = Book::new(BookLimits { orders_max: 64, levels_max: 16, changes_max: 32 });
+    let limits =
+        BookLimits { orders_max: 64, levels_max: 16, changes_max: 32, session_orders_max: 48 };
+    let mut book = Book::new(limits);
     let mut buffer = [0; 4096];
     for (index, line) in data.split(|&byte| byte == b'\n').take(64).enumerate() {
         let number = index as u64 + 1;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use quorate::error::EXIT_USAGE;
 use quorate::runtime::config::{ConfigErrors, Layers, Settings, default_file};
+use quorate::runtime::terminal::complain;
 
 /// Which configuration.
 #[derive(clap::Args)]
@@ -23,6 +25,13 @@ pub(crate) struct SetFlags {
 }
 
 impl ConfigFlags {
+    /// The settings that a subcommand works with; or, after saying what is wrong, the exit code to end with.
+    pub(crate) fn settings(&self) -> Result<Settings, u8> {
+        self.load(None).map_err(|errors| {
+            complain(&errors);
+            EXIT_USAGE
+        })
+    }
     /// Reads file, environment and flags, and checks them. `file` stands for `--config` where it is given.
     pub(crate) fn load(&self, file: Option<&Path>) -> Result<Settings, ConfigErrors> {
         let file = match file.or(self.config.as_deref()) {

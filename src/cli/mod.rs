@@ -8,6 +8,8 @@ mod flags;
 mod init;
 mod node;
 mod send;
+#[cfg(feature = "sim")]
+mod simulate;
 mod status;
 mod tail;
 mod transfer;
@@ -38,6 +40,8 @@ enum Command {
     StepDown(transfer::StepDownArgs),
     #[command(subcommand)]
     Config(config::Args),
+    #[cfg(feature = "sim")]
+    Simulate(simulate::Args),
 }
 
 /// Runs the subcommand that the command line names.
@@ -53,6 +57,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Transfer(args) => transfer::run_transfer(&args),
         Command::StepDown(args) => transfer::run_step_down(&args),
         Command::Config(args) => config::run(&args),
+        #[cfg(feature = "sim")]
+        Command::Simulate(args) => simulate::run_campaign(&args),
     };
     ExitCode::from(code)
 }

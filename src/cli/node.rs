@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_USAGE};
+use quorate::error::{EXIT_DONE, EXIT_FAILURE};
 use quorate::runtime::terminal::complain;
 use quorate::runtime::{Ended, Node, NodeOptions};
 use quorate::service::BuiltIn;
@@ -26,12 +26,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let settings = match args.config.load(None) {
+    let settings = match args.config.settings() {
         Ok(settings) => settings,
-        Err(errors) => {
-            complain(&errors);
-            return EXIT_USAGE;
-        }
+        Err(code) => return code,
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

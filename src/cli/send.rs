@@ -38,12 +38,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let settings = match args.config.load(None) {
+    let settings = match args.config.settings() {
         Ok(settings) => settings,
-        Err(errors) => {
-            complain(&errors);
-            return EXIT_USAGE;
-        }
+        Err(code) => return code,
     };
     let input: Box<dyn BufRead> = if args.input.as_os_str() == "-" {
         Box::new(BufReader::new(io::stdin()))

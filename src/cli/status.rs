@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS, EXIT_USAGE};
+use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS};
 use quorate::runtime::ask;
 use quorate::runtime::terminal::{complain, with_stdout};
 
@@ -25,12 +25,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let settings = match args.config.load(None) {
+    let settings = match args.config.settings() {
         Ok(settings) => settings,
-        Err(errors) => {
-            complain(&errors);
-            return EXIT_USAGE;
-        }
+        Err(code) => return code,
     };
     let status = match request(&settings.node.admin_socket, "status") {
         Ok(status) => status,
@@ -92,9 +89,18 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         Value::Null => "-".into(),
         other => other.to_string(),
     };
-    for key in
-        ["node", "name", "group", "service", "transport", "role", "leader", "generation", "term"]
-    {
+    for key in [
+        "node",
+        "name",
+        "group",
+        "group_name",
+        "service",
+        "transport",
+        "role",
+        "leader",
+        "generation",
+        "term",
+    ] {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
     for key in ["quorum", "standing", "sequence"] {
@@ -112,5 +118,24 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
     {
         writeln!(out, "{key:<12} {}", text(&words[key]))?;
     }
-    Ok(())
+    let reasons = ["garbage", "version", "group"];
+    let data = reasons.map(|reason| (reason, &words[format!("dropped_{reason}")]));
+    let control = &status["control_dropped"];
+    let control = reasons.into_iter().chain(["stranger"]).map(|reason| (reason, &control[reason]));
+    dropped(out, "data port", data.into_iter())?;
+    dropped(out, "control port", control)
+}
+
+/// Datagrams that were not looked at, by reason; nothing while there were none.
+fn dropped<'a>(
+    out: &mut dyn Write,
+    port: &str,
+    reasons: impl Iterator<Item = (&'static str, &'a Value)>,
+) -> std::io::Result<()> {
+    let counted = reasons.filter(|(_, count)| count.as_u64().unwrap_or(0) > 0);
+    let text: Vec<_> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{:<12} dropped: {}", port, text.join(", "))
 }

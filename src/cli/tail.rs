@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_USAGE};
+use quorate::error::{EXIT_DONE, EXIT_FAILURE};
 use quorate::frame::payload::CommandPrefix;
 use quorate::frame::{FrameHeader, Kind};
 use quorate::io::log_reader::{LogReader, ReadOptions};
@@ -39,12 +39,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let settings = match args.config.load(None) {
+    let settings = match args.config.settings() {
         Ok(settings) => settings,
-        Err(errors) => {
-            complain(&errors);
-            return EXIT_USAGE;
-        }
+        Err(code) => return code,
     };
     let directory = &settings.node.data_dir;
     let mut reader = match LogReader::open(directory, ReadOptions::default()) {

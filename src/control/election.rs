@@ -19,10 +19,11 @@ mod mutants;
 mod vote;
 
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::collections::VecDeque;
 
 pub use self::lead::TransferRefusal;
@@ -36,8 +37,8 @@ use self::vote::Candidacy;
 use super::event::{Event, IntruderReason, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
-use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung};
-use crate::types::{Leadership, Nanos, NodeId, Position, Tail, Term};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
+use crate::types::{Generation, Leadership, Nanos, NodeId, Position, Tail, Term};
 
 /// Sign of life between members that are settled, ns.
 const SIGN_OF_LIFE_NS: u64 = 500 * Nanos::MILLISECOND;
@@ -57,6 +58,8 @@ pub enum Input {
     Glance(Glance),
     /// Another node says something.
     Message(Envelope),
+    /// This node is not listened to: what is known of it is void.
+    Refused(NodeId),
     /// What [`Output::Persist`] asked for is durable.
     Persisted,
     /// How [`Output::Pull`] ended: whether the log now ends where the source's did.
@@ -70,6 +73,18 @@ pub struct Glance {
     pub heard: Nanos,
     /// Its log.
     pub recency: Recency,
+}
+
+impl Glance {
+    /// What the core shares now: each word the latest, not all of one moment.
+    #[must_use]
+    pub fn of(words: &SharedWords) -> Self {
+        let generation = Generation::from_u64(words.last_generation.load(Relaxed));
+        let last = Leadership { generation, term: Term(words.last_term.load(Relaxed) as u32) };
+        let tail = Tail(Position(words.verified.load(Acquire)));
+        let heard = Nanos(words.leader_heard.load(Relaxed));
+        Self { heard, recency: Recency { last, tail } }
+    }
 }
 
 /// What it wants done.
@@ -222,6 +237,7 @@ impl Election {
             Input::Glance(glance) => self.glance = glance,
             Input::Core(fact) => self.on_core(now, fact),
             Input::Message(envelope) => self.on_message(now, envelope),
+            Input::Refused(node) => self.forget(node),
             Input::Persisted => self.on_persisted(now),
             Input::Pulled(whole) => self.on_pulled(now, whole),
         }
@@ -386,7 +402,10 @@ impl Election {
             }
             CoreToControl::LeadershipSeen { leadership, node } => {
                 // A node without state waits to be called: only the call says whether it is one of the founders.
-                if self.is_founded() && leadership.generation == self.promised.generation {
+                // Data says nothing of who sends it: it counts from nodes that control has heard.
+                let known = self.settings.index_of(node).is_some_and(|n| self.known[n].present);
+                let same = leadership.generation == self.promised.generation;
+                if known && self.is_founded() && same {
                     self.highest = self.highest.max(leadership);
                     self.called(now, Target { leadership, leader: node }, None);
                 }
@@ -598,9 +617,7 @@ impl Election {
 
     fn on_message(&mut self, now: Nanos, envelope: Envelope) {
         let Envelope { from, leadership, message } = envelope;
-        let Some(index) = self.settings.index_of(from) else {
-            return self.event(Event::Intruder { node: from, why: IntruderReason::Unknown });
-        };
+        let Some(index) = self.settings.index_of(from) else { return };
         if index == self.own {
             return; // listing oneself is fine
         }
@@ -649,6 +666,14 @@ impl Election {
         }
     }
 
+    /// What is known of a node is void: it is not one of this group as it is now.
+    fn forget(&mut self, node: NodeId) {
+        if let Some(index) = self.settings.index_of(node) {
+            let founder = self.known[index].founder;
+            self.known[index] = Known { founder, ..Known::default() };
+        }
+    }
+
     fn on_announce(&mut self, index: usize, leadership: Leadership, announce: Announce) {
         let known = &mut self.known[index];
         let before = core::mem::replace(&mut known.instance, announce.instance);
@@ -663,16 +688,6 @@ impl Election {
 
     /// Why a message is not for this group's history.
     fn misfit(&self, leadership: Leadership, message: Message) -> Option<IntruderReason> {
-        if let Message::Announce(announce) = message {
-            let (theirs, ours) = (announce.segment_bytes, self.settings.segment_bytes);
-            if theirs != ours {
-                return Some(IntruderReason::SegmentBytes { theirs, ours });
-            }
-            let (theirs, ours) = (announce.command_bytes_max, self.settings.command_bytes_max);
-            if theirs != ours {
-                return Some(IntruderReason::CommandBytes { theirs, ours });
-            }
-        }
         // D3: what two generations say is never mixed. A node without state has none yet.
         let stateless = match message {
             Message::Announce(announce) => announce.standing == Standing::Stateless,
@@ -718,12 +733,7 @@ impl Election {
     }
 
     fn announcement(&self) -> Message {
-        Message::Announce(Announce {
-            standing: self.standing,
-            segment_bytes: self.settings.segment_bytes,
-            command_bytes_max: self.settings.command_bytes_max,
-            instance: self.settings.instance,
-        })
+        Message::Announce(Announce { standing: self.standing, instance: self.settings.instance })
     }
 
     fn announce_to(&mut self, node: NodeId) {
@@ -758,7 +768,7 @@ impl Election {
         let base = self.highest.max(self.promised);
         if base.generation.counter == 0 {
             let random = self.settings.generation_random;
-            let generation = crate::types::Generation { counter: 1, random };
+            let generation = Generation { counter: 1, random };
             return Leadership { generation, term: Term(1) };
         }
         Leadership { term: Term(base.term.0 + 1), ..base }

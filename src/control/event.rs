@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use super::constants::Difference;
 use crate::link::CoreEvent;
 use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
 
@@ -157,28 +158,16 @@ pub enum TransferFailure {
 /// Why a node is not one of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum IntruderReason {
-    /// Not on the member list.
+    /// Not on the member list, or not at this address.
     Unknown,
-    /// Its segments have another size.
-    SegmentBytes {
-        /// Its own.
-        theirs: u64,
-        /// Ours.
-        ours: u64,
-    },
+    /// It was configured differently.
+    Constant(Difference),
     /// It lives in another generation: what it says is not mixed with this one's.
     Generation {
         /// Its own.
         theirs: Generation,
         /// Ours.
         ours: Generation,
-    },
-    /// Its largest command has another size.
-    CommandBytes {
-        /// Its own.
-        theirs: u64,
-        /// Ours.
-        ours: u64,
     },
 }
 
@@ -326,13 +315,8 @@ impl fmt::Display for Event {
 impl fmt::Display for IntruderReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => write!(f, "is not on the member list"),
-            Self::SegmentBytes { theirs, ours } => {
-                write!(f, "has group.segment_bytes = {theirs}, this node {ours}")
-            }
-            Self::CommandBytes { theirs, ours } => {
-                write!(f, "has group.command_bytes_max = {theirs}, this node {ours}")
-            }
+            Self::Unknown => write!(f, "is not on the member list, or not there"),
+            Self::Constant(difference) => write!(f, "has {difference}"),
             Self::Generation { theirs, ours } => {
                 write!(f, "lives in generation {theirs}, this node in {ours}")
             }

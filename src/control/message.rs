@@ -3,6 +3,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::constants::GroupConstants;
 use crate::link::Recency;
 use crate::types::{
     Generation, GroupId, Incarnation, Leadership, NodeId, Position, Sequence, Tail, Term,
@@ -13,7 +14,7 @@ pub const CONTROL_MAGIC: u16 = u16::from_le_bytes(*b"Qc");
 /// Version of the control protocol.
 pub const CONTROL_VERSION: u8 = 2;
 /// Bytes of every control datagram.
-pub const CONTROL_BYTES: usize = 64;
+pub const CONTROL_BYTES: usize = 64 + 8 * GroupConstants::COUNT;
 
 /// One message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -145,10 +146,6 @@ const FLAG_TRANSFER: u16 = 32;
 pub struct Announce {
     /// What it may have forgotten.
     pub standing: Standing,
-    /// Payload bytes of its segments.
-    pub segment_bytes: u64,
-    /// Its largest command.
-    pub command_bytes_max: u64,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
 }
@@ -178,15 +175,17 @@ pub struct ControlDatagram {
     pub term: U32,
     /// Opinion, vote request: term of the sender's last frame.
     pub last_term: U32,
-    /// Announce: segment bytes. State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
+    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
     pub first: U64,
-    /// Announce: largest command. State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
+    /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
     /// readmit: an incarnation, plus one (0: none).
     pub second: U64,
     /// Announce, vote request: the sender's instance. Vote: the receiver's.
     pub instance: U64,
     /// Canvass, opinion: the round.
     pub round: U64,
+    /// What must be the same on all nodes of the group: see [`GroupConstants`].
+    pub constants: [U64; GroupConstants::COUNT],
 }
 
 const _: () = assert!(size_of::<ControlDatagram>() == CONTROL_BYTES);
@@ -205,7 +204,7 @@ pub struct Envelope {
 /// Why a control datagram is not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlError {
-    /// Not 64 bytes, or not ours.
+    /// Of another length, or not ours.
     Garbage,
     /// Another version.
     Version(u8),
@@ -214,9 +213,9 @@ pub enum ControlError {
 }
 
 impl Envelope {
-    /// Its wire form.
+    /// Its wire form, from a node with these constants.
     #[must_use]
-    pub fn encode(&self, group: GroupId) -> ControlDatagram {
+    pub fn encode(&self, group: GroupId, constants: &GroupConstants) -> ControlDatagram {
         let mut wire = ControlDatagram {
             magic: U16::new(CONTROL_MAGIC),
             version: CONTROL_VERSION,
@@ -224,14 +223,13 @@ impl Envelope {
             group: U64::new(group.0),
             generation: U64::new(self.leadership.generation.to_u64()),
             term: U32::new(self.leadership.term.0),
+            constants: constants.numbers().map(U64::new),
             ..ControlDatagram::new_zeroed()
         };
         let mut flags = 0;
         wire.kind = match self.message {
             Message::Announce(announce) => {
                 flags = announce.standing.flags();
-                wire.first = U64::new(announce.segment_bytes);
-                wire.second = U64::new(announce.command_bytes_max);
                 wire.instance = U64::new(announce.instance);
                 1
             }
@@ -281,11 +279,11 @@ impl Envelope {
         wire
     }
 
-    /// The message in a datagram.
+    /// The message in a datagram, and the constants of its sender.
     ///
     /// # Errors
     /// Why it is none for this group.
-    pub fn decode(bytes: &[u8], group: GroupId) -> Result<Self, ControlError> {
+    pub fn decode(bytes: &[u8], group: GroupId) -> Result<(Self, GroupConstants), ControlError> {
         let wire = ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
         if wire.magic.get() != CONTROL_MAGIC {
             return Err(ControlError::Garbage);
@@ -301,7 +299,8 @@ impl Envelope {
             generation: Generation::from_u64(wire.generation.get()),
             term: Term(wire.term.get()),
         };
-        Ok(Self { from: NodeId(wire.node.get()), leadership, message })
+        let constants = GroupConstants::from_numbers(wire.constants.map(U64::get));
+        Ok((Self { from: NodeId(wire.node.get()), leadership, message }, constants))
     }
 }
 
@@ -323,12 +322,7 @@ impl ControlDatagram {
         let standing = Standing::from_flags(flags);
         let incarnation = incarnation_from_wire(self.second);
         Some(match self.kind {
-            1 => Message::Announce(Announce {
-                standing,
-                segment_bytes: self.first.get(),
-                command_bytes_max: self.second.get(),
-                instance: self.instance.get(),
-            }),
+            1 => Message::Announce(Announce { standing, instance: self.instance.get() }),
             2 => Message::Lead { founder: incarnation },
             3 => Message::Following,
             4 => {
@@ -380,12 +374,8 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce = Announce {
-            standing: Standing::Stateless,
-            segment_bytes: 1 << 20,
-            command_bytes_max: 4096,
-            instance: 11,
-        };
+        let announce = Announce { standing: Standing::Stateless, instance: 11 };
+        let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
         let opinion = Opinion {
             round: 13,
@@ -415,8 +405,8 @@ mod tests {
             Message::Readmit { incarnation: Incarnation(u32::MAX), needed: Position(64) },
         ] {
             let envelope = Envelope { from: NodeId(2), leadership, message };
-            let wire = envelope.encode(GroupId(5));
-            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok(envelope));
+            let wire = envelope.encode(GroupId(5), &constants);
+            assert_eq!(Envelope::decode(wire.as_bytes(), GroupId(5)), Ok((envelope, constants)));
             let other = Envelope::decode(wire.as_bytes(), GroupId(6));
             assert_eq!(other, Err(ControlError::Group(GroupId(5))));
             assert_eq!(

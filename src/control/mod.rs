@@ -3,6 +3,7 @@
 //! A control machine takes `handle(now, Input)` and is then drained with `poll()` until that returns `None`; it never reads
 //! a clock, sends, writes or sleeps. [`election::Election`] is the one of a node.
 
+pub mod constants;
 pub mod election;
 pub mod event;
 pub mod hashes;

@@ -139,6 +139,12 @@ impl UdpNetwork {
         core::iter::once(self.sockets.unicast.socket.as_fd()).chain(multicast)
     }
 
+    /// Whether one datagram to the members reaches all of them.
+    #[must_use]
+    pub fn is_multicast(&self) -> bool {
+        self.sockets.group.is_some()
+    }
+
     /// When the next datagram that the fault layer holds back is due: a deadline for whoever parks.
     #[must_use]
     pub fn next_release(&self) -> Option<Nanos> {
@@ -153,6 +159,12 @@ impl UdpNetwork {
             sum += u64::from(option::drops(&descriptor).ok()?);
         }
         Some(sum)
+    }
+
+    /// An option of the data socket, as the host has it.
+    #[cfg(test)]
+    pub(crate) fn option(&self, level: i32, name: i32) -> io::Result<i32> {
+        option::get(&self.sockets.unicast.socket, level, name)
     }
 
     /// Whether runs of datagrams go out in one call.

@@ -92,6 +92,15 @@ impl Parker {
             self.finish();
             return Woke::Mail;
         }
+        self.sleep(descriptors, timeout_ns)
+    }
+
+    /// Sleeps as [`Parker::park`], for a thread that has called [`Parker::prepare`] and looked for mail itself.
+    pub fn sleep<'a>(
+        &self,
+        descriptors: impl Iterator<Item = BorrowedFd<'a>>,
+        timeout_ns: Option<u64>,
+    ) -> Woke {
         let nothing = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
         let mut waits = [nothing; 1 + WAITS_MAX];
         waits[0].fd = self.0.event.as_raw_fd();

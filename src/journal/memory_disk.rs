@@ -104,6 +104,18 @@ impl MemoryDisk {
         self.lock().changes_left = Some(changes);
     }
 
+    /// Whether it fails every change, after [`MemoryDisk::stop_after`].
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.lock().changes_left == Some(0)
+    }
+
+    /// Whether nothing more may be written to new space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().space == Some(0)
+    }
+
     /// Every sync of the file that has this name now fails from now on, and what it should have made durable is lost though
     /// it reads well.
     pub fn fail_syncs(&self, name: &str) {

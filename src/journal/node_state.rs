@@ -23,6 +23,7 @@ pub use store::{
 use core::fmt;
 
 use crate::frame::Predecessor;
+use crate::journal::terms::TermStartAt;
 use crate::link::Promise;
 use crate::types::{
     Commit, CutEpoch, Durable, GroupId, Incarnation, Leadership, NodeId, Position, Tail,
@@ -213,6 +214,37 @@ impl NodeState {
         self.may_vote() && self.may_ack_memory
     }
 
+    /// Takes over what control is about to act on; `durable` is what of the log is on the disk.
+    ///
+    /// # Errors
+    /// What of it this state refuses.
+    pub fn keep(&mut self, promise: &Promise, durable: Durable) -> Result<(), Refused> {
+        if promise.admitted {
+            self.found(promise.leadership)?;
+        } else {
+            self.raise(promise.leadership)?;
+        }
+        if let Some(needed) = promise.readmitted {
+            self.readmit(needed, durable)?;
+        }
+        if let Some(vote) = promise.vote {
+            // Control says with each vote what it is worth.
+            self.vote_as_witness(promise.leadership, vote)?;
+        }
+        if promise.may_ack_memory {
+            self.allow_memory()?;
+        }
+        Ok(())
+    }
+
+    /// Whether, if it was founded, it was so by its own election in the leadership it promised: it voted for itself there, and
+    /// its log, whose leaderships `terms` begin, holds nothing of another.
+    #[must_use]
+    pub fn won_founding(&self, terms: &[TermStartAt]) -> bool {
+        self.vote == Some(self.node)
+            && terms.iter().all(|start| start.leadership == self.leadership)
+    }
+
     /// Cuts that its log has seen.
     #[must_use]
     pub fn cut_epoch(&self) -> CutEpoch {
@@ -316,29 +348,6 @@ impl NodeState {
                 Ok(())
             }
         }
-    }
-
-    /// Takes down what control promises. `durable` is the end of what is on the disk now.
-    ///
-    /// # Errors
-    /// When it contradicts what was promised before, or is not covered by the disk.
-    pub fn promise(&mut self, promise: &Promise, durable: Durable) -> Result<(), Refused> {
-        if promise.admitted {
-            self.found(promise.leadership)?;
-        } else {
-            self.raise(promise.leadership)?;
-        }
-        if let Some(needed) = promise.readmitted {
-            self.readmit(needed, durable)?;
-        }
-        if let Some(candidate) = promise.vote {
-            // Control says with each vote what it is worth.
-            self.vote_as_witness(promise.leadership, candidate)?;
-        }
-        if promise.may_ack_memory {
-            self.allow_memory()?;
-        }
-        Ok(())
     }
 
     /// Records a cut, which lowers what older seals claim. Written after the cut bytes are saved, before the files are cut.

@@ -113,6 +113,12 @@ impl Clients {
         }
     }
 
+    /// Memory for what is on its way from and to clients.
+    #[cfg(test)]
+    pub(super) fn pool_bytes(&self) -> usize {
+        self.lanes.pools().iter().map(|pool| pool.chunk_count() * pool.chunk_bytes()).sum()
+    }
+
     /// The role is over: clients find the next leader by themselves.
     pub(super) fn close(&mut self) {
         self.lanes.close_all();
@@ -174,7 +180,7 @@ impl Clients {
             }
             Outcome::SessionClosed { id, .. } => {
                 if let Some(lane) = self.lanes.find(id) {
-                    self.lanes.close(lane);
+                    self.lanes.close_after_last_word(lane);
                 }
             }
             Outcome::None
@@ -249,6 +255,8 @@ impl Clients {
             .map_or(last, |old| self.ingress[old.0 as usize].appended.max(last));
         let opened = self.lanes.open(now, session, hello.epoch, hello.from).ok()?;
         if let crate::stream::lanes::Opened::New(lane) = opened {
+            // What an older lane in this place asked is not in this one: its client asks again.
+            self.queries.retain(|query| query.lane != lane);
             self.ingress[lane.0 as usize] =
                 Ingress { session, appended, answered: last, owes: false, queries: false };
         }
@@ -267,6 +275,12 @@ fn refusal(why: Verdict) -> AnswerKind {
 }
 
 impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
+    /// Lanes of clients that are open.
+    #[cfg(test)]
+    pub(super) fn open_lanes(&self) -> usize {
+        self.clients.lanes.open_count()
+    }
+
     /// A client says hello: it gets a lane, or is told where to go.
     pub(super) fn on_hello(&mut self, now: Now, from: SocketAddr, hello: &HelloBytes) {
         let Ok((body, name)) = HelloBody::read_from_prefix(hello.bytes()) else {

@@ -409,6 +409,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 let mut ranges = NakCopy::default();
                 let count = ranges.take(body);
                 self.on_nak(now, peer, &ranges.ranges[..count]);
+                self.overhear_nak(now, &ranges.ranges[..count]);
             }
             DatagramKind::Status => {
                 if let Ok((status, _)) = crate::stream::datagram::StatusBody::read_from_prefix(body)

@@ -22,6 +22,11 @@ impl Cutting {
     pub(super) fn new(at: Predecessor, end: Position) -> Self {
         Self { at, end, asked: false }
     }
+
+    /// Where the log ends afterwards.
+    pub(super) fn position(&self) -> Position {
+        self.at.position
+    }
 }
 
 impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {

@@ -14,8 +14,8 @@ use crate::journal::hot::{HotLog, Refusal};
 use crate::link::{CoreEvent, CoreToControl};
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
-    DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchAnswer, STATUS_ENTERING,
-    STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
+    DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchAnswer, NakRange,
+    STATUS_ENTERING, STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Medium, Receiver, ReceiverOutput, ReceiverSettings};
@@ -49,7 +49,14 @@ pub(super) struct Following {
 #[derive(Debug)]
 enum Phase {
     /// Asking where the logs part. The answer is bound to `request` and used once.
-    Matching { request: u64, limit: Leadership, retry_at: Nanos, retry_ns: u64 },
+    Matching {
+        request: u64,
+        limit: Leadership,
+        retry_at: Nanos,
+        retry_ns: u64,
+        /// When it was asked, if once: then the answer's delay is a round trip.
+        asked_once_at: Option<Nanos>,
+    },
     /// Taking the stream.
     Streaming,
     /// The leader's memory does not reach back to here, or the logs contradict each other: control knows.
@@ -74,6 +81,11 @@ pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
 }
 
 impl Following {
+    /// The log is known to be the leader's, as far as it goes.
+    pub(super) fn is_matched(&self) -> bool {
+        matches!(self.phase, Phase::Streaming)
+    }
+
     /// Places the bytes of one datagram of this leadership.
     pub(super) fn on_data<M: SegmentMemory>(
         &mut self,
@@ -148,6 +160,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 limit,
                 retry_at: now.at,
                 retry_ns: MATCH_RETRY_NS,
+                asked_once_at: None,
             },
             leader_commit: Position(0),
             echo: (Nanos(0), now.at),
@@ -188,13 +201,16 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     fn ask_for_match(&mut self, now: Now) {
         let Work::Follower(following) = &mut self.work else { return };
         let leader = following.leader;
-        let Phase::Matching { request, limit, retry_at, retry_ns } = &mut following.phase else {
+        let Phase::Matching { request, limit, retry_at, retry_ns, asked_once_at } =
+            &mut following.phase
+        else {
             return;
         };
         if now.at < *retry_at {
             return;
         }
         let (request, limit) = (*request, *limit);
+        *asked_once_at = (*retry_ns == MATCH_RETRY_NS).then_some(now.at);
         *retry_at = now.at.plus(*retry_ns);
         *retry_ns = (*retry_ns * 2).min(self.settings.heartbeat_ns.max(MATCH_RETRY_NS));
         let question = matching::question(&self.log, request, limit);
@@ -207,18 +223,23 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return; // it was answered
         }
         let Work::Follower(following) = &mut self.work else { return };
-        let Phase::Matching { request, limit, retry_at, .. } = &mut following.phase else {
+        let Phase::Matching { request, limit, retry_at, retry_ns, asked_once_at } =
+            &mut following.phase
+        else {
             return; // used once: a late duplicate never cuts
         };
         if answer.request.get() != *request {
             return;
+        }
+        if let Some(asked_at) = *asked_once_at {
+            self.receiver.guess_round_trip(now.at.since(asked_at));
         }
         match matching::judge(&self.log, answer) {
             Verdict::AskBelow(below) => {
                 self.match_requests += 1;
                 *request = self.match_requests;
                 *limit = below;
-                *retry_at = now.at;
+                (*retry_at, *retry_ns) = (now.at, MATCH_RETRY_NS);
             }
             Verdict::Match(at) => self.enter_at(at, now),
             Verdict::Gone(lowest) => self.stuck(lowest),
@@ -347,7 +368,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if !matches!(following.phase, Phase::Streaming) {
             return;
         }
-        let leader = following.leader;
+        // On multicast the others hear it too and wait for the same repair: one datagram either way.
+        let to = if self.settings.multicast {
+            Destination::Members
+        } else {
+            Destination::Node(following.leader)
+        };
         while let Some(ReceiverOutput::Nak(ranges)) = self.receiver.poll(now.at) {
             let identity = &self.settings.identity;
             let mut header = DatagramHeader::new(
@@ -359,7 +385,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             header.incarnation = U32::new(identity.incarnation.0);
             header.stamp = U64::new(now.at.0);
             self.counters.naks_sent += 1;
-            self.network.send(Destination::Node(leader), &header, &[], ranges.as_bytes());
+            self.network.send(to, &header, &[], ranges.as_bytes());
+        }
+    }
+
+    /// Another follower asked: what is missing here too comes with its repair.
+    pub(super) fn overhear_nak(&mut self, now: Now, ranges: &[NakRange]) {
+        let Work::Follower(following) = &self.work else { return };
+        if matches!(following.phase, Phase::Streaming) {
+            self.receiver.on_overheard_nak(now.at, ranges);
         }
     }
 

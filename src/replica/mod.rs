@@ -6,6 +6,8 @@
 //! else through the mailboxes of [`crate::link`].
 
 mod apply;
+#[cfg(test)]
+mod client_tests;
 mod clients;
 mod core;
 mod counters;
@@ -13,12 +15,16 @@ mod cut;
 mod follower;
 mod leader;
 pub mod matching;
+mod observe;
 pub mod quorum;
+mod replay;
 #[cfg(test)]
 mod role_tests;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
+pub use self::observe::{Doing, Observation};
+pub use self::replay::replay;
 pub use self::settings::{CoreSettings, Peer};

@@ -56,7 +56,7 @@ impl World {
         self.nodes[node].core.log.tail()
     }
 
-    fn commit(&self, node: usize) -> Position {
+    fn commit_of(&self, node: usize) -> Position {
         self.nodes[node].core.commit.0
     }
 
@@ -147,12 +147,12 @@ fn d1_old_bytes_over_the_same_positions_count_for_nothing() {
     assert!(world.run(5000, |w| w.agree(&[2, 3, 4]) && w.tail(2).term == Term(2)));
     world.cut_off(&[0, 3, 4]);
     world.append_at(2, 2, 100);
-    let (before, end) = (world.commit(2), world.tail(2).position);
+    let (before, end) = (world.commit_of(2), world.tail(2).position);
     assert!(end < old.position);
     world.follow(1, 2, 2);
     // Its statuses of term 2 begin with nothing; only what it verified of node 2's log counts. Two of five is no quorum.
     world.run(3000, |world| {
-        assert!(world.commit(1) <= end && world.commit(2) == before);
+        assert!(world.commit_of(1) <= end && world.commit_of(2) == before);
         world.tail(1) == world.tail(2)
     });
     assert_eq!(world.tail(1), world.tail(2), "its old bytes are gone");
@@ -172,7 +172,7 @@ fn d19_an_entry_on_three_of_five_outlives_two_leaders() {
     world.cut_off(&[3, 4]);
     world.append_at(0, 1, 100);
     let entry = world.tail(0);
-    assert!(world.run(3000, |world| world.commit(0) == entry.position));
+    assert!(world.run(3000, |world| world.commit_of(0) == entry.position));
     // Its leader dies; the next one dies before the others found their match point.
     world.cut_off(&[0]);
     assert_eq!(world.elect(2, &[1, 2, 3, 4]), 1);
@@ -202,7 +202,7 @@ fn r1_a_leader_without_its_quorum_is_over_for_good() {
     let mut world = World::new(3, Faults::default(), 24);
     world.elect(1, &[0, 1, 2]);
     assert!(world.run(5000, |world| world.agree(&[0, 1, 2])));
-    let before = world.commit(0);
+    let before = world.commit_of(0);
     world.cut_off(&[1, 2]);
     world.append_at(0, 10, 100);
     world.run(10_000, |_| false); // 200 ms
@@ -211,10 +211,10 @@ fn r1_a_leader_without_its_quorum_is_over_for_good() {
     let sent = world.wire.borrow().sent_by(0);
     world.run(10_000, |_| false);
     assert_eq!(world.wire.borrow().sent_by(0), sent, "its heartbeats have stopped");
-    assert_eq!(world.commit(0), before, "it commits nothing more in its term");
+    assert_eq!(world.commit_of(0), before, "it commits nothing more in its term");
     assert_eq!(world.elect(2, &[0, 1, 2]), 0);
     assert!(world.run(20_000, |world| world.agree(&[0, 1, 2])));
-    assert!(world.commit(0) > before, "its log is the most recent: nothing was lost");
+    assert!(world.commit_of(0) > before, "its log is the most recent: nothing was lost");
 }
 
 #[test]
@@ -225,12 +225,12 @@ fn d9_a_leader_that_slept_accepts_and_commits_nothing_when_it_wakes() {
     world.append_at(0, 5, 100);
     // Its bytes and their acknowledgements are under way; it sleeps before it reads them.
     world.run(3, |_| false);
-    let before = world.commit(0);
+    let before = world.commit_of(0);
     world.now = world.now.plus(400 * Nanos::MILLISECOND);
     world.run(1, |_| false);
     assert!(matches!(&world.nodes[0].core.work, Work::Leader(leading) if leading.over));
     world.run(5000, |_| false);
-    assert_eq!(world.commit(0), before);
+    assert_eq!(world.commit_of(0), before);
     assert_eq!(world.elect(2, &[1, 2]), 1);
     world.follow(0, 2, 1);
     assert!(world.run(20_000, |w| w.agree(&[0, 1, 2]) && w.tail(0).term == Term(2)));
@@ -275,7 +275,7 @@ fn a_provisional_node_is_readmitted_by_an_entry_appended_after_it_came_back() {
     assert!(world.run(5000, |world| readmit(world).is_some()));
     let (node, needed) = readmit(&world).expect("just seen");
     assert_eq!(node, NodeId(2));
-    assert!(world.commit(0) > needed, "an entry after its return is committed");
+    assert!(world.commit_of(0) > needed, "an entry after its return is committed");
     world.nodes[2].order(ControlToCore::Admitted);
     world.run(5000, |_| false);
     assert!(world.agree(&[0, 1, 2]));
@@ -353,7 +353,7 @@ fn whatever_was_committed_is_in_every_later_leaders_log() {
                 }
             }
             world.cut_off(&[]);
-            let commit = world.commit(leader);
+            let commit = world.commit_of(leader);
             committed.extend(world.nodes[leader].core.log.predecessor_at(commit));
         }
         let leader = world.elect(11, &all);

@@ -28,30 +28,30 @@ use crate::types::{
     NodeId, Position, Term, Timestamp,
 };
 
-pub(super) const GROUP: GroupId = GroupId(0x67_726f_7570);
+pub(crate) const GROUP: GroupId = GroupId(0x67_726f_7570);
 const SEGMENT_BYTES: u64 = 64 * 1024;
 const WINDOW_BYTES: u64 = 32 * 1024;
 const BODY_BYTES: usize = 1024;
-const STEP_NS: u64 = 20 * Nanos::MICROSECOND;
+pub(crate) const STEP_NS: u64 = 20 * Nanos::MICROSECOND;
 
 /// What the network does to datagrams, in percent and nanoseconds.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Faults {
-    pub(super) loss: u64,
-    pub(super) duplicate: u64,
-    pub(super) reorder_ns: u64,
+pub(crate) struct Faults {
+    pub(crate) loss: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) reorder_ns: u64,
 }
 
 /// One wire for all, multicast and unicast.
-pub(super) struct Wire {
-    flying: Vec<(Nanos, u64, SocketAddr, SocketAddr, Vec<u8>)>,
+pub(crate) struct Wire {
+    pub(crate) flying: Vec<(Nanos, u64, SocketAddr, SocketAddr, Vec<u8>)>,
     random: Prng,
     faults: Faults,
     now: Nanos,
-    sent: u64,
+    pub(crate) sent: u64,
     /// Data sent to the members: position, address of the bytes, and how many.
-    sends: Vec<(Position, usize, usize)>,
-    pub(super) cut_off: Vec<SocketAddr>,
+    pub(crate) sends: Vec<(Position, usize, usize)>,
+    pub(crate) cut_off: Vec<SocketAddr>,
     /// Datagrams that each address sent, whatever became of them.
     sent_from: Vec<SocketAddr>,
 }
@@ -87,11 +87,11 @@ impl Wire {
     }
 }
 
-pub(super) struct TestNetwork {
-    own: SocketAddr,
-    members: Vec<(NodeId, SocketAddr)>,
-    wire: Rc<RefCell<Wire>>,
-    batch: Vec<(SocketAddr, Vec<u8>)>,
+pub(crate) struct TestNetwork {
+    pub(crate) own: SocketAddr,
+    pub(crate) members: Vec<(NodeId, SocketAddr)>,
+    pub(crate) wire: Rc<RefCell<Wire>>,
+    pub(crate) batch: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Network for TestNetwork {
@@ -141,31 +141,31 @@ impl Network for TestNetwork {
 }
 
 /// One node: its core, and the other threads played by the test.
-pub(super) struct Node {
-    pub(super) core: Core<TestNetwork, HeapMemory, Echo>,
-    pub(super) control: ControlLink,
+pub(crate) struct Node {
+    pub(crate) core: Core<TestNetwork, HeapMemory, Echo>,
+    pub(crate) control: ControlLink,
     sync: SyncLink<HeapView>,
     keeper: KeeperLink<HeapMemory, HeapView>,
     shared: Shared,
     tier: HeapHotTier,
     next_segment: Position,
-    pub(super) facts: Vec<CoreToControl>,
+    pub(crate) facts: Vec<CoreToControl>,
     /// Sync does nothing.
-    pub(super) stalled: bool,
+    pub(crate) stalled: bool,
 }
 
 /// A group.
-pub(super) struct World {
-    pub(super) nodes: Vec<Node>,
-    pub(super) wire: Rc<RefCell<Wire>>,
-    pub(super) now: Nanos,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) wire: Rc<RefCell<Wire>>,
+    pub(crate) now: Nanos,
 }
 
-pub(super) fn address(node: u16) -> SocketAddr {
+pub(crate) fn address(node: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + node))
 }
 
-pub(super) fn leadership(term: u32) -> Leadership {
+pub(crate) fn leadership(term: u32) -> Leadership {
     Leadership { generation: Generation { counter: 1, random: 5 }, term: Term(term) }
 }
 
@@ -212,7 +212,12 @@ fn settings(node: u16, nodes: u16) -> CoreSettings {
 }
 
 impl World {
-    pub(super) fn new(nodes: u16, faults: Faults, seed: u64) -> Self {
+    pub(crate) fn new(nodes: u16, faults: Faults, seed: u64) -> Self {
+        Self::of((0..nodes).map(|node| settings(node, nodes)).collect(), faults, seed)
+    }
+
+    /// Of cores with these settings: their group is [`GROUP`], and each node is at its [`address`].
+    pub(crate) fn of(nodes: Vec<CoreSettings>, faults: Faults, seed: u64) -> Self {
         let wire = Rc::new(RefCell::new(Wire {
             flying: Vec::new(),
             random: Prng::new(seed),
@@ -223,12 +228,12 @@ impl World {
             cut_off: Vec::new(),
             sent_from: Vec::new(),
         }));
-        let nodes = (0..nodes).map(|node| Node::new(node, nodes, &wire)).collect();
+        let nodes = nodes.into_iter().map(|settings| Node::new(settings, &wire)).collect();
         Self { nodes, wire, now: Nanos(1) }
     }
 
     /// Lets virtual time pass in small steps, until `done` or for `steps`; returns whether it was done.
-    pub(super) fn run(&mut self, steps: usize, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+    pub(crate) fn run(&mut self, steps: usize, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         for _ in 0..steps {
             self.now = self.now.plus(STEP_NS);
             self.wire.borrow_mut().now = self.now;
@@ -243,7 +248,7 @@ impl World {
     }
 
     /// Node 0 leads `term`, the others follow it.
-    pub(super) fn lead(&mut self, term: u32) {
+    pub(crate) fn lead(&mut self, term: u32) {
         for node in &mut self.nodes {
             node.order(ControlToCore::Fence(leadership(term)));
             node.order(ControlToCore::MayAckMemory(true));
@@ -256,7 +261,7 @@ impl World {
     }
 
     /// Appends entries at the leader as if clients had sent them.
-    pub(super) fn append(&mut self, count: u64, bytes: usize) {
+    pub(crate) fn append(&mut self, count: u64, bytes: usize) {
         let time = Timestamp(self.now.0);
         let core = &mut self.nodes[0].core;
         for number in 0..count {
@@ -268,12 +273,22 @@ impl World {
         }
     }
 
-    pub(super) fn all_applied(&self) -> bool {
+    /// The leader's commit position.
+    pub(crate) fn commit(&self) -> Position {
+        self.nodes[0].core.commit.0
+    }
+
+    /// Memory that a core has for its clients' traffic.
+    pub(crate) fn client_pool_bytes(&self) -> usize {
+        self.nodes[0].core.clients.pool_bytes()
+    }
+
+    pub(crate) fn all_applied(&self) -> bool {
         let tail = self.nodes[0].core.log.tail().position;
         self.nodes.iter().all(|node| node.core.applied.0 == tail)
     }
 
-    pub(super) fn assert_equal_logs(&self) {
+    pub(crate) fn assert_equal_logs(&self) {
         let first = &self.nodes[0].core;
         for node in &self.nodes[1..] {
             assert_eq!(node.core.log.tail(), first.log.tail());
@@ -283,14 +298,14 @@ impl World {
 }
 
 impl Node {
-    fn new(node: u16, nodes: u16, wire: &Rc<RefCell<Wire>>) -> Self {
+    fn new(settings: CoreSettings, wire: &Rc<RefCell<Wire>>) -> Self {
         let (core_link, control, sync, keeper) = link();
-        let own = address(node);
-        let members = (0..nodes).map(|n| (NodeId(n), address(n))).collect();
+        let own = address(settings.identity.node.0);
+        let members = settings.peers.iter().map(|peer| (peer.node, peer.address)).collect();
         let network = TestNetwork { own, members, wire: Rc::clone(wire), batch: Vec::new() };
         let hot = HotSettings {
             segment_bytes: SEGMENT_BYTES,
-            window_bytes: WINDOW_BYTES,
+            window_bytes: settings.window_bytes,
             group: GROUP,
             generation: Generation::default(),
             header: header_page(),
@@ -300,9 +315,8 @@ impl Node {
         let log = HotLog::new(hot, genesis);
         let shared: Shared = Arc::new(SharedWords::default());
         let wakers = CoreWakers { control: Arc::new(NoWake), sync: Arc::new(NoWake) };
-        let state = State::new(Echo::new(), StateLimits::default());
+        let state = State::new(Echo::new(), settings.limits);
         let start = Start { tail: genesis, ..Start::default() };
-        let settings = settings(node, nodes);
         let core =
             Core::new(settings, network, log, state, core_link, Arc::clone(&shared), wakers, start);
         let tier = HeapHotTier::new(SEGMENT_BYTES, 1);
@@ -311,7 +325,7 @@ impl Node {
         Self { core, control, sync, keeper, shared, tier, next_segment, facts, stalled: false }
     }
 
-    pub(super) fn order(&self, order: ControlToCore) {
+    pub(crate) fn order(&self, order: ControlToCore) {
         self.control.to_core.try_send(order).expect("room in the mailbox");
     }
 
@@ -469,6 +483,47 @@ fn a_frame_that_was_corrupted_on_the_way_is_asked_for_again() {
     assert!(world.run(20_000, |world| world.all_applied()));
     world.assert_equal_logs();
     assert!(world.nodes[1].core.counters.bad_frames > 0);
+}
+
+/// Every follower of five misses the same datagram, again and again: NAKs that all of them sent together.
+fn naks_for_common_losses(rounds: u64) -> (u64, u64) {
+    let mut world = World::new(5, Faults { reorder_ns: 20_000, ..Faults::default() }, 13);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    let naks = |world: &World| -> u64 {
+        world.nodes.iter().map(|node| node.core.counters.naks_sent).sum()
+    };
+    for _ in 0..rounds {
+        world.append(1, 300);
+        world.run(1, |_| false);
+        world.wire.borrow_mut().flying.retain(|(_, _, from, ..)| *from != address(0));
+        world.append(1, 300);
+        assert!(world.run(20_000, |world| world.all_applied()));
+    }
+    world.assert_equal_logs();
+    (naks(&world), world.nodes[0].core.counters.repairs_sent)
+}
+
+#[test]
+fn on_multicast_a_followers_question_spares_the_others_theirs() {
+    let rounds = 60;
+    let (naks, repairs) = naks_for_common_losses(rounds);
+    assert!(naks >= rounds, "each loss was asked for");
+    assert!(2 * naks < 5 * rounds, "{naks} questions for {rounds} losses on 4 followers");
+    assert!(repairs < 2 * rounds, "{repairs} repairs");
+}
+
+#[test]
+fn the_first_guess_at_the_round_trip_is_the_match_answers() {
+    let mut world = World::new(3, Faults::default(), 14);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    for node in &world.nodes[1..] {
+        // Two ways of 10 us, each rounded up to a step of 20 us.
+        let guess = node.core.receiver.round_trip();
+        assert!(!guess.is_measured());
+        assert!((20_000..=80_000).contains(&guess.smoothed_ns()), "{}", guess.smoothed_ns());
+    }
 }
 
 #[test]

@@ -1,32 +1,36 @@
 //! The control thread: sleeps in `poll`, feeds the control machine, does what it wants done.
 
+use core::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::net::UdpSocket;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
+use super::control_dropped::ControlDropped;
+use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::watch::Watch;
+use crate::control::constants::Door;
 use crate::control::election::{Election, Glance, Input, Output};
 use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
 use crate::io::cpu::Refused;
-use crate::io::files::HostFile;
+use crate::io::port::{self, Holder};
 use crate::journal::keeper::{KeeperEvent, KeeperStep};
 use crate::journal::node_state::{CleanMark, NodeStateStore};
-use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Recency, Shared, Wake};
-use crate::types::{
-    Commit, Durable, Generation, GroupId, Leadership, Nanos, NodeId, Position, Tail, Term,
-};
+use crate::link::{ControlLink, ControlToCore, CoreToControl, Promise, Shared, Wake};
+use crate::types::{Commit, Durable, Generation, GroupId, Nanos, NodeId, Position};
 
 const SOCKET: Token = Token(0);
 const ADMIN: Token = Token(1);
@@ -63,14 +67,17 @@ pub enum Ended {
 }
 
 /// All that the control thread owns.
-#[derive(Debug)]
-pub(super) struct ControlThread {
+pub(super) struct ControlThread<E: Storage> {
     pub(super) group: GroupId,
     pub(super) machine: Election,
+    /// Who is let in to it.
+    pub(super) door: Door,
+    /// What came to the control port and was not let in.
+    pub(super) dropped: ControlDropped,
     pub(super) link: ControlLink,
     pub(super) core_waker: Arc<dyn Wake>,
     pub(super) addresses: Vec<(NodeId, SocketAddr)>,
-    pub(super) store: Arc<NodeStateStore<HostFile>>,
+    pub(super) store: Arc<NodeStateStore<FileOf<E>>>,
     pub(super) shared: Shared,
     pub(super) clock: HostClock,
     pub(super) wall: Anchoring,
@@ -90,27 +97,48 @@ pub(super) struct ControlThread {
 
 /// The sources of wake-ups, made before the thread so that errors surface at the start.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(super) struct Sources<C> {
     poll: Poll,
-    socket: UdpSocket,
+    network: C,
     admin: Admin,
 }
 
-impl Sources {
-    /// Binds the control socket and the admin socket.
-    pub(super) fn open(address: SocketAddr, admin: &std::path::Path) -> Result<Self, SourceError> {
+/// Sources without the network, which is to wake the thread.
+#[derive(Debug)]
+pub(super) struct Bell {
+    poll: Poll,
+    waker: Arc<ControlWaker>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Result<Self, SourceError> {
         let poll = Poll::new().map_err(SourceError::Poll)?;
-        let mut socket =
-            UdpSocket::bind(address).map_err(|error| SourceError::Control { address, error })?;
-        let registry = poll.registry();
-        registry.register(&mut socket, SOCKET, Interest::READABLE).map_err(SourceError::Poll)?;
-        let admin = Admin::open(admin, registry, ADMIN)
-            .map_err(|error| SourceError::Admin { path: admin.into(), error })?;
-        Ok(Self { poll, socket, admin })
+        let waker = Waker::new(poll.registry(), WAKER).map_err(SourceError::Poll)?;
+        Ok(Self { poll, waker: Arc::new(ControlWaker(waker)) })
     }
 
-    pub(super) fn waker(&self) -> io::Result<ControlWaker> {
-        Waker::new(self.poll.registry(), WAKER).map(ControlWaker)
+    /// What ends a sleep of the thread.
+    pub(super) fn waker(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.waker) as Arc<dyn Wake>
+    }
+
+    /// Takes the network in, and binds the admin socket.
+    pub(super) fn sources<C: ControlNetwork>(
+        self,
+        network: C,
+        admin: &Path,
+    ) -> Result<Sources<C>, SourceError> {
+        let poll = self.poll;
+        let registry = poll.registry();
+        for descriptor in network.descriptors() {
+            let descriptor = descriptor.as_raw_fd();
+            let registered =
+                registry.register(&mut SourceFd(&descriptor), SOCKET, Interest::READABLE);
+            registered.map_err(SourceError::Poll)?;
+        }
+        let admin = Admin::open(admin, registry, ADMIN)
+            .map_err(|error| SourceError::Admin { path: admin.into(), error })?;
+        Ok(Sources { poll, network, admin })
     }
 }
 
@@ -125,19 +153,54 @@ pub enum SourceError {
         address: SocketAddr,
         /// What the host said.
         error: io::Error,
+        /// Who has the port, if that is what is wrong and could be seen.
+        holder: Option<Holder>,
     },
     /// The admin socket.
     Admin {
         /// Its path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the host said.
         error: io::Error,
     },
 }
 
-impl ControlThread {
+impl SourceError {
+    /// It could not be bound.
+    pub(super) fn control(address: SocketAddr, error: io::Error) -> Self {
+        let taken = error.kind() == ErrorKind::AddrInUse;
+        let holder = taken.then(|| port::holder(port::Protocol::Udp, address)).flatten();
+        Self::Control { address, error, holder }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poll(error) => write!(f, "control thread: {error}"),
+            Self::Control { address, error, .. } if error.kind() != ErrorKind::AddrInUse => {
+                write!(f, "control socket {address}: {error}")
+            }
+            Self::Control { address, holder, .. } => {
+                let port = address.port();
+                write!(f, "port {port} is taken: the control socket wants {address}, and ")?;
+                match holder {
+                    Some(holder) => write!(f, "{holder} has it"),
+                    None => f.write_str("another process has it"),
+                }
+            }
+            Self::Admin { path, error } => write!(f, "admin socket {}: {error}", path.display()),
+        }
+    }
+}
+
+impl<E: Storage> ControlThread<E> {
     /// Runs until the node is stopped or must stop.
-    pub(super) fn run(mut self, mut sources: Sources, refused: &Receiver<Refused>) -> Ended {
+    pub(super) fn run<C: ControlNetwork>(
+        mut self,
+        mut sources: Sources<C>,
+        refused: &Receiver<Refused>,
+    ) -> Ended {
         let mut polled = Events::with_capacity(64);
         let mut anchor_at = Nanos(0);
         let ended = loop {
@@ -158,8 +221,8 @@ impl ControlThread {
                 }
             }
             self.contention.look(now);
-            self.machine.handle(now, Input::Glance(glance(&self.shared)));
-            self.take_datagrams(&sources.socket, now);
+            self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
+            self.take_datagrams(&mut sources.network, now);
             while let Ok(refused) = refused.try_recv() {
                 self.events.line(1192, &refused.to_string());
             }
@@ -169,7 +232,7 @@ impl ControlThread {
             }
             self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
-            if self.obey(&sources.socket, now) {
+            if self.obey(&mut sources.network, now) {
                 break Ended::Halted;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -210,19 +273,47 @@ impl ControlThread {
         }
     }
 
-    fn take_datagrams(&mut self, socket: &UdpSocket, now: Nanos) {
+    fn take_datagrams(&mut self, network: &mut impl ControlNetwork, now: Nanos) {
         let mut buffer = [0; 2048];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            if let Ok(envelope) = Envelope::decode(&buffer[..length], self.group)
-                && self.addresses.contains(&(envelope.from, from))
-            {
-                self.machine.handle(now, Input::Message(envelope));
+        while let Some((length, from)) = network.receive(&mut buffer) {
+            if !self.take_datagram(&buffer[..length], from, now) {
+                self.shared.words().control_refused.fetch_add(1, Ordering::Relaxed);
             }
+        }
+        if let Some(line) = self.dropped.line(now) {
+            self.events.line(1193, &line);
         }
     }
 
+    /// Returns whether it was for this node, from one that is let in.
+    fn take_datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Nanos) -> bool {
+        let (envelope, constants) = match Envelope::decode(bytes, self.group) {
+            Ok(message) => message,
+            Err(error) => {
+                self.dropped.count(error);
+                return false;
+            }
+        };
+        let listed = self.addresses.contains(&(envelope.from, from));
+        match self.door.admit(&envelope, &constants, listed) {
+            Ok(()) => self.machine.handle(now, Input::Message(envelope)),
+            Err(refused) => {
+                self.dropped.count_stranger();
+                // Others may use its name: only what comes from its own address says anything of it.
+                if listed {
+                    self.machine.handle(now, Input::Refused(envelope.from));
+                }
+                if let Some(event) = refused.event {
+                    self.events.event(&event);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
     /// Does what the machine wants; returns whether the node must halt.
-    fn obey(&mut self, socket: &UdpSocket, now: Nanos) -> bool {
+    fn obey(&mut self, network: &mut impl ControlNetwork, now: Nanos) -> bool {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::ToCore(order) => self.order(order),
@@ -236,8 +327,8 @@ impl ControlThread {
                 Output::Send(to, envelope) => {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
-                        // Lost or refused is the same: messages are idempotent and repeated.
-                        let _ = socket.send_to(envelope.encode(self.group).as_bytes(), *address);
+                        let datagram = envelope.encode(self.group, self.door.constants());
+                        network.send(*address, datagram.as_bytes());
                     }
                 }
                 Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
@@ -258,18 +349,18 @@ impl ControlThread {
     /// Term, vote and what may be promised: durable before anything follows from them.
     fn persist(&self, promise: Promise) -> Result<(), String> {
         let durable = Durable(Position(self.shared.words().durable.load(Ordering::Acquire)));
-        let update = self.store.update(|state| state.promise(&promise, durable));
+        let update = self.store.update(|state| state.keep(&promise, durable));
         update.map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer_admin(&mut self, sources: &mut Sources, polled: &Events, now: Nanos) {
+    fn answer_admin<C>(&mut self, sources: &mut Sources<C>, polled: &Events, now: Nanos) {
         for event in polled {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
-                    let Self { shared, machine, description, stop, .. } = self;
+                    let Self { shared, machine, description, stop, dropped, .. } = self;
                     sources.admin.ready(token, |request| match request {
-                        "status" => status(shared, machine, description, now).to_string(),
+                        "status" => status(shared, machine, description, dropped, now).to_string(),
                         "step-down" => handed(machine.step_down(now)),
                         other if other.starts_with("transfer ") => {
                             match other["transfer ".len()..].trim().parse() {
@@ -341,17 +432,6 @@ impl Ended {
     }
 }
 
-/// What the machine may start on: read from the shared words, one by one.
-fn glance(shared: &Shared) -> Glance {
-    let words = shared.words();
-    let generation = Generation::from_u64(words.last_generation.load(Ordering::Relaxed));
-    let last =
-        Leadership { generation, term: Term(words.last_term.load(Ordering::Relaxed) as u32) };
-    let tail = Tail(Position(words.verified.load(Ordering::Acquire)));
-    let heard = Nanos(words.leader_heard.load(Ordering::Relaxed));
-    Glance { heard, recency: Recency { last, tail } }
-}
-
 /// The answer to an order to hand over: whether it was begun.
 fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> String {
     match begun {
@@ -362,7 +442,13 @@ fn handed(begun: Result<NodeId, crate::control::election::TransferRefusal>) -> S
 }
 
 /// What `quorate status` shows.
-fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) -> Value {
+fn status(
+    shared: &Shared,
+    machine: &Election,
+    description: &Value,
+    dropped: &ControlDropped,
+    now: Nanos,
+) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
     let role = match word(&words.role) {
@@ -399,6 +485,7 @@ fn status(shared: &Shared, machine: &Election, description: &Value, now: Nanos) 
         object.insert("state_hash".into(), format!("{:016x}", word(&words.state_hash)).into());
         object.insert("present".into(), members.into());
         object.insert("words".into(), counters.into());
+        object.insert("control_dropped".into(), dropped.json());
     }
     status
 }

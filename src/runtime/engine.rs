@@ -26,6 +26,7 @@ pub use self::asking::{ExecuteError, Executed};
 pub use self::folder::ENGINE_FILE;
 use super::config::{ConfigErrors, Layers, Settings};
 use super::control_thread::Ended;
+use super::environment::{Environment, Host, Transport};
 use super::host_client::{ConnectError, ConnectOptions, HostClient};
 use super::node::{Node, NodeError, NodeOptions, leadership};
 use crate::control::event::Event;
@@ -53,21 +54,34 @@ const CONNECT_NS: u64 = 10 * Nanos::SECOND;
 /// # std::fs::remove_dir_all(&path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct Engine {
+pub struct Engine<E: Environment = Host> {
     /// None once it has stopped.
     node: Option<Node>,
+    environment: E,
     settings: Settings,
     events: Receiver<Event>,
-    asker: Mutex<Option<Asker>>,
+    asker: Mutex<Option<Asker<<E as Transport>::Network>>>,
     /// The node is the only one of its group, and its folder was chosen by the program.
     own_folder: bool,
+}
+
+impl<E: Environment> fmt::Debug for Engine<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// How an engine is opened: [`Engine::builder`], [`Engine::node_of`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct EngineBuilder {
+pub struct EngineBuilder<E = Host> {
+    environment: E,
+    start: Laid,
+}
+
+/// What the settings are made of.
+#[derive(Clone, Debug)]
+struct Laid {
     base: Base,
     files: Vec<PathBuf>,
     keys: Vec<(String, String)>,
@@ -135,45 +149,65 @@ impl std::error::Error for EngineError {
 
 impl EngineBuilder {
     fn new(base: Base) -> Self {
-        Self { base, files: Vec::new(), keys: Vec::new(), stderr: false }
+        let start = Laid { base, files: Vec::new(), keys: Vec::new(), stderr: false };
+        Self { environment: Host, start }
     }
+}
 
+impl<E> EngineBuilder<E> {
     /// Sets a key of the configuration, as text: `.set("timing.heartbeat_ms", "5")`. It wins over every file. Keys of `group`
     /// that are set when a group is founded are written to its file and need not be set again.
     pub fn set(mut self, key: &str, text: &str) -> Self {
-        self.keys.push((key.to_owned(), text.to_owned()));
+        self.start.keys.push((key.to_owned(), text.to_owned()));
         self
     }
 
     /// Lays a TOML file of settings over those that the engine has; it need not hold all of them.
     pub fn config_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.files.push(path.as_ref().to_owned());
+        self.start.files.push(path.as_ref().to_owned());
         self
     }
 
     /// Also writes events to stderr, one line each. They always stand in `events.jsonl` in the node's data directory.
     pub fn stderr(mut self, write: bool) -> Self {
-        self.stderr = write;
+        self.start.stderr = write;
         self
     }
 
+    /// Runs on a transport and a storage of one's own. A pair of the two is an environment: `(mine, Host)` replaces the
+    /// transport alone, `(Host, mine)` the storage.
+    ///
+    /// The folder of the engine still holds what is for people and tools: its settings, events, and the admin socket.
+    pub fn environment<F: Environment>(self, environment: F) -> EngineBuilder<F> {
+        EngineBuilder { environment, start: self.start }
+    }
+}
+
+impl<E: Environment> EngineBuilder<E> {
     /// Starts the node with this service, which is in its first state: the log brings the rest back.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn open<S: Service + 'static>(self, service: S) -> Result<Engine, EngineError> {
-        let settings = match &self.base {
-            Base::Folder(folder) => folder::settings(folder, &self, service.name())?,
-            Base::Node(layers) => self.lay(layers.clone()).check().map_err(EngineError::Config)?,
+    pub fn open<S: Service + 'static>(self, service: S) -> Result<Engine<E>, EngineError> {
+        let Self { environment, start } = self;
+        let settings = match &start.base {
+            Base::Folder(folder) => folder::settings(folder, &environment, &start, service.name())?,
+            Base::Node(layers) => start.lay(layers.clone()).check().map_err(EngineError::Config)?,
         };
         let (listener, events) = bounded(EVENTS_MAX);
-        let options =
-            NodeOptions { quiet: !self.stderr, listener: Some(listener), ..NodeOptions::default() };
-        let node = Node::start(&settings, service, options).map_err(EngineError::Node)?;
-        let own_folder = matches!(self.base, Base::Folder(_));
-        Ok(Engine { node: Some(node), settings, events, asker: Mutex::new(None), own_folder })
+        let options = NodeOptions {
+            quiet: !start.stderr,
+            listener: Some(listener),
+            ..NodeOptions::default()
+        };
+        let node = Node::start_in(&environment, &settings, service, options);
+        let node = Some(node.map_err(EngineError::Node)?);
+        let own_folder = matches!(start.base, Base::Folder(_));
+        Ok(Engine { node, environment, settings, events, asker: Mutex::new(None), own_folder })
     }
+}
 
+impl Laid {
     /// Lays what the program said over what is there.
     fn lay(&self, layers: Layers) -> Layers {
         let layers = self.files.iter().fold(layers, |layers, file| layers.file(file));
@@ -206,7 +240,9 @@ impl Engine {
     pub fn node_of(layers: Layers) -> EngineBuilder {
         EngineBuilder::new(Base::Node(layers))
     }
+}
 
+impl<E: Environment> Engine<E> {
     fn node(&self) -> &Node {
         self.node.as_ref().expect("only stopping takes it, and that takes the engine")
     }
@@ -221,12 +257,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`ConnectError`]: of a group of several, no leader may be there, or no quorum.
-    pub fn client(&self) -> Result<HostClient, ConnectError> {
+    pub fn client(&self) -> Result<HostClient<E::Network>, ConnectError> {
         self.client_within("engine", CONNECT_NS)
     }
 
-    fn client_within(&self, name: &str, timeout_ns: u64) -> Result<HostClient, ConnectError> {
-        let mut client = HostClient::new(ConnectOptions::of(&self.settings, name))?;
+    fn client_within(
+        &self,
+        name: &str,
+        timeout_ns: u64,
+    ) -> Result<HostClient<E::Network>, ConnectError> {
+        let options = ConnectOptions::of(&self.settings, name);
+        let mut client = HostClient::new_in(&self.environment, options)?;
         client.connect(timeout_ns)?;
         Ok(client)
     }
@@ -294,7 +335,9 @@ impl Engine {
     pub fn stop(mut self) -> Ended {
         self.end().expect("it has not been stopped before")
     }
+}
 
+impl<E: Environment> Engine<E> {
     fn end(&mut self) -> Option<Ended> {
         let node = self.node.take()?;
         let asker = self.asker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
@@ -312,7 +355,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl<E: Environment> Drop for Engine<E> {
     fn drop(&mut self) {
         self.end();
     }

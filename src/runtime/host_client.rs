@@ -1,7 +1,7 @@
 //! A client on a host: the polling [`Client`] with a socket, a clock, and something to do while it waits.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::config::Settings;
+use super::environment::{Host, LiveNetwork, Transport};
 use super::idle::{Deadlines, IdleKind, Idler};
 use crate::client::{Answer, Client, ClientSettings, ClientSettingsError, ClientState};
 use crate::io::clock::HostClock;
 use crate::io::faults::FaultSettings;
 use crate::io::network_error::NetworkError;
-use crate::io::udp::{UdpNetwork, UdpSettings};
+use crate::io::udp::UdpNetwork;
 use crate::io::wake::parking;
 use crate::types::{GroupId, Nanos, NodeId};
 
@@ -56,6 +57,8 @@ impl ConnectOptions {
 pub enum ConnectError {
     /// Its socket.
     Network(NetworkError),
+    /// Its transport, where that is not the host's.
+    Environment(Box<dyn std::error::Error + Send + Sync>),
     /// Its settings.
     Settings(ClientSettingsError),
     /// The host.
@@ -73,6 +76,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(error) => error.fmt(f),
+            Self::Environment(error) => error.fmt(f),
             Self::Settings(error) => error.fmt(f),
             Self::Host(error) => error.fmt(f),
             Self::NoLeader { state: ClientState::NoQuorum, waited_ns } => write!(
@@ -91,11 +95,11 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// A client with a socket and a clock.
+/// A client with a network of its own and a clock.
 #[derive(Debug)]
-pub struct HostClient {
+pub struct HostClient<N = UdpNetwork> {
     /// The client itself: `send`, `query`, `close`.
-    pub client: Client<UdpNetwork>,
+    pub client: Client<N>,
     idler: Idler,
     clock: HostClock,
 }
@@ -106,15 +110,22 @@ impl HostClient {
     /// # Errors
     /// [`ConnectError`].
     pub fn new(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let bind = match options.members.first() {
-            Some((_, address)) if address.ip().is_loopback() => SocketAddr::new(address.ip(), 0),
-            Some((_, SocketAddr::V6(_))) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
-            _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-        };
+        Self::new_in(&Host, options)
+    }
+}
+
+impl<N: LiveNetwork> HostClient<N> {
+    /// As [`HostClient::new`], over a transport of one's own.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn new_in(
+        transport: &impl Transport<Network = N>,
+        options: ConnectOptions,
+    ) -> Result<Self, ConnectError> {
+        let (parker, waker) = parking().map_err(ConnectError::Host)?;
+        let network = transport.client(&options, Arc::new(waker))?;
         let members: Vec<SocketAddr> = options.members.iter().map(|(_, at)| *at).collect();
-        let udp =
-            UdpSettings { faults: options.faults, ..UdpSettings::client(options.members, bind) };
-        let network = UdpNetwork::open(&udp).map_err(ConnectError::Network)?;
         let seed = RandomState::new().hash_one(std::process::id());
         let settings = ClientSettings {
             name: options.name,
@@ -122,7 +133,6 @@ impl HostClient {
             ..ClientSettings::new(options.group, members, seed)
         };
         let client = Client::new(settings, network).map_err(ConnectError::Settings)?;
-        let (parker, _) = parking().map_err(ConnectError::Host)?;
         // A client's thread has nothing to say about its CPU: it shares it until told otherwise.
         let idler = Idler::new(options.idle, parker, Arc::new(AtomicBool::new(true)));
         Ok(Self { client, idler, clock: HostClock })
@@ -164,7 +174,7 @@ impl HostClient {
         let network = self.client.network();
         let soft = network.next_release().unwrap_or(Nanos(u64::MAX)).min(now.plus(wait_ns));
         let deadlines = Deadlines { sharp: Some(due), soft: Some(soft) };
-        self.idler.idle(work, deadlines, now, network.descriptors(), || false);
+        self.idler.idle(work, deadlines, now, network.descriptors(), || network.waits());
         work
     }
 

@@ -2,13 +2,14 @@
 
 mod admin;
 pub mod config;
+mod control_dropped;
 mod control_thread;
 pub mod engine;
+pub mod environment;
 pub mod events;
 mod host_client;
 pub mod idle;
 pub mod node;
-mod replay;
 pub mod terminal;
 mod threads;
 mod watch;
@@ -16,5 +17,6 @@ mod watch;
 pub use admin::ask;
 pub use control_thread::{Ended, SourceError};
 pub use engine::{Engine, EngineBuilder, EngineError, EngineStatus, ExecuteError, Executed};
+pub use environment::{Environment, Host};
 pub use host_client::{ConnectError, ConnectOptions, HostClient};
 pub use node::{Node, NodeError, NodeOptions, state_limits};

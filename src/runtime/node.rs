@@ -2,6 +2,8 @@
 
 mod open;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use core::fmt;
@@ -13,10 +15,11 @@ use std::thread::JoinHandle;
 
 use self::open::{Front, Opened};
 pub use self::settings::state_limits;
-use self::wiring::{Ready, wire};
+pub(in crate::runtime) use self::settings::udp_settings;
+use self::wiring::{Bells, Ready, wire};
 use super::config::Settings;
 use super::control_thread::{Ended, SourceError};
-use super::replay::replay;
+use super::environment::{Environment, Host};
 use crate::control::event::Event;
 use crate::io::files::DiskError;
 use crate::io::hot_tier::HotTierError;
@@ -25,6 +28,7 @@ use crate::journal::node_state::NodeStateError;
 use crate::journal::reader::Trouble;
 use crate::journal::recovery::RecoveryError;
 use crate::link::{Shared, SharedWords};
+use crate::replica::replay;
 use crate::service::Service;
 use crate::session::State;
 use crate::types::{Generation, Leadership, Term};
@@ -77,6 +81,8 @@ pub enum NodeError {
     Network(NetworkError),
     /// Its control sockets.
     Control(SourceError),
+    /// Its environment, where that is not the host's.
+    Environment(Box<dyn std::error::Error + Send + Sync>),
     /// Something else of the host.
     Host {
         /// What was being done.
@@ -97,13 +103,8 @@ impl fmt::Display for NodeError {
                 write!(f, "{}: replaying the log: {trouble}", directory.display())
             }
             Self::Network(error) => error.fmt(f),
-            Self::Control(SourceError::Poll(error)) => write!(f, "control thread: {error}"),
-            Self::Control(SourceError::Control { address, error }) => {
-                write!(f, "control socket {address}: {error}")
-            }
-            Self::Control(SourceError::Admin { path, error }) => {
-                write!(f, "admin socket {}: {error}", path.display())
-            }
+            Self::Control(error) => error.fmt(f),
+            Self::Environment(error) => error.fmt(f),
             Self::Host { action, error } => write!(f, "{action}: {error}"),
         }
     }
@@ -125,8 +126,22 @@ impl Node {
         service: S,
         options: NodeOptions,
     ) -> Result<Self, NodeError> {
-        let opened = Opened::open(settings)?;
-        let front = Front::open(settings, &options, &opened)?;
+        Self::start_in(&Host, settings, service, options)
+    }
+
+    /// As [`Node::start`], in an environment of one's own.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing runs then.
+    pub fn start_in<E: Environment, S: Service + 'static>(
+        environment: &E,
+        settings: &Settings,
+        service: S,
+        options: NodeOptions,
+    ) -> Result<Self, NodeError> {
+        let opened = Opened::open(environment, settings)?;
+        let bells = Bells::new()?;
+        let front = Front::open(environment, settings, &options, &opened, bells.core_waker())?;
         let mut state = State::new(service, state_limits(settings));
         let (group, disk) = (&settings.group, &opened.disk);
         let commit = opened.recovered.known_commit;
@@ -136,8 +151,8 @@ impl Node {
             trouble,
         })?;
         let shared = Arc::clone(&opened.shared);
-        let ready = Ready { opened, front, state, applied };
-        let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
+        let ready = Ready { opened, front, bells, state, applied };
+        let (control, others) = wire(settings, &options.stop, ready).spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }
 

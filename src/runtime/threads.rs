@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::environment::{Environment, LiveNetwork, MemoryOf, Storage, Transport, ViewOf};
 use super::idle::{Deadlines, IdleKind, Idler};
 use crate::io::clock::{HostClock, WallOffset};
-use crate::io::files::HostDisk;
-use crate::io::hot_tier::HostHotTier;
-use crate::io::mapping::{MappedMemory, MappedView};
-use crate::io::udp::UdpNetwork;
 use crate::io::wake::Parker;
 use crate::journal::keeper::{Keeper, KeeperEvent};
 use crate::journal::syncer::Syncer;
@@ -31,12 +28,12 @@ const KEEPER_SLEEP_NS: u64 = 2 * Nanos::MILLISECOND;
 /// After silence the keeper looks less often, ns.
 const KEEPER_QUIET_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
 
-/// The core of a node on a host.
-pub(super) type HostCore<S> = Core<UdpNetwork, MappedMemory, S>;
+/// The core of a node in an environment.
+pub(super) type CoreOf<E, S> = Core<<E as Transport>::Network, MemoryOf<E>, S>;
 
 /// The core thread.
-pub(super) struct CoreThread<S> {
-    pub(super) core: HostCore<S>,
+pub(super) struct CoreThread<E: Environment, S> {
+    pub(super) core: CoreOf<E, S>,
     pub(super) idler: Idler,
     pub(super) clock: HostClock,
     pub(super) wall: WallOffset,
@@ -44,9 +41,9 @@ pub(super) struct CoreThread<S> {
     pub(super) shared: Shared,
 }
 
-impl<S: Service> CoreThread<S> {
+impl<E: Environment, S: Service> CoreThread<E, S> {
     /// Runs until the node ends; gives the core back.
-    pub(super) fn run(mut self) -> HostCore<S> {
+    pub(super) fn run(mut self) -> CoreOf<E, S> {
         // One reading of the clock serves a duty cycle and the idling before it.
         let mut at = self.clock.now();
         let mut cycles = Cycles::default();
@@ -55,15 +52,15 @@ impl<S: Service> CoreThread<S> {
             if self.ended.load(Ordering::Acquire) {
                 return self.core;
             }
-            cycles.count(work, at, &self.core, &self.shared);
+            cycles.count(work, at, self.core.network(), &self.shared);
             let deadlines = self.core.deadlines();
             let release = self.core.network().next_release();
             let soft = [deadlines.soft, release].into_iter().flatten().min();
             let deadlines = Deadlines { sharp: deadlines.sharp, soft };
             at = self.clock.now();
-            let core = &self.core;
-            let descriptors = core.network().descriptors();
-            self.idler.idle(work, deadlines, at, descriptors, || core.has_mail());
+            let (core, network) = (&self.core, self.core.network());
+            let mail = || core.has_mail() || network.waits();
+            self.idler.idle(work, deadlines, at, network.descriptors(), mail);
             if work == 0 {
                 at = self.clock.now();
             }
@@ -80,14 +77,14 @@ struct Cycles {
 }
 
 impl Cycles {
-    fn count<S: Service>(&mut self, work: usize, now: Nanos, core: &HostCore<S>, shared: &Shared) {
+    fn count(&mut self, work: usize, now: Nanos, network: &impl LiveNetwork, shared: &Shared) {
         self.all += 1;
         self.busy += u64::from(work > 0);
         if now < self.share_at {
             return;
         }
         self.share_at = now.plus(COUNTERS_NS);
-        let (words, network) = (shared.words(), core.network().counters());
+        let (words, network) = (shared.words(), network.counters());
         words.duty_cycles.store(self.all, Ordering::Relaxed);
         words.busy_cycles.store(self.busy, Ordering::Relaxed);
         words.datagrams_sent.store(network.datagrams_sent, Ordering::Relaxed);
@@ -98,8 +95,8 @@ impl Cycles {
 }
 
 /// The sync thread.
-pub(super) struct SyncThread {
-    pub(super) syncer: Syncer<HostDisk, MappedView>,
+pub(super) struct SyncThread<E: Storage> {
+    pub(super) syncer: Syncer<E::Disk, ViewOf<E>>,
     pub(super) parker: Parker,
     pub(super) shared: Shared,
     pub(super) clock: HostClock,
@@ -109,7 +106,7 @@ pub(super) struct SyncThread {
     pub(super) delays: [u64; 2],
 }
 
-impl SyncThread {
+impl<E: Storage> SyncThread<E> {
     /// Runs until the node ends; returns what the disk refused, if it did.
     pub(super) fn run(mut self) -> Option<String> {
         while !self.ended.load(Ordering::Acquire) {
@@ -138,8 +135,8 @@ impl SyncThread {
 }
 
 /// The keeper thread.
-pub(super) struct KeeperThread {
-    pub(super) keeper: Keeper<HostDisk, HostHotTier>,
+pub(super) struct KeeperThread<E: Storage> {
+    pub(super) keeper: Keeper<E::Disk, E::HotTier>,
     pub(super) clock: HostClock,
     pub(super) ended: Arc<AtomicBool>,
     pub(super) parker: Parker,
@@ -147,7 +144,7 @@ pub(super) struct KeeperThread {
     pub(super) events: crossbeam_channel::Sender<KeeperEvent>,
 }
 
-impl KeeperThread {
+impl<E: Storage> KeeperThread<E> {
     /// Runs until the node ends.
     pub(super) fn run(mut self) {
         let mut quiet: u32 = 0;

@@ -233,7 +233,12 @@ mod tests {
     fn names_round_trip_and_others_are_refused_by_name() {
         for kind in ServiceKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
-            let book = BookLimits { orders_max: 16, levels_max: 16, changes_max: 16 };
+            let book = BookLimits {
+                orders_max: 16,
+                levels_max: 16,
+                changes_max: 16,
+                session_orders_max: 16,
+            };
             let service = BuiltIn::new(kind, book);
             assert_eq!((service.kind(), service.name()), (kind, kind.name()));
         }

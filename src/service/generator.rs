@@ -44,6 +44,7 @@ impl Generator {
             orders_max: 2 * RESTING_MAX,
             levels_max: 2 * RESTING_MAX,
             changes_max: 2 * RESTING_MAX,
+            session_orders_max: 2 * RESTING_MAX,
         };
         Self {
             random: Random(seed),

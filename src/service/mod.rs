@@ -1,13 +1,12 @@
 //! What users write: a deterministic state machine that the group runs in identical copies.
 //!
-//! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference; [`conformance`] checks a service
-//! of one's own.
+//! [`echo`] and [`sequencer`] are the small built-in services, [`book`] is the reference;
+//! [`conformance`](crate::conformance::service) checks a service of one's own.
 
 // `side` and `size` are the words of the trade.
 #[allow(clippy::similar_names)]
 pub mod book;
 pub mod built_in;
-pub mod conformance;
 pub mod describe;
 pub mod echo;
 #[allow(clippy::similar_names)]
@@ -61,7 +60,8 @@ pub trait Service: Send {
     fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection>;
     /// A client's session was opened.
     fn session_opened(&mut self, _context: &Context) {}
-    /// A client's session was closed: cancel what should not outlive it.
+    /// A client's session was closed: cancel what should not outlive it. It is one step of the core, during which this
+    /// node does nothing else: bound what one session can own.
     fn session_closed(&mut self, _context: &Context, _why: CloseReason) {}
     /// This node now leads, or no longer does. Local: must not change replicated state.
     fn role_changed(&mut self, _role: Role) {}

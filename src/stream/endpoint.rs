@@ -235,6 +235,11 @@ impl LaneEnd {
         self.sender.acknowledged()
     }
 
+    /// What came is acknowledged with the next [`LaneEnd::transmit`].
+    pub fn acknowledge_now(&mut self) {
+        self.status_due = Nanos(0);
+    }
+
     /// Sends all that is due; returns how many times it called the network. `template` gives group, node, leadership and
     /// incarnation.
     pub fn transmit<N: Network>(

@@ -95,11 +95,20 @@ impl Opened {
 struct NodeLane {
     end: LaneEnd,
     output: LaneOut,
-    open: bool,
+    life: Life,
     /// Stands in the ready list.
     ready: bool,
     /// Stands in the dirty list.
     dirty: bool,
+}
+
+/// Of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Closed,
+    Open,
+    /// Ends with the next transmission.
+    Leaving,
 }
 
 /// All lanes.
@@ -124,7 +133,7 @@ impl NodeLanes {
         let lane = |lane: u32| NodeLane {
             end: LaneEnd::new(&settings.end, lane, settings.seed ^ u64::from(lane)),
             output: LaneOut::new(lane, settings.buffer_bytes),
-            open: false,
+            life: Life::Closed,
             ready: false,
             dirty: false,
         };
@@ -165,7 +174,7 @@ impl NodeLanes {
         }
         let number = self.free.pop().ok_or(OpenError::Full)?;
         let lane = &mut self.lanes[number as usize];
-        lane.open = true;
+        lane.life = Life::Open;
         lane.end.begin(now, session, epoch, peer);
         self.index.insert(session.0, number);
         self.deadlines.by(number, lane.end.deadline());
@@ -174,8 +183,8 @@ impl NodeLanes {
     /// Forgets a lane and all it holds.
     pub fn close(&mut self, lane: LaneIndex) {
         let slot = &mut self.lanes[lane.0 as usize];
-        assert!(slot.open, "a lane is closed once");
-        slot.open = false;
+        assert!(slot.life != Life::Closed, "a lane is closed once");
+        slot.life = Life::Closed;
         slot.end.clear_input(&mut self.input_pool);
         slot.output.clear(&mut self.output_pool);
         self.index.remove(slot.end.session().0);
@@ -188,6 +197,18 @@ impl NodeLanes {
         }
         self.free.push(lane.0);
     }
+    /// Closes a lane with the next [`NodeLanes::transmit`], which says a last time what came in: the client that asked for
+    /// the end hears that it was heard. Should that word be lost, its next one finds no lane and is told so.
+    pub fn close_after_last_word(&mut self, lane: LaneIndex) {
+        let slot = &mut self.lanes[lane.0 as usize];
+        assert!(slot.life != Life::Closed, "a lane is closed once");
+        slot.life = Life::Leaving;
+        slot.end.acknowledge_now();
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push_back(lane.0);
+        }
+    }
     /// Forgets all lanes, as when this node no longer leads.
     pub fn close_all(&mut self) {
         self.ready.clear();
@@ -195,7 +216,7 @@ impl NodeLanes {
         for number in 0..self.lanes.len() as u32 {
             let slot = &mut self.lanes[number as usize];
             (slot.ready, slot.dirty) = (false, false);
-            if self.lanes[number as usize].open {
+            if slot.life != Life::Closed {
                 self.close(LaneIndex(number));
             }
         }
@@ -208,7 +229,7 @@ impl NodeLanes {
     /// All open lanes.
     pub fn open_lanes(&self) -> impl Iterator<Item = LaneIndex> + '_ {
         let numbers = (0..).zip(&self.lanes);
-        numbers.filter(|(_, lane)| lane.open).map(|(number, _)| LaneIndex(number))
+        numbers.filter(|(_, lane)| lane.life != Life::Closed).map(|(number, _)| LaneIndex(number))
     }
     /// How many are open.
     #[must_use]
@@ -266,7 +287,7 @@ impl NodeLanes {
     /// The message of this lane cannot be taken now: it is the next one again.
     pub fn put_back(&mut self, lane: LaneIndex) {
         let slot = &mut self.lanes[lane.0 as usize];
-        if slot.open && !slot.ready {
+        if slot.life != Life::Closed && !slot.ready {
             slot.ready = true;
             self.ready.push_front(lane.0);
         }
@@ -328,13 +349,17 @@ impl NodeLanes {
         let mut done = 0;
         while done < lanes_max {
             let Some(number) = self.dirty.pop_front() else { break };
-            let NodeLane { end, output, dirty, .. } = &mut self.lanes[number as usize];
+            let NodeLane { end, output, dirty, life, .. } = &mut self.lanes[number as usize];
             *dirty = false;
             let scratch = &mut self.scratch[..whole.min(SCRATCH_BYTES)];
             let mut bytes = PoolBytes { output, pool: &self.output_pool, scratch };
             end.transmit(now, network, template, &mut bytes);
-            self.deadlines.by(number, end.deadline());
             done += 1;
+            if *life == Life::Leaving {
+                self.close(LaneIndex(number));
+            } else {
+                self.deadlines.by(number, end.deadline());
+            }
         }
         done
     }
@@ -357,7 +382,7 @@ impl NodeLanes {
 
     fn lane(&self, lane: LaneIndex) -> &NodeLane {
         let slot = &self.lanes[lane.0 as usize];
-        assert!(slot.open, "the lane is open");
+        assert!(slot.life != Life::Closed, "the lane is open");
         slot
     }
 

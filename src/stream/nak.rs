@@ -96,10 +96,15 @@ impl NakPace {
     pub(crate) fn first(&mut self, now: Nanos) -> Nanos {
         let Medium::Multicast { receivers } = self.medium else { return now };
         if self.first_due <= now {
-            // The more there are, the sooner one of them asks; its repair is there a round trip after that, and the others
-            // hear its question in half of that.
-            let steps = u64::from(receivers.clamp(2, 3) - 1);
-            let delay = self.random.below(self.round_trip.smoothed_ns() * steps);
+            // Of those who miss the same, one or two ask early; the others hear that half a round trip later, before their
+            // own time comes. Nobody waits as long as a round trip, so that gaps that only one has are soon repaired too.
+            let round_trip = self.round_trip.smoothed_ns();
+            let early = self.random.below(2 * u64::from(receivers.max(1))) < 3;
+            let delay = if early {
+                self.random.below(round_trip / 8)
+            } else {
+                round_trip / 8 * 5 + self.random.below(round_trip / 4)
+            };
             self.first_due = now.plus(delay);
         }
         self.first_due
@@ -157,9 +162,11 @@ mod tests {
                 NakPace::new(medium, 100_000, 1 << 22, seed).first(Nanos(0)).0
             })
             .collect();
-        assert!(delays.iter().all(|&delay| delay < 200_000), "{delays:?}");
-        assert!(delays.iter().any(|&delay| delay < 80_000));
-        assert!(delays.iter().any(|&delay| delay > 120_000));
+        assert!(delays.iter().all(|&delay| delay < 100_000), "{delays:?}");
+        let early = delays.iter().filter(|&&delay| delay < 12_500).count();
+        assert!((12..28).contains(&early), "{early}: three of eight, on average");
+        let between = delays.iter().filter(|&&delay| (12_500..62_500).contains(&delay)).count();
+        assert_eq!(between, 0, "an early question is heard before the others ask");
     }
 
     #[test]

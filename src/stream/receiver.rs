@@ -235,6 +235,11 @@ impl Receiver {
     pub fn hint_round_trip(&mut self, round_trip_ns: u64) {
         self.pace.round_trip_mut().sample(round_trip_ns);
     }
+    /// As [`Receiver::hint_round_trip`], but only a better guess: the first repair replaces it, and once something was
+    /// measured it is not believed.
+    pub fn guess_round_trip(&mut self, round_trip_ns: u64) {
+        self.pace.round_trip_mut().guess(round_trip_ns);
+    }
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> &ReceiverCounters {
@@ -589,6 +594,20 @@ mod tests {
             (far / 3..far * 5 / 4).contains(&learned),
             "{learned}: one question too many at most"
         );
+    }
+
+    #[test]
+    fn a_guess_sets_the_first_retry_and_is_replaced_by_the_first_repair() {
+        let mut receiver = receiver(16);
+        receiver.guess_round_trip(5_000_000);
+        data(&mut receiver, 110, 120);
+        assert_eq!(asked(&mut receiver, NOW), [(100, 110)]);
+        let retry = receiver.deadline().expect("asked").since(NOW);
+        assert!((5_000_000..7_000_000).contains(&retry), "{retry}");
+        receiver.on_data(NOW.plus(80_000), Position(100), Position(110), true, |_, _| {});
+        assert_eq!(receiver.round_trip().smoothed_ns(), 80_000);
+        receiver.guess_round_trip(5_000_000);
+        assert_eq!(receiver.round_trip().smoothed_ns(), 80_000, "measured is better than guessed");
     }
 
     #[test]

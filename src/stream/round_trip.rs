@@ -35,6 +35,12 @@ impl RoundTrip {
             self.measured = true;
         }
     }
+    /// A better guess than the first: believed until there is a sample.
+    pub fn guess(&mut self, round_trip_ns: u64) {
+        if !self.measured {
+            *self = Self::new(round_trip_ns);
+        }
+    }
     /// It is longer than believed, and at most `at_most_ns`: grows by half, without the leap counting as variation.
     pub fn raise(&mut self, at_most_ns: u64) {
         let raised = (self.smoothed_ns / 2 * 3).min(at_most_ns).clamp(SHORTEST_NS, LONGEST_NS);

@@ -239,8 +239,6 @@ impl Group {
             may_ack_memory: disk.may_ack_memory,
             incarnation: disk.incarnation,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
-            segment_bytes: 1,
-            command_bytes_max: 1,
             leader_timeout_ns: Nanos::SECOND,
             start_wait_ns: 0,
             generation_random: 1,
@@ -510,7 +508,7 @@ impl Node {
     fn write(&mut self, promise: Promise) {
         let durable = Durable(position(self.core.durable));
         let mut next = self.disk.clone();
-        if next.promise(&promise, durable).is_err() {
+        if next.keep(&promise, durable).is_err() {
             (next.leadership, next.vote) = (promise.leadership, promise.vote);
             next.provisional &= promise.readmitted.is_none();
         }

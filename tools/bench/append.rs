@@ -1,8 +1,6 @@
 //! What appending a frame costs, beside the least that it could cost.
 //!
-//! The floor is what no log of this format can avoid: the header, a copy of the payload, and the CRC of those bytes, stored
-//! one frame after the other in memory of the same kind. What the log does above it is order (publish words), the chain
-//! through positions, and finding its place.
+//! The floor is [`Bare`], in memory of the same kind.
 //!
 //! Frames are timed in batches, because reading the clock costs more than appending; a sample is the time of one frame in
 //! its batch. Log and floor take turns, each in segments made anew, filled from beginning to end.
@@ -10,12 +8,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use quorate::frame::{FrameHeader, Kind, Predecessor, crc, span};
+use quorate::frame::{Kind, Predecessor, span};
 use quorate::journal::hot::{ClaimError, HeaderPage, HotLog, HotSettings};
 use quorate::journal::{HotTier, SegmentMemory};
 use quorate::limits::{FRAME_HEADER_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES};
-use quorate::types::{Generation, GroupId, Position, Sequence, Term, Timestamp};
+use quorate::types::{Generation, GroupId, Position, Term, Timestamp};
 
+use crate::bare::Bare;
 use crate::distribution::Distribution;
 use crate::failure::Failure;
 
@@ -25,8 +24,10 @@ pub(crate) const BATCH: u32 = 32;
 pub(crate) const PAYLOAD_MAX: usize = 64 * 1024;
 /// Segments that are filled in one turn.
 pub(crate) const SEGMENTS: usize = 2;
-/// Bytes that payloads are cut from: in the cache, as what has just been received is.
-const SOURCE_BYTES: usize = 2 * PAYLOAD_MAX;
+/// Small payloads are cut from this many bytes: in the first cache, as what has just been received is.
+const SOURCE_STARTS: usize = 8 * 1024;
+/// Bytes that payloads are cut from.
+const SOURCE_BYTES: usize = SOURCE_STARTS + PAYLOAD_MAX;
 /// Bytes populated at once while preparing.
 const POPULATE_BYTES: u64 = 1024 * 1024;
 
@@ -123,38 +124,30 @@ fn append<M: SegmentMemory>(log: &mut HotLog<M>, payload: &[u8]) -> Result<(), C
     Ok(())
 }
 
-/// Stores header, payload and CRC of as many frames as fit.
+/// Stores as many bare frames as fit.
 fn fill_bare<M: SegmentMemory>(
-    segments: Vec<(Position, M)>,
+    mut segments: Vec<(Position, M)>,
     source: &Source,
     payload_bytes: usize,
 ) -> Distribution {
-    let length = FRAME_HEADER_BYTES + payload_bytes;
-    let step = span(length as u32) as usize;
-    let mut segments = segments.into_iter();
+    let batch_bytes = u64::from(BATCH) * span((FRAME_HEADER_BYTES + payload_bytes) as u32);
+    // A segment that is full is kept until the end: unmapping it is not part of what is timed, for the log neither.
+    let mut segments = segments.iter_mut();
     let mut current = segments.next();
-    let (mut offset, mut number, mut chain) = (0, 0, 0);
+    let (mut bare, mut offset, mut number) = (Bare::new(), 0, 0);
     let distribution = Distribution::of_batches(|| {
-        if offset + BATCH as usize * step > SEGMENT_BYTES_DEFAULT as usize {
+        if offset + batch_bytes > SEGMENT_BYTES_DEFAULT {
             current = segments.next();
             offset = 0;
         }
         let (_, memory) = current.as_mut()?;
         for _ in 0..BATCH {
-            let frame = memory.bytes_mut(offset as u64, length);
-            let sequence = Sequence(number as u64);
-            let header =
-                FrameHeader::new(length as u32, Kind::Command, Term(1), sequence, Timestamp(1));
-            frame[..FRAME_HEADER_BYTES].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
-            frame[FRAME_HEADER_BYTES..].copy_from_slice(source.payload(number, payload_bytes));
-            chain = crc::crc32c(chain, frame);
-            frame[4..8].copy_from_slice(&chain.to_le_bytes());
-            offset += step;
+            offset = bare.append(memory, offset, source.payload(number, payload_bytes));
             number += 1;
         }
         Some(())
     });
-    std::hint::black_box(chain);
+    std::hint::black_box(bare.chain());
     distribution
 }
 
@@ -183,7 +176,7 @@ impl Source {
         Self(bytes.collect())
     }
     fn payload(&self, number: usize, length: usize) -> &[u8] {
-        let start = number.wrapping_mul(64) % (SOURCE_BYTES - PAYLOAD_MAX);
+        let start = number.wrapping_mul(64) % SOURCE_STARTS;
         &self.0[start..start + length]
     }
 }

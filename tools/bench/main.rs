@@ -9,6 +9,7 @@ use quorate::error::{EXIT_DONE, EXIT_FINDINGS};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 mod append;
+mod bare;
 mod children;
 mod commit;
 mod distribution;

@@ -30,6 +30,9 @@ pub(crate) struct Problem {
 /// What a problem is, by what was promised about its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum What {
+    /// Bytes of padding that are not zero. No checksum covers them and no entry is the worse for it, but something wrote
+    /// there.
+    Stray,
     /// Never promised: a write that a crash cut short. A start of the node cuts it.
     Torn,
     /// A sync was asked for and perhaps returned: a start of the node cuts it and comes back provisional.
@@ -43,6 +46,7 @@ pub(crate) enum What {
 impl What {
     fn name(self) -> &'static str {
         match self {
+            Self::Stray => "stray",
             Self::Torn => "torn",
             Self::Doubtful => "doubtful",
             Self::Missing => "missing",
@@ -53,8 +57,8 @@ impl What {
     /// The exit code of a verb that decodes. `findings`: also what is no damage counts.
     pub(crate) fn code(self, findings: bool) -> u8 {
         match self {
-            Self::Torn | Self::Doubtful if findings => EXIT_FINDINGS,
-            Self::Torn | Self::Doubtful => EXIT_DONE,
+            Self::Stray | Self::Torn | Self::Doubtful if findings => EXIT_FINDINGS,
+            Self::Stray | Self::Torn | Self::Doubtful => EXIT_DONE,
             Self::Missing | Self::Damaged => EXIT_FAILURE,
         }
     }
@@ -96,6 +100,9 @@ impl fmt::Display for Problem {
         let Self { file, offset, from, what, rule, .. } = self;
         write!(f, "{} at {from} ({file} at byte {offset}): {rule}; ", what.name())?;
         match self.to {
+            Some(to) if *what == What::Stray => {
+                write!(f, "{} bytes, of no entry", to.since(*from))
+            }
             Some(to) => {
                 write!(f, "goes on at {to}, {} bytes are not decoded", to.since(*from))
             }

@@ -10,6 +10,7 @@ use quorate::error::{EXIT_DONE, EXIT_FAILURE, EXIT_FINDINGS};
 use quorate::frame::{Kind, Predecessor};
 use quorate::io::log_reader::{LogReader, ReadOptions, Tiers};
 use quorate::journal::segment_header::HeaderError;
+use quorate::limits::FRAME_HEADER_BYTES;
 use quorate::runtime::terminal::with_stdout;
 use quorate::types::Position;
 
@@ -18,7 +19,7 @@ use crate::problem::{Problem, What, contradiction};
 use crate::render;
 use crate::walk::{End, Step, Why, walk};
 
-/// Checks every frame, header page and seal; exit code 1 for a torn tail, 3 for damage
+/// Checks every frame, header page and seal; exit code 1 for a torn tail or stray bytes, 3 for damage
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -58,12 +59,16 @@ fn verify(out: &mut dyn Write, json: bool, name: &str, reader: &mut LogReader) -
     let mut problems = Vec::new();
     let (mut entries, mut bytes) = (0_u64, 0_u64);
     let first = reader.before();
+    let mut padding = Vec::new();
     let end = walk(reader, |step| {
         match step {
             Step::Problem(problem) => problems.push(problem.clone()),
             Step::Frame(before, found) => {
                 entries += u64::from(found.header.kind() != Some(Kind::Padding));
                 bytes += found.header.span();
+                if found.header.kind() == Some(Kind::Padding) {
+                    padding.push((found.position, found.header.span()));
+                }
                 problems.extend(marks.contradicted(before));
             }
         }
@@ -71,6 +76,7 @@ fn verify(out: &mut dyn Write, json: bool, name: &str, reader: &mut LogReader) -
     })?;
     problems.extend(marks.contradicted(end.at));
     problems.extend(bad_headers(reader, end));
+    problems.extend(padding.into_iter().filter_map(|(at, span)| stray(reader, at, span)));
     problems.sort_by_key(|problem| problem.from);
     let code = problems.iter().map(|problem| problem.what.code(true)).max().unwrap_or(EXIT_DONE);
     for problem in &problems {
@@ -121,6 +127,35 @@ fn stopped(end: End) -> Value {
         Why::Undecodable => json!("what cannot be decoded"),
         Why::Nothing | Why::Enough => Value::Null,
     }
+}
+
+/// Bytes of a padding frame's body from the first to the last that is not zero: no checksum covers them. What is not
+/// there, or cannot be read, says nothing.
+fn stray(reader: &LogReader, padding: Position, span: u64) -> Option<Problem> {
+    let (from, to) = (padding.plus(FRAME_HEADER_BYTES as u64), padding.plus(span));
+    let mut bytes = vec![0; (1 << 20).min(to.since(from) as usize)];
+    let (mut at, mut range) = (from, None);
+    while at < to {
+        let wanted = bytes.len().min(to.since(at) as usize);
+        let Ok(read @ 1..) = reader.bytes_at(at, &mut bytes[..wanted]) else { break };
+        let mut others = bytes[..read].iter().enumerate().filter(|&(_, &byte)| byte != 0);
+        if let Some((first, _)) = others.next() {
+            let last = others.next_back().map_or(first, |(last, _)| last);
+            let (start, _) = range.unwrap_or((at.plus(first as u64), at));
+            range = Some((start, at.plus(last as u64 + 1)));
+        }
+        at = at.plus(read as u64);
+    }
+    let (from, to) = range?;
+    let (path, offset) = reader.place_of(from)?;
+    Some(Problem {
+        file: path.display().to_string(),
+        offset,
+        from,
+        to: Some(to),
+        what: What::Stray,
+        rule: "the body of padding is not zero".to_owned(),
+    })
 }
 
 /// What header pages and seals say about what stands before a position, and which file says so.

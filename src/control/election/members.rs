@@ -47,10 +47,6 @@ pub struct ElectionSettings {
     pub incarnation: Incarnation,
     /// Durability ladder.
     pub durability: Durability,
-    /// Payload bytes of a segment.
-    pub segment_bytes: u64,
-    /// Largest command.
-    pub command_bytes_max: u64,
     /// Silence after which a leader is held for dead, ns.
     pub leader_timeout_ns: u64,
     /// How long the first election of a group that starts waits for all voters, ns.

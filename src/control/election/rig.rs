@@ -8,56 +8,56 @@ use crate::types::{
     Durable, Generation, Incarnation, Leadership, Nanos, NodeId, Position, Tail, Term,
 };
 
-pub(super) const TIMEOUT_NS: u64 = 150 * Nanos::MILLISECOND;
+pub(crate) const TIMEOUT_NS: u64 = 150 * Nanos::MILLISECOND;
 const STEP_NS: u64 = Nanos::MILLISECOND;
 
 /// What the fake core of a node does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Role {
+pub(crate) enum Role {
     #[default]
     None,
     Leads(Leadership),
     Follows(Leadership, NodeId),
 }
 
-pub(super) struct Node {
-    pub(super) machine: Election,
-    pub(super) settings: ElectionSettings,
-    pub(super) up: bool,
+pub(crate) struct Node {
+    pub(crate) machine: Election,
+    pub(crate) settings: ElectionSettings,
+    pub(crate) up: bool,
     /// Its process does not run, though it lives.
-    pub(super) paused: bool,
-    pub(super) role: Role,
-    pub(super) recency: Recency,
-    pub(super) told: Vec<ControlToCore>,
-    pub(super) events: Vec<Event>,
-    pub(super) pulls: Vec<NodeId>,
+    pub(crate) paused: bool,
+    pub(crate) role: Role,
+    pub(crate) recency: Recency,
+    pub(crate) told: Vec<ControlToCore>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) pulls: Vec<NodeId>,
     heard: Nanos,
     echoes: Vec<Nanos>,
     since: Nanos,
 }
 
 /// A group.
-pub(super) struct Rig {
-    pub(super) nodes: Vec<Node>,
-    pub(super) now: Nanos,
+pub(crate) struct Rig {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now: Nanos,
     /// From, to: nothing gets through.
-    pub(super) cut: Vec<(usize, usize)>,
+    pub(crate) cut: Vec<(usize, usize)>,
     flying: Vec<(Nanos, usize, Envelope)>,
     /// Everything that was ever sent, for those who look.
-    pub(super) sent: Vec<(NodeId, Envelope)>,
-    pub(super) leaders: Vec<(Leadership, NodeId)>,
+    pub(crate) sent: Vec<(NodeId, Envelope)>,
+    pub(crate) leaders: Vec<(Leadership, NodeId)>,
 }
 
-pub(super) fn leadership(term: u32) -> Leadership {
+pub(crate) fn leadership(term: u32) -> Leadership {
     Leadership { generation: Generation { counter: 1, random: 5 }, term: Term(term) }
 }
 
-pub(super) fn recency(term: u32, tail: u64) -> Recency {
+pub(crate) fn recency(term: u32, tail: u64) -> Recency {
     Recency { last: leadership(term), tail: Tail(Position(tail)) }
 }
 
 /// Settings of a node of a new group.
-pub(super) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
+pub(crate) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
     let member = |(n, &priority)| Member { node: NodeId(n as u16), voter: true, priority };
     ElectionSettings {
         node: NodeId(node),
@@ -69,8 +69,6 @@ pub(super) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
         may_ack_memory: false,
         incarnation: Incarnation(u32::from(node) + 100),
         durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
-        segment_bytes: 1 << 20,
-        command_bytes_max: 4096,
         leader_timeout_ns: TIMEOUT_NS,
         start_wait_ns: 5 * Nanos::SECOND,
         generation_random: 77 + u32::from(node),
@@ -81,7 +79,7 @@ pub(super) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
 }
 
 /// Settings of a member of a group that has lived, with a log to `tail`.
-pub(super) fn member(node: u16, priorities: &[u8], promised: u32) -> ElectionSettings {
+pub(crate) fn member(node: u16, priorities: &[u8], promised: u32) -> ElectionSettings {
     ElectionSettings {
         promised: leadership(promised),
         standing: Standing::Clean,
@@ -91,7 +89,7 @@ pub(super) fn member(node: u16, priorities: &[u8], promised: u32) -> ElectionSet
 }
 
 impl Rig {
-    pub(super) fn new(settings: impl IntoIterator<Item = ElectionSettings>) -> Self {
+    pub(crate) fn new(settings: impl IntoIterator<Item = ElectionSettings>) -> Self {
         let nodes = settings.into_iter().map(Node::new).collect();
         let now = Nanos(10 * Nanos::SECOND);
         let (cut, flying) = (Vec::new(), Vec::new());
@@ -99,12 +97,12 @@ impl Rig {
     }
 
     /// A blank group of these priorities.
-    pub(super) fn blank(priorities: &[u8]) -> Self {
+    pub(crate) fn blank(priorities: &[u8]) -> Self {
         Self::new((0..priorities.len()).map(|node| settings(node as u16, priorities)))
     }
 
     /// A group that has been led in term 1, with equal logs, all just started.
-    pub(super) fn lived(priorities: &[u8]) -> Self {
+    pub(crate) fn lived(priorities: &[u8]) -> Self {
         let mut rig = Self::new((0..priorities.len()).map(|n| member(n as u16, priorities, 1)));
         for node in &mut rig.nodes {
             node.recency = recency(1, 64);
@@ -113,12 +111,12 @@ impl Rig {
     }
 
     /// Lets time pass, a millisecond at a time.
-    pub(super) fn run(&mut self, milliseconds: u64) {
+    pub(crate) fn run(&mut self, milliseconds: u64) {
         self.until(milliseconds, |_| false);
     }
 
     /// The same, until something is so; returns after how many milliseconds.
-    pub(super) fn until(
+    pub(crate) fn until(
         &mut self,
         milliseconds: u64,
         mut done: impl FnMut(&Self) -> bool,
@@ -133,7 +131,7 @@ impl Rig {
     }
 
     /// Who leads with a quorum, as its core sees it.
-    pub(super) fn leader(&self) -> Option<usize> {
+    pub(crate) fn leader(&self) -> Option<usize> {
         let leads = |node: &Node| match node.role {
             Role::Leads(leadership) if node.up && !node.paused => Some(leadership),
             _ => None,
@@ -143,7 +141,7 @@ impl Rig {
     }
 
     /// Everybody who is up follows the leader.
-    pub(super) fn settled(&self) -> bool {
+    pub(crate) fn settled(&self) -> bool {
         let Some(leader) = self.leader() else { return false };
         let Role::Leads(term) = self.nodes[leader].role else { return false };
         let leader = self.nodes[leader].settings.node;
@@ -153,18 +151,18 @@ impl Rig {
             .all(|node| node.role == Role::Leads(term) || node.role == Role::Follows(term, leader))
     }
 
-    pub(super) fn settle(&mut self) -> usize {
+    pub(crate) fn settle(&mut self) -> usize {
         assert!(self.until(8000, Self::settled).is_some(), "nobody leads all");
         self.leader().expect("settled")
     }
 
     /// The process ends; what is on its disk and in its log stays.
-    pub(super) fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].up = false;
         self.nodes[node].role = Role::None;
     }
 
-    pub(super) fn restart(&mut self, node: usize) {
+    pub(crate) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.settings.instance += 100;
         node.settings.won_founding = node.settings.vote == Some(node.settings.node)
@@ -175,7 +173,7 @@ impl Rig {
     }
 
     /// No datagram passes between the two sides.
-    pub(super) fn partition(&mut self, one: &[usize], other: &[usize]) {
+    pub(crate) fn partition(&mut self, one: &[usize], other: &[usize]) {
         for &a in one {
             for &b in other {
                 self.cut.extend([(a, b), (b, a)]);
@@ -187,7 +185,7 @@ impl Rig {
         !self.cut.contains(&(from, to)) && self.nodes[from].up && self.nodes[to].up
     }
 
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.now = self.now.plus(STEP_NS);
         let now = self.now;
         self.beat();
@@ -244,7 +242,7 @@ impl Rig {
     }
 
     /// Does what a machine wants.
-    pub(super) fn obey(&mut self, index: usize) {
+    pub(crate) fn obey(&mut self, index: usize) {
         let now = self.now;
         while let Some(output) = self.nodes[index].machine.poll() {
             let node = &mut self.nodes[index];
@@ -278,7 +276,7 @@ impl Rig {
     }
 
     /// Gives a machine a message that nobody of the rig sent.
-    pub(super) fn deliver(&mut self, to: usize, from: u16, term: u32, message: Message) {
+    pub(crate) fn deliver(&mut self, to: usize, from: u16, term: u32, message: Message) {
         let envelope = Envelope { from: NodeId(from), leadership: leadership(term), message };
         self.nodes[to].machine.handle(self.now, Input::Message(envelope));
         self.obey(to);

@@ -593,3 +593,22 @@ fn many_schedules_of_kills_and_cuts_never_give_two_leaders_of_a_term() {
         assert!(rig.nodes.iter().any(|node| matches!(node.role, Role::Leads(_))));
     }
 }
+
+#[test]
+fn a_refused_node_is_forgotten_and_its_data_calls_nobody() {
+    let mut rig = Rig::lived(&[1, 1, 1]);
+    let leader = rig.settle();
+    let node = NodeId(leader as u16);
+    let newer = CoreToControl::LeadershipSeen { leadership: leadership(99), node };
+    let [refusing, listening] = [1, 2].map(|step| (leader + step) % 3);
+    rig.nodes[refusing].machine.handle(rig.now, Input::Refused(node));
+    assert!(rig.nodes[refusing].machine.present().all(|present| present != node));
+    let mut fences = |index: usize| {
+        rig.nodes[index].told.clear();
+        rig.nodes[index].machine.handle(rig.now, Input::Core(newer));
+        rig.obey(index);
+        rig.nodes[index].told.contains(&ControlToCore::Fence(leadership(99)))
+    };
+    assert!(!fences(refusing), "only a node that was let in is followed for its data");
+    assert!(fences(listening));
+}

@@ -396,6 +396,17 @@ fn a_padding_frame_whose_zeroes_are_gone_gets_them_back() {
     assert!(rig.payload(0) == bytes[PAGE as usize..], "and nothing else has changed");
 }
 
+#[test]
+fn garbage_in_the_body_of_padding_cuts_nothing() {
+    let mut rig = written(SEGMENT + 2000);
+    let tail = rig.tail();
+    rig.power_loss(1);
+    flip(&rig, 0, SEGMENT - 8);
+    rig.start().unwrap();
+    assert_eq!(rig.tail(), tail);
+    assert!(rig.node().report.cut.is_none() && !rig.node().report.provisional);
+}
+
 /// The same file but for its seals.
 fn bytes_with_newer_seal(rig: &Rig, bytes: &[u8]) -> Vec<u8> {
     let mut expected = bytes.to_vec();

@@ -164,6 +164,9 @@ fn member_rules(layers: &Layers, values: &Values) -> Vec<(String, Rule)> {
             addresses.push((name, address));
         }
     }
+    if members.iter().all(|member| member.priority == 0) {
+        wrong.push(("members.0.priority".to_owned(), Rule::NobodyLeads));
+    }
     let transport = &values.transport;
     let family = |ip: IpAddr| ip.is_ipv4() == first.is_ipv4();
     let rule = || Rule::Family { other: "members.0.data".to_owned(), address: first };
@@ -215,6 +218,7 @@ impl Reader<'_> {
                 orders_max: self.number("group.book.orders_max") as usize,
                 levels_max: self.number("group.book.levels_max") as usize,
                 changes_max: self.number("group.book.changes_max") as usize,
+                ..BookLimits::default()
             },
             segment_bytes: self.number("group.segment_bytes"),
             window_bytes: self.number("group.window_bytes"),

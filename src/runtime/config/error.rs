@@ -105,6 +105,8 @@ pub enum Rule {
         /// Its place.
         place: usize,
     },
+    /// Somebody may lead.
+    NobodyLeads,
     /// Member names are unique.
     MemberName {
         /// Place of the other one.
@@ -217,6 +219,9 @@ impl fmt::Display for Rule {
             Self::MemberCount { max } => write!(f, "a group has 1 to {max} members"),
             Self::MemberPlace { place } => {
                 write!(f, "an id is the place in the list: {place} here")
+            }
+            Self::NobodyLeads => {
+                write!(f, "nobody could lead: at least one member has a priority above 0")
             }
             Self::MemberName { other } => write!(f, "is the name of member {other} too"),
             Self::MemberAddress { other } => {

@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
         "group.name",
         Takes::Text(64),
         Default::Text("quorate"),
-        "What people call the group: in status, events and logs of the process.",
+        "What people call the group; `quorate status` shows it.",
     ),
     key(
         "group.service",
@@ -223,7 +223,7 @@ pub const KEYS: &[Key] = &[
         "members.*.priority",
         number(0, 255, ""),
         Default::Number(1),
-        "Tie-break among equally recent nodes when a leader is chosen: 0 never leads, 1 normal, 2 high, 3 highest.",
+        "Who leads: the node with the highest, of equals the first in the list; 0 never leads.",
     ),
     key(
         "node.id",

@@ -136,7 +136,9 @@ pub fn reference_markdown() -> String {
          A node reads one TOML file. Flags of the command line beat environment variables, which beat the file, which beats the\n\
          defaults. Every key can be set by `--set key=value` and by the variable given below; in the names of the members' keys `*`\n\
          stands for the place in the list, from 0 (`QUORATE_MEMBERS_0_DATA`). An empty variable counts as absent. Sizes may be\n\
-         written as text with a unit: `\"16 MiB\"`.\n",
+         written as text with a unit: `\"16 MiB\"`.\n\n\
+         Keys of `[group]` and `[[members]]` are the same on all nodes, names apart: nodes compare them whenever they speak to each\n\
+         other, and refuse one that has others (Q-1008, which names the key).\n",
     );
     let mut open = "";
     for key in KEYS {

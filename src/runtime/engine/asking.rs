@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::client::{Client, ClientState, Outcome, Refusal, Request};
-use crate::io::udp::UdpNetwork;
+use crate::runtime::environment::{Environment, LiveNetwork};
 use crate::runtime::host_client::{ConnectError, HostClient};
 use crate::types::{Nanos, Sequence};
 
@@ -74,12 +74,12 @@ impl std::error::Error for ExecuteError {
 
 /// The engine's own client.
 #[derive(Debug)]
-pub(super) struct Asker {
-    client: HostClient,
+pub(super) struct Asker<N> {
+    client: HostClient<N>,
     used: Nanos,
 }
 
-impl Asker {
+impl<N: LiveNetwork> Asker<N> {
     /// Ends the session in order.
     pub(super) fn close(mut self) {
         self.client.close(CLOSE_NS);
@@ -94,7 +94,7 @@ impl Asker {
     fn send(
         &mut self,
         deadline: Nanos,
-        mut send: impl FnMut(&mut Client<UdpNetwork>) -> Result<Request, Refusal>,
+        mut send: impl FnMut(&mut Client<N>) -> Result<Request, Refusal>,
     ) -> Result<Request, Refusal> {
         loop {
             match send(&mut self.client.client) {
@@ -131,11 +131,11 @@ impl Asker {
     }
 }
 
-impl Engine {
+impl<E: Environment> Engine<E> {
     pub(super) fn ask(
         &self,
         timeout: Duration,
-        send: impl FnMut(&mut Client<UdpNetwork>) -> Result<Request, Refusal>,
+        send: impl FnMut(&mut Client<E::Network>) -> Result<Request, Refusal>,
     ) -> Result<Executed, ExecuteError> {
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2);
         let mut slot = self.asker.lock().unwrap_or_else(PoisonError::into_inner);

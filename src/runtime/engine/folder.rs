@@ -4,16 +4,17 @@ use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::hash::BuildHasher;
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use super::{EngineBuilder, EngineError};
+use super::{EngineError, Laid};
 use crate::io::files::HostDisk;
 use crate::io::hot_tier::told_tier;
+use crate::journal::Disk;
 use crate::journal::node_state::NODE_STATE_NAME;
 use crate::runtime::config::{
     Founding, FoundingMember, Layers, Origin, Settings, TransportKind, Value,
 };
+use crate::runtime::environment::{Environment, Transport};
 use crate::runtime::node::NodeError;
 use crate::types::GroupId;
 
@@ -23,9 +24,10 @@ pub const ENGINE_FILE: &str = "engine.toml";
 const NODE_FOLDER: &str = "node-0";
 
 /// The settings of the group in `folder`; founds it where there is none.
-pub(super) fn settings(
+pub(super) fn settings<E: Environment>(
     folder: &Path,
-    builder: &EngineBuilder,
+    environment: &E,
+    start: &Laid,
     service: &str,
 ) -> Result<Settings, EngineError> {
     let folder = std::path::absolute(folder).map_err(at(folder))?;
@@ -33,18 +35,17 @@ pub(super) fn settings(
     // Whoever has the node has the file too. The node takes the lock again: nothing but a refusal can come in between.
     let lock =
         HostDisk::open(&data_dir).map_err(|error| EngineError::Node(NodeError::Disk(error)))?;
-    let settings = match fs::read_to_string(&file) {
-        Ok(text) => reopen(&file, &text, builder),
+    match fs::read_to_string(&file) {
+        Ok(text) => reopen(&file, &text, environment, start),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            if data_dir.join(NODE_STATE_NAME).exists() {
+            let disk = environment.disk(&lock).map_err(EngineError::Node)?;
+            if disk.open(NODE_STATE_NAME).is_ok() {
                 return Err(EngineError::Orphan { file, data_dir });
             }
-            found(&folder, &file, builder, service)
+            found(&folder, &file, environment, start, service)
         }
         Err(error) => Err(at(&file)(error)),
-    };
-    drop(lock);
-    settings
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> EngineError {
@@ -52,26 +53,27 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> EngineError {
     move |error| EngineError::File { path, error }
 }
 
-fn check(file: &Path, text: &str, builder: &EngineBuilder) -> Result<Settings, EngineError> {
-    builder.lay(Layers::new().text(file, text)).check().map_err(EngineError::Config)
+fn check(file: &Path, text: &str, start: &Laid) -> Result<Settings, EngineError> {
+    start.lay(Layers::new().text(file, text)).check().map_err(EngineError::Config)
 }
 
 /// Draws a group, and writes down what holds for all of its life.
 fn found(
     folder: &Path,
     file: &Path,
-    builder: &EngineBuilder,
+    transport: &impl Transport,
+    start: &Laid,
     service: &str,
 ) -> Result<Settings, EngineError> {
     let mut founding = Founding {
         group: GroupId(RandomState::new().hash_one(std::process::id()).max(1)),
         transport: TransportKind::Unicast,
         multicast_port: 0, // of unicast there is none
-        members: vec![free_member().map_err(at(folder))?],
+        members: vec![transport.addresses(None).map_err(at(folder))?],
         settings: Vec::new(),
     };
     let text = |founding: &Founding| founding.file(folder, 0).map_err(EngineError::Config);
-    let chosen = check(file, &text(&founding)?, builder)?;
+    let chosen = check(file, &text(&founding)?, start)?;
     // Tools decode the commands of the built-in services; those of others are bytes.
     if service.parse::<crate::service::ServiceKind>().is_ok() {
         founding.settings.push(("group.service".to_owned(), service.to_owned()));
@@ -86,7 +88,7 @@ fn found(
     }
     let text = text(&founding)?;
     write_whole(file, &text).map_err(at(file))?;
-    check(file, &text, builder)
+    check(file, &text, start)
 }
 
 /// A value as [`Layers::set`] takes it.
@@ -98,38 +100,35 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Reads what was written at founding. Ports that somebody else has by now are exchanged for free ones: nobody but this group
-/// depends on them.
-fn reopen(file: &Path, text: &str, builder: &EngineBuilder) -> Result<Settings, EngineError> {
-    let settings = check(file, text, builder)?;
-    let own = settings.own();
+/// Reads what was written at founding. Addresses that somebody else has by now are exchanged for free ones: nobody but this
+/// group depends on them.
+fn reopen(
+    file: &Path,
+    text: &str,
+    transport: &impl Transport,
+    start: &Laid,
+) -> Result<Settings, EngineError> {
+    let settings = check(file, text, start)?;
     let fixed = settings.effective().iter().any(|(name, assigned)| {
         let of_file = |origin: &Origin| matches!(origin, Origin::File { path, .. } if path == file);
         ["members.0.data", "members.0.control"].contains(&&**name)
             && assigned.as_ref().is_none_or(|assigned| !of_file(&assigned.origin))
     });
-    if fixed || settings.members.len() > 1 || (is_free(own.data) && is_free(own.control)) {
+    if fixed || settings.members.len() > 1 {
         return Ok(settings);
     }
-    let fresh = free_member().map_err(at(file))?;
-    let pairs = [(own.data, fresh.data), (own.control, fresh.control)];
+    let last = FoundingMember { data: settings.own().data, control: settings.own().control };
+    let fresh = transport.addresses(Some(last)).map_err(at(file))?;
+    if fresh == last {
+        return Ok(settings);
+    }
+    let pairs = [(last.data, fresh.data), (last.control, fresh.control)];
     let text = pairs.iter().fold(text.to_owned(), |text, (old, new)| {
         text.replacen(&format!("\"{old}\""), &format!("\"{new}\""), 1)
     });
-    let settings = check(file, &text, builder)?;
+    let settings = check(file, &text, start)?;
     write_whole(file, &text).map_err(at(file))?;
     Ok(settings)
-}
-
-/// Two ports that are free now on loopback.
-fn free_member() -> io::Result<FoundingMember> {
-    let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
-    let (data, control) = (bind()?, bind()?);
-    Ok(FoundingMember { data: data.local_addr()?, control: control.local_addr()? })
-}
-
-fn is_free(address: SocketAddr) -> bool {
-    UdpSocket::bind(address).is_ok()
 }
 
 /// Writes a file that is there whole or not at all, also after a power loss.

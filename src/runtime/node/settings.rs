@@ -5,15 +5,18 @@ use std::hash::BuildHasher;
 
 use serde_json::json;
 
+use crate::control::constants::{Constant, GroupConstants};
 use crate::control::election::{ElectionSettings, Member, Mutants};
 use crate::control::message::Standing;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
 use crate::io::udp::{Gso, Transport, UdpSettings};
 use crate::journal::hot::{HeaderPage, HotSettings, SegmentStart};
+use crate::journal::node_state::NodeState;
 use crate::journal::recovery::Recovered;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
+use crate::journal::terms::TermStartAt;
 use crate::link::Rung;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
@@ -21,7 +24,7 @@ use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
 use crate::types::{CutEpoch, Nanos};
 
-pub(super) fn udp_settings(
+pub(in crate::runtime) fn udp_settings(
     settings: &Settings,
     kind: TransportKind,
 ) -> (UdpSettings, Option<UdpSettings>) {
@@ -98,30 +101,28 @@ pub(super) fn core_settings(
 /// How long the first election of a group that starts waits for all voters, ns.
 const START_WAIT_NS: u64 = 5 * Nanos::SECOND;
 
-pub(super) fn election_settings<M, V>(
+pub(super) fn election_settings(
     settings: &Settings,
-    recovered: &Recovered<M, V>,
+    state: &NodeState,
+    stateless: bool,
+    terms: &[TermStartAt],
 ) -> ElectionSettings {
     let member = |m: &MemberSettings| Member { node: m.id, voter: true, priority: m.priority };
     let random = RandomState::new();
-    let state = &recovered.state;
     ElectionSettings {
         node: settings.node.id,
         members: settings.members.iter().map(member).collect(),
         promised: state.leadership,
         vote: state.vote,
-        standing: match (recovered.stateless, state.provisional) {
+        standing: match (stateless, state.provisional) {
             (true, _) => Standing::Stateless,
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
-        won_founding: state.vote == Some(settings.node.id)
-            && recovered.terms.iter().all(|start| start.leadership == state.leadership),
+        won_founding: state.won_founding(terms),
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: settings.group.durability,
-        segment_bytes: settings.group.segment_bytes,
-        command_bytes_max: settings.group.command_bytes_max as u64,
         leader_timeout_ns: settings.timing.leader_timeout_ns,
         start_wait_ns: START_WAIT_NS,
         generation_random: random.hash_one(1_u8) as u32,
@@ -129,6 +130,34 @@ pub(super) fn election_settings<M, V>(
         seed: random.hash_one(3_u8),
         mutants: Mutants::NONE,
     }
+}
+
+/// What the nodes compare when they meet; the service is the one that runs, whatever the file calls it.
+pub(super) fn group_constants(settings: &Settings, service: &str) -> GroupConstants {
+    let group = &settings.group;
+    let list = |of: &dyn Fn(&MemberSettings) -> String| {
+        let lines: String = settings.members.iter().map(|member| of(member) + "\n").collect();
+        GroupConstants::digest(&lines)
+    };
+    GroupConstants::from_fn(|constant| match constant {
+        Constant::Service => GroupConstants::digest(service),
+        Constant::BookOrders => group.book.orders_max as u64,
+        Constant::BookLevels => group.book.levels_max as u64,
+        Constant::BookChanges => group.book.changes_max as u64,
+        Constant::SegmentBytes => group.segment_bytes,
+        Constant::WindowBytes => group.window_bytes,
+        Constant::CommandBytes => group.command_bytes_max as u64,
+        Constant::LeaderRung => group.durability.leader as u64,
+        Constant::FollowerRung => group.durability.follower as u64,
+        Constant::HashInterval => group.state_hash_interval,
+        Constant::Sessions => group.sessions_max as u64,
+        Constant::InFlight => group.session_in_flight_max as u64,
+        Constant::ReplyBytes => group.reply_bytes_total as u64,
+        Constant::SessionReplyBytes => group.session_reply_bytes as u64,
+        Constant::DataAddresses => list(&|member| member.data.to_string()),
+        Constant::ControlAddresses => list(&|member| member.control.to_string()),
+        Constant::Priorities => list(&|member| member.priority.to_string()),
+    })
 }
 
 pub(super) fn hot_settings<M, V>(settings: &Settings, recovered: &Recovered<M, V>) -> HotSettings {

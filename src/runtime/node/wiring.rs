@@ -8,27 +8,27 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    core_settings, describe, election_settings, group_delays, hot_settings, syncer_settings,
+    core_settings, describe, election_settings, group_constants, group_delays, hot_settings,
+    syncer_settings,
 };
 use super::{NodeError, host};
+use crate::control::constants::Door;
 use crate::control::election::Election;
-use crate::io::MappedView;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
-use crate::io::files::{HostDisk, HostFile};
-use crate::io::hot_tier::HostHotTier;
-use crate::io::mapping::MappedMemory;
-use crate::io::udp::UdpNetwork;
+use crate::io::files::HostDisk;
 use crate::io::wake::{Parker, Waker, parking};
 use crate::journal::hot::HotLog;
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
 use crate::journal::syncer::Syncer;
-use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, link};
+use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::config::{Scheduling, Settings};
+use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
+use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
@@ -39,45 +39,45 @@ use crate::types::Applied;
 /// Priority of a core thread of class fifo: above everything ordinary, below the kernel's own.
 const FIFO_PRIORITY: u8 = 10;
 
-/// What recovery and the sockets gave, and the state brought up to `applied`.
-pub(super) struct Ready<S> {
-    pub(super) opened: Opened,
-    pub(super) front: Front,
+/// What recovery and the networks gave, and the state brought up to `applied`.
+pub(super) struct Ready<E: Environment, S> {
+    pub(super) opened: Opened<E>,
+    pub(super) front: Front<E>,
+    pub(super) bells: Bells,
     pub(super) state: State<S>,
     pub(super) applied: Applied,
 }
 
 /// Builds every thread's machine and shell; nothing runs yet.
-pub(super) fn wire<S: Service>(
+pub(super) fn wire<E: Environment, S: Service>(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
-    ready: Ready<S>,
-) -> Result<Threads<S>, NodeError> {
-    let Ready { opened, front, state, applied } = ready;
-    let Opened { disk, hot, store, recovered, shared, .. } = opened;
-    let Front { sources, network, multicast, events } = front;
+    ready: Ready<E, S>,
+) -> Threads<E, S> {
+    let Ready { opened, front, bells, state, applied } = ready;
+    let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
+    let Front { sources, control_waker, network, events } = front;
+    let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
+    let multicast = network.is_multicast();
     let description = describe(settings, state.service().name(), multicast);
+    let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let Bells { core_parker, core_waker, sync_parker, keeper_parker, wakers } = bells(&sources)?;
+    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let clock = HostClock;
     let wall = Anchoring::new(Anchor::measure(clock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = Election::new(election_settings(settings, &recovered));
-    let durable = Durable { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
+    let machine = {
+        let (state, terms) = (&recovered.state, &recovered.terms);
+        Election::new(election_settings(settings, state, recovered.stateless, terms))
+    };
+    let durable =
+        Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
         durable.machines(settings, recovered, &core_settings, applied);
-    let core: Core<UdpNetwork, MappedMemory, S> = Core::new(
-        core_settings,
-        network,
-        log,
-        state,
-        core_link,
-        Arc::clone(&shared),
-        wakers,
-        start,
-    );
+    let words = Arc::clone(&shared);
+    let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
     let idle = idle_kind(settings.threads.idle);
     let core_thread = CoreThread {
         core,
@@ -109,6 +109,8 @@ pub(super) fn wire<S: Service>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
+        door,
+        dropped: ControlDropped::default(),
         link: control_link,
         core_waker: Arc::new(core_waker),
         addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),
@@ -124,54 +126,59 @@ pub(super) fn wire<S: Service>(
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Ok(Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number })
+    Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number, lock }
 }
 
 /// How the threads sleep, and who wakes them.
-struct Bells {
+pub(super) struct Bells {
     core_parker: Parker,
     core_waker: Waker,
     sync_parker: Parker,
+    sync_waker: Waker,
     keeper_parker: Parker,
-    wakers: CoreWakers,
 }
 
-fn bells(sources: &Sources) -> Result<Bells, NodeError> {
-    let failed = || host("making a wake-up");
-    let (core_parker, core_waker) = parking().map_err(failed())?;
-    let (sync_parker, sync_waker) = parking().map_err(failed())?;
-    let (keeper_parker, _) = parking().map_err(failed())?;
-    let control = Arc::new(sources.waker().map_err(failed())?);
-    let wakers = CoreWakers { control, sync: Arc::new(sync_waker) };
-    Ok(Bells { core_parker, core_waker, sync_parker, keeper_parker, wakers })
+impl Bells {
+    pub(super) fn new() -> Result<Self, NodeError> {
+        let failed = || host("making a wake-up");
+        let (core_parker, core_waker) = parking().map_err(failed())?;
+        let (sync_parker, sync_waker) = parking().map_err(failed())?;
+        let (keeper_parker, _) = parking().map_err(failed())?;
+        Ok(Self { core_parker, core_waker, sync_parker, sync_waker, keeper_parker })
+    }
+
+    /// What ends a sleep of the core.
+    pub(super) fn core_waker(&self) -> Arc<dyn Wake> {
+        Arc::new(self.core_waker.clone())
+    }
 }
 
 /// What the journal's machines are made of.
-struct Durable<'a> {
-    disk: HostDisk,
-    hot: HostHotTier,
-    store: &'a Arc<NodeStateStore<HostFile>>,
+struct Durable<'a, E: Storage> {
+    disk: E::Disk,
+    hot: E::HotTier,
+    store: &'a Arc<NodeStateStore<FileOf<E>>>,
     shared: &'a Shared,
-    sync_link: SyncLink<MappedView>,
-    keeper_link: KeeperLink<MappedMemory, MappedView>,
+    sync_link: SyncLink<ViewOf<E>>,
+    keeper_link: KeeperLink<MemoryOf<E>, ViewOf<E>>,
 }
 
-struct Machines {
-    log: HotLog<MappedMemory>,
-    syncer: Syncer<HostDisk, MappedView>,
-    keeper: Keeper<HostDisk, HostHotTier>,
+struct Machines<E: Storage> {
+    log: HotLog<MemoryOf<E>>,
+    syncer: Syncer<E::Disk, ViewOf<E>>,
+    keeper: Keeper<E::Disk, E::HotTier>,
     start: Start,
 }
 
-impl Durable<'_> {
+impl<E: Storage> Durable<'_, E> {
     /// Hot log, sync and keeper, each taking over from recovery.
     fn machines(
         self,
         settings: &Settings,
-        recovered: Recovered<MappedMemory, MappedView>,
+        recovered: Recovered<MemoryOf<E>, ViewOf<E>>,
         core: &CoreSettings,
         applied: Applied,
-    ) -> Machines {
+    ) -> Machines<E> {
         let start = Start {
             fence: recovered.state.leadership,
             commit: recovered.known_commit,
@@ -217,19 +224,21 @@ impl Durable<'_> {
 const KEEPER_EVENTS_MAX: usize = 64;
 
 /// Everything that is about to run.
-pub(super) struct Threads<S> {
-    core_thread: CoreThread<S>,
-    sync_thread: SyncThread,
-    keeper_thread: KeeperThread,
-    control_thread: ControlThread,
-    sources: Sources,
+pub(super) struct Threads<E: Environment, S> {
+    core_thread: CoreThread<E, S>,
+    sync_thread: SyncThread<E>,
+    keeper_thread: KeeperThread<E>,
+    control_thread: ControlThread<E>,
+    sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
+    /// Locked until those are gone who write the log.
+    lock: HostDisk,
 }
 
 /// The control thread, whose end is the node's, and the others.
 pub(super) type Running = (JoinHandle<Ended>, Vec<JoinHandle<()>>);
 
-impl<S: Service + 'static> Threads<S> {
+impl<E: Environment, S: Service + 'static> Threads<E, S> {
     /// Starts the threads, each where the settings want it; what the host refuses is one warning.
     pub(super) fn spawn(self, settings: &Settings) -> Result<Running, NodeError> {
         self.start(settings).map_err(host("starting a thread"))
@@ -243,6 +252,7 @@ impl<S: Service + 'static> Threads<S> {
             mut control_thread,
             sources,
             core_number,
+            lock,
         } = self;
         let placement = &settings.threads;
         if placement.lock_memory
@@ -265,15 +275,19 @@ impl<S: Service + 'static> Threads<S> {
             drop(core_thread.run());
         })?);
         let (sync_cpu, told) = (placement.sync_cpu, refusals.clone());
-        let failures = control_thread.sync_failures.0.clone();
+        let (failures, sync_lock) = (control_thread.sync_failures.0.clone(), lock.clone());
         others.push(named("sync").spawn(move || {
             pin(sync_cpu, &told);
             drop(told);
             if let Some(failure) = sync_thread.run() {
                 let _ = failures.try_send(failure); // there is one failure: it is final
             }
+            drop(sync_lock);
         })?);
-        others.push(named("keeper").spawn(move || keeper_thread.run())?);
+        others.push(named("keeper").spawn(move || {
+            keeper_thread.run();
+            drop(lock);
+        })?);
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
             pin(control_cpu, &told);

@@ -108,6 +108,8 @@ rejections! {
     UNIT_TOO_LARGE = 14, "changes more orders at once than the book allows";
     /// A message names an order with another price or side.
     MISMATCH = 15, "the message contradicts the order it names";
+    /// As many orders of this session rest as one session may have.
+    SESSION_ORDERS_FULL = 16, "no room for another order of this session";
 }
 
 /// What the first byte of a command says.

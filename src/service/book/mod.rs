@@ -20,7 +20,8 @@
 //! # Bounds
 //!
 //! Everything is allocated at construction. A full book, or a command that changes more orders than can be undone, is a
-//! rejection; [`BookLimits`] are constants of the group, so it is one on every node.
+//! rejection; [`BookLimits`] are constants of the group, so it is one on every node. So is an order of a session that has
+//! as many as one may have: closing it changes them all in one step of the core.
 
 pub mod command;
 pub mod describe;
@@ -54,11 +55,19 @@ pub struct BookLimits {
     pub levels_max: usize,
     /// Orders that one unit (a command, or a whole batch) changes.
     pub changes_max: usize,
+    /// Orders of one session that rest at once. All of them leave the session, or the book, in the one step that closes it,
+    /// so this bounds how long that step takes. A client that needs more opens another session.
+    pub session_orders_max: usize,
 }
 
 impl Default for BookLimits {
     fn default() -> Self {
-        Self { orders_max: 1 << 17, levels_max: 1 << 12, changes_max: 1 << 16 }
+        Self {
+            orders_max: 1 << 17,
+            levels_max: 1 << 12,
+            changes_max: 1 << 16,
+            session_orders_max: 1 << 12,
+        }
     }
 }
 
@@ -130,10 +139,11 @@ impl Book {
     /// An empty book. Panics when a limit is 0 or does not fit in 31 bits: configurations are checked before.
     #[must_use]
     pub fn new(limits: BookLimits) -> Self {
-        let BookLimits { orders_max, levels_max, changes_max } = limits;
+        let BookLimits { orders_max, levels_max, changes_max, session_orders_max } = limits;
         let range = 1..1usize << 31;
         assert!(range.contains(&orders_max) && range.contains(&(2 * levels_max)), "book limits");
         assert!(range.contains(&changes_max), "book limits");
+        assert!(range.contains(&session_orders_max), "book limits");
         Self { store: Store::new(limits) }
     }
     /// The best level of a side.
@@ -201,6 +211,7 @@ impl Service for Book {
             _ => Err(MALFORMED),
         }
     }
+    /// At most [`BookLimits::session_orders_max`] steps.
     fn session_closed(&mut self, context: &Context, _why: CloseReason) {
         while let Some(slot) = self.store.first_of(context.session.0) {
             if self.store.order(slot).flags & FLAG_CANCEL_ON_CLOSE == 0 {

@@ -2,7 +2,7 @@
 //! snapshots. Numbers are little-endian `u64`s:
 //!
 //! ```text
-//! "QBOK" | version u32 | orders_max | levels_max | changes_max
+//! "QBOK" | version u32 | orders_max | levels_max | changes_max | session_orders_max
 //! next arrival | trades | volume | last price | trading | orders
 //! per order: id | owner | arrival | price | size, flags << 32, side << 40
 //! state hash
@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::command::{FLAGS, ORDER_ID_MAX, PRICE_MAX, Side};
+use super::command::{FLAGS, ORDER_ID_MAX, PRICE_MAX, SESSION_ORDERS_FULL, Side};
 use super::rules::{STOPPED, seed_id};
 use super::store::{FLAG_SEEDED, Order, Scalars, Store};
 use crate::service::image::{
@@ -18,7 +18,7 @@ use crate::service::image::{
 };
 
 const MAGIC: [u8; 4] = *b"QBOK";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Writes the book.
 pub(super) fn write(store: &Store, writer: &mut dyn Write) -> io::Result<()> {
@@ -58,7 +58,10 @@ fn read_into(store: &mut Store, reader: &mut dyn Read) -> io::Result<()> {
     for _ in 0..count {
         let order = read_order(store, reader)?;
         let linked = store.link_restored(order);
-        linked.map_err(|_| ImageError::Field { name: "price levels", found: order.price })?;
+        linked.map_err(|why| match why {
+            SESSION_ORDERS_FULL => ImageError::Field { name: "order owner", found: order.owner },
+            _ => ImageError::Field { name: "price levels", found: order.price },
+        })?;
     }
     let crossed = match (store.best(Side::Buy), store.best(Side::Sell)) {
         (Some(bid), Some(ask)) => bid.price >= ask.price,
@@ -91,11 +94,12 @@ fn read_order(store: &Store, reader: &mut dyn Read) -> io::Result<Order> {
     Ok(order)
 }
 
-fn limits(store: &Store) -> [(&'static str, u64); 3] {
+fn limits(store: &Store) -> [(&'static str, u64); 4] {
     let limits = store.limits();
     [
         ("orders_max", limits.orders_max as u64),
         ("levels_max", limits.levels_max as u64),
         ("changes_max", limits.changes_max as u64),
+        ("session_orders_max", limits.session_orders_max as u64),
     ]
 }

@@ -7,7 +7,7 @@
 //! links, which are right again once everything after has been undone.
 
 use super::BookLimits;
-use super::command::{LEVELS_FULL, ORDERS_FULL, Side, UNIT_TOO_LARGE};
+use super::command::{LEVELS_FULL, ORDERS_FULL, SESSION_ORDERS_FULL, Side, UNIT_TOO_LARGE};
 use crate::service::Rejection;
 use crate::service::hash::Fingerprint;
 use crate::service::index::Index;
@@ -97,6 +97,8 @@ pub(super) struct Store {
     by_id: Index,
     /// Session to the first of its orders.
     by_owner: Index,
+    /// Session to how many of them rest.
+    owned: Index,
     pub(super) scalars: Scalars,
     /// Running sum of the orders' digests.
     sum: u64,
@@ -129,7 +131,7 @@ enum Change {
 impl Store {
     /// An empty store.
     pub(super) fn new(limits: BookLimits) -> Self {
-        let BookLimits { orders_max, levels_max, changes_max } = limits;
+        let BookLimits { orders_max, levels_max, changes_max, .. } = limits;
         let level = Level { price: 0, total: 0, count: 0, first: NONE, last: NONE };
         let ladder = || Vec::with_capacity(levels_max);
         Self {
@@ -141,6 +143,7 @@ impl Store {
             ladders: [ladder(), ladder()],
             by_id: Index::new(orders_max),
             by_owner: Index::new(orders_max),
+            owned: Index::new(orders_max),
             scalars: Scalars::default(),
             sum: 0,
             unit: None,
@@ -156,6 +159,7 @@ impl Store {
         self.ladders.iter_mut().for_each(Vec::clear);
         self.by_id.clear();
         self.by_owner.clear();
+        self.owned.clear();
         self.changes.clear();
         (self.scalars, self.sum, self.unit) = (Scalars::default(), 0, None);
     }
@@ -208,6 +212,10 @@ impl Store {
     pub(super) fn first_of(&self, owner: u64) -> Option<u32> {
         self.by_owner.get(owner)
     }
+    /// Orders of a session that rest.
+    pub(super) fn count_of(&self, owner: u64) -> usize {
+        self.owned.get(owner).map_or(0, |count| count as usize)
+    }
     /// Fingerprint of all of it.
     pub(super) fn hash(&self) -> u64 {
         let Scalars { next_arrival, trades, volume, last_price, trading } = self.scalars;
@@ -250,10 +258,13 @@ impl Store {
     /// Lets an order rest, last at its price.
     ///
     /// # Errors
-    /// [`ORDERS_FULL`], [`LEVELS_FULL`], [`UNIT_TOO_LARGE`]; nothing changed then.
+    /// [`ORDERS_FULL`], [`SESSION_ORDERS_FULL`], [`LEVELS_FULL`], [`UNIT_TOO_LARGE`]; nothing changed then.
     pub(super) fn link(&mut self, mut order: Order) -> Result<(), Rejection> {
         self.check_unit()?;
         let &slot = self.vacant_orders.last().ok_or(ORDERS_FULL)?;
+        if order.owner != 0 && self.count_of(order.owner) >= self.limits.session_orders_max {
+            return Err(SESSION_ORDERS_FULL);
+        }
         order.level = self.find_or_add_level(order.side, order.price)?;
         self.vacant_orders.pop();
         order.arrival = self.scalars.next_arrival;
@@ -338,6 +349,7 @@ impl Store {
                 self.orders[first as usize].owner_ahead = slot;
             }
             self.by_owner.set(order.owner, slot);
+            self.owned.set(order.owner, self.count_of(order.owner) as u32 + 1);
         }
         self.by_id.set(order.id, slot);
         self.sum = self.sum.wrapping_add(order.digest());
@@ -377,6 +389,12 @@ impl Store {
         let Order { owner, owner_ahead, owner_behind, .. } = self.orders[slot as usize];
         if owner == 0 {
             return;
+        }
+        match self.count_of(owner) as u32 - 1 {
+            0 => {
+                self.owned.remove(owner);
+            }
+            left => self.owned.set(owner, left),
         }
         match (owner_ahead, owner_behind) {
             (NONE, NONE) => {
@@ -453,12 +471,15 @@ impl Store {
                         let owned = core::iter::successors(self.by_owner.get(order.owner), |&at| {
                             Some(self.order(at).owner_behind).filter(|&at| at != NONE)
                         });
-                        assert_eq!(owned.filter(|&at| at == slot).count(), 1);
+                        let owned: Vec<u32> = owned.collect();
+                        assert_eq!(owned.iter().filter(|&&at| at == slot).count(), 1);
+                        assert_eq!(owned.len(), self.count_of(order.owner));
                     }
                 }
             }
         }
         assert_eq!((orders, sum), (self.count(), self.sum));
+        assert_eq!(self.owned.count(), self.by_owner.count());
         assert_eq!(self.vacant_orders.len() + orders, self.limits.orders_max);
         let levels: usize = self.ladders.iter().map(Vec::len).sum();
         assert_eq!(self.vacant_levels.len() + levels, 2 * self.limits.levels_max);

@@ -10,7 +10,8 @@ use super::*;
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 /// Small enough that everything fills up.
-const TINY: BookLimits = BookLimits { orders_max: 7, levels_max: 4, changes_max: 4 };
+const TINY: BookLimits =
+    BookLimits { orders_max: 7, levels_max: 4, changes_max: 4, session_orders_max: 4 };
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -119,6 +120,10 @@ impl Naive {
         self.change()?;
         if self.orders.len() == TINY.orders_max {
             return Err(ORDERS_FULL);
+        }
+        let owned = self.orders.iter().filter(|one| one.owner == order.owner).count();
+        if order.owner != 0 && owned == TINY.session_orders_max {
+            return Err(SESSION_ORDERS_FULL);
         }
         let mut prices: Vec<u64> = self.sorted(order.side).iter().map(|one| one.price).collect();
         prices.dedup();
@@ -516,6 +521,32 @@ fn orders_belong_to_sessions_that_are_open() {
     assert_eq!(book.order(1), None);
     assert_eq!(book.order(2).map(|order| order.owner), Some(0));
     assert!(send(&mut book, 2, &["delete id 2"]).is_ok());
+    book.store.assert_sound();
+}
+
+#[test]
+fn closing_a_session_is_bounded_by_the_orders_that_one_may_have() {
+    let limits = BookLimits { session_orders_max: 3, ..BookLimits::default() };
+    let mut book = Book::new(limits);
+    let orders = ["new buy 1 @ 1 id 1 cancel-on-close", "new buy 1 @ 2 id 2", "new buy 1 @ 3 id 3"];
+    send(&mut book, 1, &orders).expect("accepted");
+    assert_eq!(send(&mut book, 1, &["new buy 1 @ 4 id 4"]), Err(SESSION_ORDERS_FULL));
+    // What does not rest needs no room, nor does an order that takes the place of one's own, nor another session's.
+    assert!(send(&mut book, 1, &["new sell 1 @ 3 id 5"]).is_ok());
+    assert!(send(&mut book, 1, &["new buy 1 @ 4 id 4", "replace id 4 2 @ 5"]).is_ok());
+    assert_eq!(send(&mut book, 1, &["new buy 1 @ 4 id 6"]), Err(SESSION_ORDERS_FULL));
+    assert!(send(&mut book, 2, &["new buy 1 @ 4 id 6"]).is_ok());
+
+    let image = snapshot_of(&book);
+    let mut other = Book::new(limits);
+    other.restore(&mut &image[..]).expect("a book of these limits");
+    assert_eq!(send(&mut other, 1, &["new buy 1 @ 4 id 7"]), Err(SESSION_ORDERS_FULL));
+
+    book.session_closed(&context(1), CloseReason::Silent);
+    assert_eq!((book.order_count(), book.order(1)), (3, None));
+    book.store.assert_sound();
+    // Orders of nobody are not counted, and a session of the same number begins anew.
+    assert!(send(&mut book, 1, &orders[..1]).is_ok());
     book.store.assert_sound();
 }
 

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 
 use crate::frame::Predecessor;
-use crate::io::files::{HostDisk, HostFile};
 use crate::journal::reader::{LogBytes, Trouble, Walker};
 use crate::journal::{Disk, DurableFile, segment_name};
 use crate::limits::SEGMENT_HEADER_BYTES;
@@ -13,13 +12,13 @@ use crate::session::State;
 use crate::types::{Applied, Commit, GroupId, Position};
 
 /// The durable files of a log as one run of bytes.
-struct DurableLog<'a> {
-    disk: &'a HostDisk,
+struct DurableLog<'a, D: Disk> {
+    disk: &'a D,
     segment_bytes: u64,
-    open: RefCell<Option<(Position, HostFile)>>,
+    open: RefCell<Option<(Position, D::File)>>,
 }
 
-impl LogBytes for DurableLog<'_> {
+impl<D: Disk> LogBytes for DurableLog<'_, D> {
     fn read(&self, position: Position, bytes: &mut [u8]) -> io::Result<usize> {
         let base = position.segment_base(self.segment_bytes);
         let mut open = self.open.borrow_mut();
@@ -40,8 +39,8 @@ impl LogBytes for DurableLog<'_> {
 ///
 /// # Errors
 /// Where the durable log could not be read, and why.
-pub(super) fn replay<S: Service>(
-    disk: &HostDisk,
+pub fn replay<D: Disk, S: Service>(
+    disk: &D,
     group: GroupId,
     segment_bytes: u64,
     commit: Commit,

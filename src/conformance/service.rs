@@ -2,15 +2,16 @@
 //! that reach its corners, rejected ones too.
 //!
 //! ```
-//! use quorate::service::{Echo, conformance};
+//! use quorate::conformance::service;
+//! use quorate::service::Echo;
 //! let commands: Vec<Vec<u8>> = (0..40).map(|n| vec![n; usize::from(n)]).collect();
-//! let passed = conformance::check(Echo::new, &commands).expect("the echo conforms");
+//! let passed = service::check(Echo::new, &commands).expect("the echo conforms");
 //! assert_eq!(passed.commands, 40);
 //! ```
 
 use core::fmt;
 
-use super::{CloseReason, Context, Rejection, Reply, Service};
+use crate::service::{CloseReason, Context, Rejection, Reply, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 /// Sessions that the commands are spread over.

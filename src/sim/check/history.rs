@@ -1,0 +1,153 @@
+//! What clients were told, against what took effect.
+//!
+//! A command's answer is its place in the one order of all commands, so the history is linearizable if and only if the places
+//! agree with that order, and no request that began after another had ended has an earlier place.
+
+use core::sync::atomic::Ordering::Relaxed;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Checked, Violation};
+use crate::link::Shared;
+use crate::sim::client::{Ended, Told};
+use crate::sim::ledger::Ledger;
+use crate::types::Nanos;
+
+/// The history of all clients.
+pub(super) struct History {
+    /// Commands in the order in which they took effect, and the same as a set.
+    order: Vec<u64>,
+    known: BTreeSet<u64>,
+    /// Of `order`, how many each node has applied in its present life.
+    applied: Vec<usize>,
+    hashes: BTreeMap<u64, (u64, usize)>,
+    hashed: Vec<u64>,
+    /// Places that were answered: by the time of the answer, the number of commands known to have taken effect.
+    told: Vec<(Nanos, u64)>,
+    acknowledged: BTreeMap<u64, u64>,
+}
+
+impl History {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            order: Vec::new(),
+            known: BTreeSet::new(),
+            applied: vec![0; nodes],
+            hashes: BTreeMap::new(),
+            hashed: vec![0; nodes],
+            told: Vec::new(),
+            acknowledged: BTreeMap::new(),
+        }
+    }
+
+    /// Commands that took effect.
+    pub(super) fn commands(&self) -> u64 {
+        self.order.len() as u64
+    }
+
+    pub(super) fn restarted(&mut self, node: usize) {
+        self.applied[node] = 0;
+        self.hashed[node] = 0;
+    }
+
+    /// Compares what a node has applied with what others have.
+    pub(super) fn applied(&mut self, node: usize, ledger: &Ledger) -> Checked {
+        let entries = ledger.entries();
+        while let Some(&number) = entries.get(self.applied[node]) {
+            let place = self.applied[node];
+            match self.order.get(place) {
+                None => {
+                    self.order.push(number);
+                    if !self.known.insert(number) {
+                        let text = format!("command {number:x} took effect twice, on node {node}");
+                        return Err(Violation::new("applied_twice", text));
+                    }
+                }
+                Some(first) if *first == number => {}
+                Some(first) => {
+                    let text = format!("place {place}: {first:x}, and {number:x} on node {node}");
+                    return Err(Violation::new("applied_order", text));
+                }
+            }
+            self.applied[node] += 1;
+        }
+        Ok(())
+    }
+
+    /// Compares the hash that a node's core shares.
+    pub(super) fn hash(&mut self, node: usize, shared: &Shared) -> Checked {
+        let words = shared.words();
+        let (sequence, hash) = (words.hash_sequence.load(Relaxed), words.state_hash.load(Relaxed));
+        if sequence == self.hashed[node] {
+            return Ok(());
+        }
+        self.hashed[node] = sequence;
+        let (known, first) = *self.hashes.entry(sequence).or_insert((hash, node));
+        if known == hash {
+            return Ok(());
+        }
+        let text = format!("after entry {sequence}: nodes {first} and {node} differ");
+        Err(Violation::new("state_hash", text))
+    }
+
+    pub(super) fn ended(&mut self, now: Nanos, ended: &Ended) -> Checked {
+        let reached = match ended.told {
+            Told::Placed { number, place } => {
+                if self.order.get(place as usize) != Some(&number) {
+                    let text = format!("command {number:x} was told place {place}");
+                    return Err(Violation::new("answered_too_early", text));
+                }
+                if let Some(before) = self.acknowledged.insert(number, place) {
+                    let text = format!("command {number:x} was answered twice: {before}, {place}");
+                    return Err(Violation::new("wrong_answer", text));
+                }
+                place + 1
+            }
+            Told::Counted { count } => {
+                if count > self.commands() {
+                    let text = format!("told {count} of {} commands", self.commands());
+                    return Err(Violation::new("answered_too_early", text));
+                }
+                count
+            }
+            Told::Refused { number } => {
+                if self.known.contains(&number) {
+                    let text = format!("command {number:x} was refused, and took effect");
+                    return Err(Violation::new("wrong_answer", text));
+                }
+                return Ok(());
+            }
+            Told::Unknown => return Ok(()),
+            Told::Wrong(outcome) => {
+                return Err(Violation::new("wrong_answer", format!("{outcome:?}")));
+            }
+        };
+        let before = self.told.partition_point(|(at, _)| *at < ended.sent_at);
+        let known = before.checked_sub(1).map_or(0, |index| self.told[index].1);
+        // A command takes a place above all that was known when it was sent; a count reaches at least as far.
+        let least = match ended.told {
+            Told::Placed { .. } => known + 1,
+            _ => known,
+        };
+        if reached < least {
+            let text =
+                format!("{:?} sent at {}, when {known} were known", ended.told, ended.sent_at);
+            return Err(Violation::new("linearizable", text));
+        }
+        let highest = self.told.last().map_or(0, |(_, reached)| *reached);
+        self.told.push((now, highest.max(reached)));
+        Ok(())
+    }
+
+    /// Everything that was acknowledged has its place still, on every node that has applied as much.
+    pub(super) fn finish(&self) -> Checked {
+        for (number, place) in &self.acknowledged {
+            if self.order.get(*place as usize) != Some(number)
+                || self.applied.iter().any(|&applied| applied as u64 <= *place)
+            {
+                let text = format!("command {number:x}, acknowledged with place {place}");
+                return Err(Violation::new("acknowledged_lost", text));
+            }
+        }
+        Ok(())
+    }
+}

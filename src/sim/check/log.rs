@@ -1,0 +1,225 @@
+//! The logs of the nodes, frame by frame, and the one log that is committed.
+
+use std::collections::BTreeMap;
+
+use super::{Checked, Violation};
+use crate::frame::Predecessor;
+use crate::link::Rung;
+use crate::replica::{Doing, Observation};
+use crate::sim::machine::{GROUP, SimCore, Started};
+use crate::sim::plan::Plan;
+use crate::types::{Chain, CutEpoch, Leadership, Position, Term};
+
+/// Log matching, commitment, durability and promises.
+pub(super) struct Logs {
+    plan: Plan,
+    nodes: Vec<Node>,
+    /// Ends of all committed frames.
+    committed: Vec<Predecessor>,
+    /// The chain at the end of each frame ever seen, and whose it was first.
+    chains: BTreeMap<(Term, Position), (Chain, usize)>,
+}
+
+struct Node {
+    /// Ends of the frames of its log, whatever became of them later.
+    ends: Vec<Predecessor>,
+    cut_epoch: CutEpoch,
+    /// Of `ends`, how many are known to be committed.
+    committed: usize,
+    /// What its core was told is on its disk, and what it may have promised.
+    durable: Position,
+    promised: Position,
+}
+
+impl Logs {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let node = || Node {
+            ends: vec![Predecessor::genesis(GROUP)],
+            cut_epoch: CutEpoch(0),
+            committed: 1,
+            durable: Position(0),
+            promised: Position(0),
+        };
+        Self {
+            plan: plan.clone(),
+            nodes: (0..plan.nodes).map(|_| node()).collect(),
+            committed: vec![Predecessor::genesis(GROUP)],
+            chains: BTreeMap::new(),
+        }
+    }
+
+    /// Entries committed.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.len() as u64 - 1
+    }
+
+    /// Takes note of what a core has appended, cut and committed.
+    pub(super) fn follow(
+        &mut self,
+        node: usize,
+        core: &SimCore,
+        observed: &Observation,
+    ) -> Checked {
+        if observed.cut_epoch != self.nodes[node].cut_epoch && observed.cutting_at.is_none() {
+            self.nodes[node].cut_epoch = observed.cut_epoch;
+            self.cut(node, core)?;
+        }
+        self.appended(node, core, observed)?;
+        self.promises(node, observed);
+        self.commit(node, observed)
+    }
+
+    fn cut(&mut self, node: usize, core: &SimCore) -> Checked {
+        let log = core.log();
+        let known = &mut self.nodes[node];
+        while let Some(&end) = known.ends.last()
+            && end.position >= log.hot_base()
+            && log.predecessor_at(end.position) != Some(end)
+        {
+            known.ends.pop();
+            let index = known.ends.len();
+            if self.committed.get(index) == Some(&end) {
+                let text = format!("node {node} cut the committed entry before {}", end.position);
+                return Err(Violation::new("committed_cut", text));
+            }
+        }
+        let end = known.ends.last().map_or(Position(0), |end| end.position);
+        known.durable = known.durable.min(end);
+        known.promised = known.promised.min(end);
+        known.committed = known.committed.min(known.ends.len());
+        Ok(())
+    }
+
+    fn appended(&mut self, node: usize, core: &SimCore, observed: &Observation) -> Checked {
+        let known = &mut self.nodes[node];
+        let mut end = *known.ends.last().expect("genesis stays");
+        if end.position == observed.tail.position {
+            return Ok(());
+        }
+        for (_, header, _) in core.log().frames(end.position, observed.tail.position) {
+            end = end.after(&header);
+            known.ends.push(end);
+            let (chain, first) =
+                *self.chains.entry((end.term, end.position)).or_insert((end.chain, node));
+            if chain != end.chain {
+                let text = format!(
+                    "nodes {first} and {node} differ at {} in term {}",
+                    end.position, end.term
+                );
+                return Err(Violation::new("log_matching", text));
+            }
+        }
+        if end == observed.tail {
+            return Ok(());
+        }
+        let text = format!("node {node} ends at {:?}, walked to {end:?}", observed.tail);
+        Err(Violation::new("log_matching", text))
+    }
+
+    fn promises(&mut self, node: usize, observed: &Observation) {
+        let known = &mut self.nodes[node];
+        let floor =
+            |position: Position| observed.cutting_at.map_or(position, |at| position.min(at));
+        known.durable = floor(known.durable.max(observed.durable.0));
+        let follows = matches!(observed.doing, Doing::Follows { matched: true });
+        if follows
+            && observed.may_ack_memory
+            && !observed.provisional
+            && self.plan.durability.follower == Rung::Memory
+        {
+            known.promised = known.promised.max(observed.tail.position);
+        }
+        known.promised = floor(known.promised.max(known.durable));
+    }
+
+    fn commit(&mut self, node: usize, observed: &Observation) -> Checked {
+        let commit = observed.commit.0.min(observed.tail.position);
+        let from = self.committed.len();
+        let known = &self.nodes[node];
+        let mut index = known.committed;
+        while let Some(&end) = known.ends.get(index)
+            && end.position <= commit
+        {
+            match self.committed.get(index) {
+                None => self.committed.push(end),
+                Some(committed) if *committed == end => {}
+                Some(committed) => {
+                    let text = format!(
+                        "node {node} took {end:?} as committed where {committed:?} was committed"
+                    );
+                    return Err(Violation::new("committed_changed", text));
+                }
+            }
+            index += 1;
+        }
+        self.nodes[node].committed = index;
+        if self.committed.len() > from { self.newly_committed(node, observed) } else { Ok(()) }
+    }
+
+    /// `node` is the first to know: it has counted.
+    fn newly_committed(&self, node: usize, observed: &Observation) -> Checked {
+        let index = self.committed.len() - 1;
+        let end = self.committed[index];
+        let held = (0..self.nodes.len()).filter(|&other| self.holds(other, node, index)).count();
+        if held < self.plan.majority() {
+            let text = format!("node {node} committed {end:?}, which {held} nodes hold");
+            return Err(Violation::new("committed_on_a_quorum", text));
+        }
+        if matches!(observed.doing, Doing::Leads { .. }) && end.term != observed.fence.term {
+            let text = format!("node {node} committed {end:?} in {}", observed.fence);
+            return Err(Violation::new("own_term_commit", text));
+        }
+        Ok(())
+    }
+
+    /// Whether a node holds a committed entry as its rung of the ladder asks.
+    fn holds(&self, other: usize, leader: usize, index: usize) -> bool {
+        let durability = self.plan.durability;
+        let rung = if other == leader { durability.leader } else { durability.follower };
+        let (known, end) = (&self.nodes[other], self.committed[index]);
+        let there = known.ends.get(index) == Some(&end);
+        there && (rung == Rung::Memory || known.durable >= end.position)
+    }
+
+    /// A new leader's log holds everything that is committed.
+    pub(super) fn leader_is_complete(&self, node: usize, leadership: Leadership) -> Checked {
+        let index = self.committed.len() - 1;
+        if self.nodes[node].ends.get(index) == Some(&self.committed[index]) {
+            return Ok(());
+        }
+        let text = format!(
+            "node {node} leads {leadership} without the committed entry before {}",
+            self.committed[index].position
+        );
+        Err(Violation::new("leader_completeness", text))
+    }
+
+    /// What came back after a crash: a prefix, with everything that was durable, or it is known that it may not be.
+    pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
+        let known = &mut self.nodes[node];
+        let tail = started.tail;
+        let Some(last) = known.ends.iter().rposition(|end| *end == tail) else {
+            let text = format!("node {node} came back with {tail:?}, which it never had");
+            return Err(Violation::new("durable_lost", text));
+        };
+        if tail.position < known.durable {
+            let text =
+                format!("node {node}: {} was durable, came back with {tail:?}", known.durable);
+            return Err(Violation::new("durable_lost", text));
+        }
+        if tail.position < known.promised && !started.provisional {
+            let text = format!(
+                "node {node} had promised {}, came back with {tail:?} and does not say so",
+                known.promised
+            );
+            return Err(Violation::new("promise_lost", text));
+        }
+        known.ends.truncate(last + 1);
+        known.committed = known.committed.min(known.ends.len());
+        known.durable = tail.position;
+        known.promised = tail.position;
+        // Recovery numbers no cuts of its own; the core's count goes on from the node state.
+        known.cut_epoch = started.cut_epoch;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! A simulated client: the shipped library under a program that sends commands and questions, and remembers what it was told.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::clock::Clock;
+use super::ledger::{Ledger, REFUSED};
+use super::machine::GROUP;
+use super::plan::Plan;
+use super::wire::{Endpoint, SharedPort, SimNetwork};
+use crate::client::{Client, ClientSettings, ClientState, Outcome, Request};
+use crate::stream::prng::Prng;
+use crate::types::Nanos;
+
+/// A request's end, as the checkers want it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    /// The command has this place in the order.
+    Placed {
+        /// Its number.
+        number: u64,
+        /// Its place.
+        place: u64,
+    },
+    /// The command was refused by the service.
+    Refused {
+        /// Its number.
+        number: u64,
+    },
+    /// So many commands had taken effect.
+    Counted {
+        /// How many.
+        count: u64,
+    },
+    /// Nobody knows (the session was lost), or the reply is no longer kept.
+    Unknown,
+    /// Something that no request of this program can end with.
+    Wrong(Outcome),
+}
+
+/// A request that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ended {
+    /// When it was given to the library, in the world's time.
+    pub(super) sent_at: Nanos,
+    /// How.
+    pub(super) told: Told,
+}
+
+/// One client, life after life.
+pub(super) struct SimClient {
+    number: usize,
+    pub(super) clock: Clock,
+    pub(super) port: SharedPort,
+    library: Client<SimNetwork>,
+    random: Prng,
+    waiting: BTreeMap<Request, (u64, Nanos)>,
+    /// Commands sent, in all lives.
+    sent: u64,
+    next_at: Nanos,
+    pub(super) wake_at: Nanos,
+    /// Commands answered, in all lives.
+    pub(super) answered: u64,
+    /// Sessions lost.
+    pub(super) lives: u64,
+    /// Commands it may send.
+    pub(super) budget: u64,
+}
+
+impl SimClient {
+    pub(super) fn new(number: usize, plan: &Plan, clock: Clock, seed: u64) -> Self {
+        let port = SharedPort::default();
+        let mut random = Prng::new(seed);
+        let library = library(number, plan, &port, random.next_u64());
+        Self {
+            number,
+            clock,
+            port,
+            library,
+            random,
+            waiting: BTreeMap::new(),
+            sent: 0,
+            next_at: Nanos(0),
+            wake_at: Nanos(0),
+            answered: 0,
+            lives: 1,
+            budget: plan.commands,
+        }
+    }
+
+    /// Whether nothing is owed to it.
+    pub(super) fn is_satisfied(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Where it stands, for the trace.
+    pub(super) fn state(&self) -> ClientState {
+        self.library.state()
+    }
+
+    /// The program dies; another one takes its place, with a session of its own.
+    pub(super) fn restart(&mut self, plan: &Plan) {
+        self.port.borrow_mut().clear();
+        self.library = library(self.number, plan, &self.port, self.random.next_u64());
+        self.waiting.clear();
+        self.lives += 1;
+    }
+
+    /// One turn at `now`. What ended goes to `ended`.
+    pub(super) fn step(&mut self, now: Nanos, plan: &Plan, ended: &mut Vec<Ended>) {
+        let local = self.clock.local(now);
+        let (waiting, before) = (&mut self.waiting, ended.len());
+        self.library.poll(local, |answer| {
+            let Some((number, sent_at)) = waiting.remove(&answer.request) else {
+                ended.push(Ended { sent_at: now, told: Told::Wrong(answer.outcome) });
+                return;
+            };
+            let told = told(answer.request, number, answer.outcome, answer.reply);
+            ended.push(Ended { sent_at, told });
+        });
+        self.answered += (ended.len() - before) as u64;
+        if matches!(self.library.state(), ClientState::Closed(_)) {
+            self.restart(plan);
+        }
+        if now >= self.next_at {
+            let gap = self.random.below(2 * plan.think_ns) + 1;
+            self.next_at = now.plus(gap);
+            self.ask(now, plan);
+            self.library.flush(local);
+        }
+        self.wake_at = self.clock.world(self.library.deadline()).min(self.next_at);
+    }
+
+    fn ask(&mut self, now: Nanos, plan: &Plan) {
+        if self.sent >= self.budget || self.waiting.len() >= plan.in_flight {
+            return;
+        }
+        if self.random.below(10) == 0 {
+            if let Ok(request) = self.library.query(&[]) {
+                self.waiting.insert(request, (0, now));
+            }
+            return;
+        }
+        let number = (self.number as u64) << 32 | (self.sent + 1);
+        let length = 8 + self.random.below(plan.command_bytes_max as u64) as usize;
+        let mut command = vec![number as u8; length];
+        command[..8].copy_from_slice(&number.to_le_bytes());
+        if let Ok(sequence) = self.library.send(&command) {
+            self.sent += 1;
+            self.waiting.insert(Request::Command(sequence), (number, now));
+        }
+    }
+}
+
+fn library(number: usize, plan: &Plan, port: &SharedPort, seed: u64) -> Client<SimNetwork> {
+    let members = (0..plan.nodes).map(|node| Endpoint::Node(node).address()).collect();
+    let network = SimNetwork::new(Endpoint::Client(number), plan.nodes, Rc::clone(port));
+    let mut settings = ClientSettings::new(GROUP, members, seed);
+    settings.in_flight_max = plan.in_flight;
+    Client::new(settings, network).expect("the defaults work")
+}
+
+fn told(request: Request, number: u64, outcome: Outcome, reply: &[u8]) -> Told {
+    let word = reply.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    match (request, outcome, word) {
+        (Request::Command(_), Outcome::Applied, Some(place)) => Told::Placed { number, place },
+        (Request::Command(_), Outcome::Rejected { code }, _)
+            if code == REFUSED.0 && Ledger::refuses(number) =>
+        {
+            Told::Refused { number }
+        }
+        (Request::Query(_), Outcome::Applied, Some(count)) => Told::Counted { count },
+        (_, Outcome::Forgotten | Outcome::Unknown, _) => Told::Unknown,
+        (_, outcome, _) => Told::Wrong(outcome),
+    }
+}

@@ -1,0 +1,94 @@
+//! What goes wrong: kinds of faults, when they strike, and what they leave alone.
+
+use super::plan::Plan;
+use crate::stream::prng::Prng;
+use crate::types::Nanos;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Fault { $($(#[$doc])* $name),* }
+
+        impl Fault {
+            /// All kinds.
+            pub const KINDS: &'static [Self] = &[$(Self::$name),*];
+            /// The kind with this name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::KINDS.iter().copied().find(|kind| kind.name() == name)
+            }
+            /// Its name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A process dies; what it wrote is there.
+    Crash = "crash",
+    /// A machine loses power, perhaps in the middle of a write.
+    PowerLoss = "power-loss",
+    /// All machines lose power at once.
+    Blackout = "blackout",
+    /// A process stops in order, and starts again.
+    Restart = "orderly-restart",
+    /// All threads of a process stand still.
+    Pause = "pause",
+    /// One thread of a process stands still.
+    Stall = "thread-stall",
+    /// The nodes are parted in two; clients are on either side.
+    Partition = "partition",
+    /// What one node sends to another is lost, not the other way round.
+    OneWay = "one-way-loss",
+    /// A node's control thread hears nobody and is heard by nobody; its core is.
+    ControlCut = "control-cut",
+    /// A node's core hears nobody and is heard by nobody; its control thread is.
+    DataCut = "data-cut",
+    /// A node is cut off from everybody.
+    Isolate = "isolation",
+    /// A wall clock is set.
+    ClockStep = "clock-step",
+    /// A disk fails to sync a segment, and says so once.
+    SyncFails = "sync-failure",
+    /// A disk is full for a while.
+    DiskFull = "disk-full",
+    /// A client dies.
+    ClientDies = "client-death",
+}
+
+/// One strike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Strike {
+    pub(super) fault: Fault,
+    pub(super) node: usize,
+    pub(super) other: usize,
+    /// Bits: one for each node, and more.
+    pub(super) sides: u64,
+    /// How long it lasts, ns.
+    pub(super) lasts_ns: u64,
+}
+
+/// Draws the next strike and the time until it.
+pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
+    let wait = random.below(2 * plan.fault_gap_ns) + 1;
+    let kinds = Fault::KINDS.iter().enumerate();
+    let some: Vec<_> =
+        kinds.filter(|(bit, _)| plan.faults >> bit & 1 == 1).map(|(_, kind)| *kind).collect();
+    let fault =
+        if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };
+    let node = random.below(plan.nodes as u64) as usize;
+    let other = random.below(plan.nodes as u64) as usize;
+    let longest = [5, 60, 300, 2_000][random.below(4) as usize] * Nanos::MILLISECOND;
+    let strike = Strike {
+        fault,
+        node,
+        other,
+        sides: random.next_u64(),
+        lasts_ns: random.below(longest) + 1,
+    };
+    (wait, strike)
+}

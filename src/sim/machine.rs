@@ -1,0 +1,361 @@
+//! One machine of a simulated group: what outlives its process, and the process with the machines of its four threads, which
+//! are the shipped ones, over a disk, a hot tier, a network and a clock of the simulated world.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::ledger::Ledger;
+use super::plan::Plan;
+use super::wire::{Endpoint, SharedPort, SimNetwork};
+use crate::control::election::{Election, ElectionSettings, Member, Mutants};
+use crate::control::message::Standing;
+use crate::frame::Predecessor;
+use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
+use crate::journal::keeper::{Keeper, KeeperSettings};
+use crate::journal::memory_disk::{MemoryDisk, MemoryFile};
+use crate::journal::node_state::{BootId, NodeStateStore};
+use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
+use crate::journal::syncer::{Syncer, SyncerSettings};
+use crate::journal::{HeapHotTier, HeapMemory, HeapView};
+use crate::link::{ControlLink, CoreWakers, Rung, Shared, SharedWords, Wake, link};
+use crate::replica::{Core, CoreSettings, Peer, Start, replay};
+use crate::session::{SessionLimits, State, StateLimits};
+use crate::types::{Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
+
+/// Group of all simulated nodes.
+pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
+/// Payload bytes of a segment: small, so that a node is quickly made; two of them hold the log of a run.
+pub(super) const SEGMENT_BYTES: u64 = 256 * 1024;
+const WINDOW_BYTES: u64 = 256 * 1024;
+const SESSIONS_MAX: usize = 32;
+const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
+const REPLY_BYTES_MAX: usize = 64;
+/// How long the first election of a group that starts waits for all voters, ns.
+const START_WAIT_NS: u64 = Nanos::SECOND;
+/// Entries between two comparisons of the state hashes.
+const HASH_INTERVAL: u64 = 16;
+
+/// The threads of a node, each scheduled on its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Part {
+    Core,
+    Control,
+    Sync,
+    Keeper,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Core, Self::Control, Self::Sync, Self::Keeper];
+}
+
+/// A thread's bell: rung by a core.
+#[derive(Debug, Default)]
+pub(super) struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Bell {
+    /// Whether it rang since the last time.
+    pub(super) fn rang(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+pub(super) type SimCore = Core<SimNetwork, HeapMemory, Ledger>;
+
+/// A process: the machines of its threads, joined by their mailboxes.
+pub(super) struct Process {
+    pub(super) core: SimCore,
+    pub(super) control: Election,
+    pub(super) control_link: ControlLink,
+    pub(super) syncer: Syncer<MemoryDisk, HeapView>,
+    pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
+    pub(super) store: Arc<NodeStateStore<MemoryFile>>,
+    pub(super) shared: Shared,
+    pub(super) control_bell: Arc<Bell>,
+    pub(super) sync_bell: Arc<Bell>,
+    /// What control made durable has not come back to its machine yet.
+    pub(super) persisting: bool,
+    pub(super) stopping: Stopping,
+}
+
+/// An orderly stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stopping {
+    No,
+    /// The core was told.
+    Asked,
+    /// The core's last word: its log and its commit position.
+    Said(Predecessor, Commit),
+}
+
+/// What is known of a start.
+pub(super) struct Started {
+    pub(super) tail: Predecessor,
+    pub(super) provisional: bool,
+    pub(super) cut_epoch: CutEpoch,
+    pub(super) fence: Leadership,
+}
+
+/// The machine.
+pub(super) struct Machine {
+    pub(super) node: usize,
+    pub(super) disk: MemoryDisk,
+    tier: HeapHotTier,
+    boots: u64,
+    pub(super) clock: Clock,
+    pub(super) port: SharedPort,
+    pub(super) process: Option<Process>,
+    /// Lives of its process so far: wake-ups of an earlier one are void.
+    pub(super) life: u64,
+    /// Datagrams that wait at the control thread's socket.
+    pub(super) letters: VecDeque<Rc<[u8]>>,
+    /// When each thread runs next.
+    pub(super) wake_at: [Nanos; 4],
+    /// None of it runs before this.
+    pub(super) paused_until: [Nanos; 4],
+}
+
+impl Machine {
+    pub(super) fn new(node: usize, clock: Clock) -> Self {
+        Self {
+            node,
+            disk: MemoryDisk::new(),
+            tier: HeapHotTier::new(SEGMENT_BYTES, 1),
+            boots: 1,
+            clock,
+            port: Rc::default(),
+            process: None,
+            life: 0,
+            letters: VecDeque::new(),
+            wake_at: [Nanos(u64::MAX); 4],
+            paused_until: [Nanos(0); 4],
+        }
+    }
+
+    /// The process dies.
+    pub(super) fn crash_process(&mut self) {
+        self.process = None;
+        self.disk.crash_process();
+        self.port.borrow_mut().clear();
+        self.letters.clear();
+        self.wake_at = [Nanos(u64::MAX); 4];
+        self.paused_until = [Nanos(0); 4];
+        self.life += 1;
+    }
+
+    /// Whether its disk refuses every change: it is about to lose power.
+    pub(super) fn is_failing(&self) -> bool {
+        self.disk.has_stopped() || self.disk.is_full()
+    }
+
+    /// The power goes: memory is lost, and the disk keeps what `seed` says.
+    pub(super) fn power_off(&mut self, seed: u64) {
+        self.crash_process();
+        self.disk.crash(seed);
+        self.boots += 1;
+        self.tier = HeapHotTier::new(SEGMENT_BYTES, self.boots);
+    }
+
+    /// Starts the process: recovery, then the machines.
+    pub(super) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Started, RecoveryError> {
+        assert!(self.process.is_none(), "one process at a time");
+        let node = NodeId(self.node as u16);
+        let store =
+            NodeStateStore::open(&self.disk, GROUP, node).map_err(RecoveryError::NodeState)?;
+        let mut boot_id = [0; 16];
+        boot_id[..8].copy_from_slice(&self.boots.to_le_bytes());
+        let first_incarnation = Incarnation(self.boots as u32 * 1000);
+        let boot = Boot { boot_id: BootId(boot_id), first_incarnation };
+        let mut settings = RecoverySettings::new(GROUP, node, SEGMENT_BYTES);
+        settings.hot_bytes = 2 * WINDOW_BYTES;
+        let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
+        let started = Started {
+            tail: recovered.tail,
+            provisional: recovered.state.provisional,
+            cut_epoch: recovered.sync.epoch,
+            fence: recovered.state.leadership,
+        };
+        self.life += 1;
+        self.process = Some(self.process_of(plan, seed, Arc::new(store), recovered));
+        Ok(started)
+    }
+
+    fn process_of(
+        &self,
+        plan: &Plan,
+        seed: u64,
+        store: Arc<NodeStateStore<MemoryFile>>,
+        recovered: Recovered<HeapMemory, HeapView>,
+    ) -> Process {
+        let (core_link, control_link, sync_link, keeper_link) = link();
+        let shared: Shared = Arc::new(SharedWords::default());
+        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
+        let core_settings = core_settings(plan, seed, recovered.identity());
+        let mut state = State::new(Ledger::default(), core_settings.limits);
+        let applied = replay(&self.disk, GROUP, SEGMENT_BYTES, recovered.known_commit, &mut state)
+            .expect("recovery has read the same files");
+        let start = Start {
+            fence: recovered.state.leadership,
+            commit: recovered.known_commit,
+            applied,
+            durable: recovered.durable,
+            cut_epoch: recovered.sync.epoch,
+            tail: recovered.tail,
+        };
+        let mut log = HotLog::new(hot_settings(&recovered), recovered.tail);
+        let mut next = recovered.tail.position.segment_base(SEGMENT_BYTES);
+        let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
+        let mut views = Vec::new();
+        for (base, memory, view) in recovered.segments {
+            assert!(log.add_segment(base, memory).is_ok(), "recovery hands segments over in order");
+            views.push((base, view));
+            next = base.plus(SEGMENT_BYTES);
+        }
+        let syncer = Syncer::new(
+            self.disk.clone(),
+            Arc::clone(&store),
+            sync_link,
+            Arc::clone(&shared),
+            SyncerSettings::new(GROUP, SEGMENT_BYTES),
+            recovered.sync,
+            views,
+        );
+        let keeper = Keeper::new(
+            self.disk.clone(),
+            self.tier.clone(),
+            keeper_link,
+            Arc::clone(&shared),
+            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(SEGMENT_BYTES) },
+            lowest,
+            next,
+        );
+        let (control_bell, sync_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let wakers = CoreWakers { control: control_bell.clone(), sync: sync_bell.clone() };
+        let network = SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));
+        let core = Core::new(
+            core_settings,
+            network,
+            log,
+            state,
+            core_link,
+            Arc::clone(&shared),
+            wakers,
+            start,
+        );
+        Process {
+            core,
+            control,
+            control_link,
+            syncer,
+            keeper,
+            store,
+            shared,
+            control_bell,
+            sync_bell,
+            persisting: false,
+            stopping: Stopping::No,
+        }
+    }
+}
+
+impl Process {
+    /// How long sync gathers now: not at all where somebody waits for the disk.
+    pub(super) fn sync_delay(&self, plan: &Plan) -> u64 {
+        const GATHER_NS: u64 = 5 * Nanos::MILLISECOND;
+        const LEADER: u64 = 2;
+        let leads = self.shared.words().role.load(Ordering::Relaxed) == LEADER;
+        let rung = if leads { plan.durability.leader } else { plan.durability.follower };
+        if rung == Rung::Disk { 0 } else { GATHER_NS }
+    }
+}
+
+fn hot_settings(recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {
+    HotSettings {
+        segment_bytes: SEGMENT_BYTES,
+        window_bytes: WINDOW_BYTES,
+        group: GROUP,
+        generation: recovered.last.generation,
+        header: HeaderPage::standard(),
+        terms: recovered.terms.clone(),
+    }
+}
+
+fn control_settings(
+    plan: &Plan,
+    node: usize,
+    seed: u64,
+    recovered: &Recovered<HeapMemory, HeapView>,
+) -> ElectionSettings {
+    let member = |(node, &priority): (usize, &u8)| Member {
+        node: NodeId(node as u16),
+        voter: true,
+        priority,
+    };
+    let state = &recovered.state;
+    ElectionSettings {
+        node: NodeId(node as u16),
+        members: plan.priorities.iter().enumerate().map(member).collect(),
+        promised: state.leadership,
+        vote: state.vote,
+        standing: match (recovered.stateless, state.provisional) {
+            (true, _) => Standing::Stateless,
+            (false, true) => Standing::Provisional,
+            (false, false) => Standing::Clean,
+        },
+        won_founding: state.won_founding(&recovered.terms),
+        may_ack_memory: state.may_ack_memory,
+        incarnation: state.incarnation,
+        durability: plan.durability,
+        leader_timeout_ns: plan.leader_timeout_ns,
+        start_wait_ns: START_WAIT_NS,
+        generation_random: seed as u32,
+        instance: seed | 1,
+        seed,
+        mutants: plan.mutant.map_or(Mutants::NONE, |mutant| Mutants::NONE.with(mutant)),
+    }
+}
+
+fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> CoreSettings {
+    let peer = |node: usize| Peer {
+        node: NodeId(node as u16),
+        address: Endpoint::Node(node).address(),
+        voter: true,
+    };
+    CoreSettings {
+        group: GROUP,
+        identity,
+        peers: (0..plan.nodes).map(peer).collect(),
+        segment_bytes: SEGMENT_BYTES,
+        window_bytes: WINDOW_BYTES,
+        command_bytes_max: 8192,
+        durability: plan.durability,
+        heartbeat_ns: plan.heartbeat_ns,
+        leader_timeout_ns: plan.leader_timeout_ns,
+        multicast: plan.multicast,
+        hash_interval: HASH_INTERVAL,
+        in_flight_max: plan.in_flight as u64,
+        session_timeout_ns: (Nanos::SECOND, 60 * Nanos::SECOND),
+        lane_pool_bytes: LANE_POOL_BYTES,
+        limits: limits(plan),
+        lanes_max: SESSIONS_MAX,
+        seed,
+    }
+}
+
+fn limits(plan: &Plan) -> StateLimits {
+    let sessions = SessionLimits {
+        sessions_max: SESSIONS_MAX,
+        in_flight_max: plan.in_flight,
+        reply_bytes_total: 64 * 1024,
+        session_reply_bytes: 16 * 1024,
+    };
+    StateLimits { sessions, reply_bytes_max: REPLY_BYTES_MAX }
+}

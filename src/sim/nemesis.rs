@@ -1,0 +1,331 @@
+//! The course of a run: faults, then a healed quorum that must make progress, then a whole group that must agree.
+
+use super::check::Violation;
+use super::client::SimClient;
+use super::faults::{self, Fault, Strike};
+use super::machine::Part;
+use super::paths::Traffic;
+use super::world::{Event, World};
+use crate::journal::segment_name;
+use crate::link::Rung;
+use crate::types::{Nanos, Position};
+
+/// Time in which a healed quorum must answer every client, ns.
+const PROGRESS_NS: u64 = 10 * Nanos::SECOND;
+/// Time in which a whole group must agree, ns.
+const AGREE_NS: u64 = 10 * Nanos::SECOND;
+/// How often it is looked whether it does, ns.
+const LOOK_NS: u64 = 20 * Nanos::MILLISECOND;
+/// Processes that were started are given this long before it is decided which of them make a quorum, ns.
+const SETTLE_NS: u64 = Nanos::MILLISECOND;
+/// Commands that each client may send after the faults.
+const AFTERWARDS: u64 = 5;
+
+/// Where a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Faults.
+    Chaos,
+    /// No more faults; every process is started.
+    Calm,
+    /// A quorum is healed, the others are cut off. It must answer every client by then.
+    Quorum { until: Nanos },
+    /// All are healed, and must agree by then.
+    Whole { until: Nanos },
+    /// Done.
+    Over,
+}
+
+impl World {
+    /// The first events.
+    pub(super) fn begin(&mut self) {
+        for node in 0..self.plan.nodes {
+            let at = Nanos(self.random.below(50 * Nanos::MILLISECOND));
+            self.schedule(at, Event::Start(node));
+        }
+        for client in 0..self.plan.clients {
+            let at = Nanos(self.random.below(100 * Nanos::MILLISECOND));
+            self.wake_client(client, at);
+        }
+        self.draw_strike();
+        self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    fn draw_strike(&mut self) {
+        let (wait, strike) = faults::draw(&mut self.fault_random, &self.plan);
+        let at = self.now.plus(wait);
+        if at.0 < self.plan.chaos_ns {
+            self.schedule(at, Event::Strike(strike));
+        }
+    }
+
+    /// A fault strikes.
+    pub(super) fn strike(&mut self, strike: &Strike) {
+        self.draw_strike();
+        if self.phase != Phase::Chaos || !self.may_strike(strike) {
+            return;
+        }
+        self.coverage.hit(strike.fault.name(), 1);
+        self.trace.line(self.now, || format!("fault: {strike:?}"));
+        let &Strike { fault, node, sides, lasts_ns, .. } = strike;
+        let until = self.now.plus(lasts_ns);
+        match fault {
+            Fault::Crash => {
+                self.count_process(node);
+                self.machines[node].crash_process();
+                self.schedule(until, Event::Start(node));
+            }
+            Fault::PowerLoss => self.lose_power(node, sides, until),
+            Fault::Blackout => {
+                for node in 0..self.plan.nodes {
+                    self.lose_power(node, sides.rotate_left(node as u32), until);
+                }
+            }
+            Fault::Restart => self.stop(node),
+            Fault::Pause => {
+                self.machines[node].paused_until = [until; 4];
+            }
+            Fault::Stall => {
+                self.machines[node].paused_until[(sides % 4) as usize] = until;
+            }
+            Fault::ClockStep => {
+                let range = 2 * Nanos::SECOND;
+                let by = (sides % (2 * range)).cast_signed() - range.cast_signed();
+                self.machines[node].clock.step_wall(by);
+            }
+            Fault::SyncFails => {
+                let base = self.machines[node].tail_segment();
+                self.machines[node].disk.fail_syncs(&segment_name(base));
+            }
+            Fault::DiskFull => {
+                self.machines[node].disk.set_space(Some(0));
+                self.schedule(until, Event::Relent(*strike));
+            }
+            Fault::ClientDies => {
+                let client = node % self.plan.clients;
+                let plan = self.plan.clone();
+                self.clients[client].restart(&plan);
+            }
+            _ => {
+                self.cut(strike, true);
+                self.schedule(until, Event::Relent(*strike));
+            }
+        }
+    }
+
+    /// The atlas: one good copy of everything acknowledged is left, so that a group that stops is a bug.
+    fn may_strike(&self, strike: &Strike) -> bool {
+        let memory_counts = self.plan.durability.leader == Rung::Memory;
+        match strike.fault {
+            // What is acknowledged may be in memory alone: that of a minority may go.
+            Fault::Blackout => !memory_counts,
+            Fault::PowerLoss if memory_counts => {
+                let shaky = |node: usize| {
+                    let process = self.machines[node].process.as_ref();
+                    process.is_none_or(|process| process.core.observe().provisional)
+                };
+                let others = (0..self.plan.nodes).filter(|&node| node != strike.node);
+                others.filter(|&node| shaky(node)).count() + 1 < self.plan.majority()
+                    && self.plan.nodes > 2
+            }
+            Fault::OneWay => strike.node != strike.other,
+            _ => true,
+        }
+    }
+
+    fn lose_power(&mut self, node: usize, seed: u64, until: Nanos) {
+        // Perhaps in the middle of what its threads are writing.
+        self.machines[node].disk.stop_after(seed % 16);
+        let at = self.now.plus(seed % (2 * Nanos::MILLISECOND));
+        self.schedule(at, Event::PowerOff { node, seed });
+        self.schedule(until.max(at.plus(1)), Event::Start(node));
+    }
+
+    pub(super) fn power_off(&mut self, node: usize, seed: u64) {
+        self.count_process(node);
+        self.machines[node].power_off(seed);
+        self.trace.line(self.now, || format!("node {node}: no power"));
+    }
+
+    /// A fault ends.
+    pub(super) fn relent(&mut self, strike: &Strike) {
+        if self.phase != Phase::Chaos {
+            return; // everything is healed already
+        }
+        self.trace.line(self.now, || format!("over: {strike:?}"));
+        match strike.fault {
+            Fault::DiskFull => self.machines[strike.node].disk.set_space(None),
+            _ => self.cut(strike, false),
+        }
+    }
+
+    /// Cuts ways, or opens them.
+    fn cut(&mut self, strike: &Strike, cut: bool) {
+        let &Strike { fault, node, other, sides, .. } = strike;
+        let nodes = self.plan.nodes;
+        let all = |paths: &mut super::paths::Paths, traffic| {
+            for other in (0..nodes).filter(|&other| other != node) {
+                paths.cut(node, other, traffic, cut);
+                paths.cut(other, node, traffic, cut);
+            }
+        };
+        let side = |who: usize| sides >> who & 1;
+        match fault {
+            Fault::OneWay => self.paths.cut(node, other, Traffic::Both, cut),
+            Fault::ControlCut => all(&mut self.paths, Traffic::Control),
+            Fault::DataCut => all(&mut self.paths, Traffic::Data),
+            Fault::Isolate => {
+                all(&mut self.paths, Traffic::Both);
+                (0..self.plan.clients).for_each(|c| self.paths.cut_client(c, node, cut));
+            }
+            Fault::Partition => {
+                for from in 0..nodes {
+                    for to in (0..nodes).filter(|&to| side(from) != side(to)) {
+                        self.paths.cut(from, to, Traffic::Both, cut);
+                    }
+                    for client in 0..self.plan.clients {
+                        if side(from) != side(32 + client) {
+                            self.paths.cut_client(client, from, cut);
+                        }
+                    }
+                }
+            }
+            _ => unreachable!("{fault:?} cuts no way"),
+        }
+    }
+
+    /// The next phase begins, or is looked at again.
+    pub(super) fn enter(&mut self, phase: Phase) -> Result<(), Violation> {
+        if phase != self.phase {
+            self.trace.line(self.now, || format!("phase: {phase:?}"));
+        }
+        self.phase = phase;
+        match phase {
+            Phase::Chaos | Phase::Over => {}
+            Phase::Calm => {
+                self.calm();
+                let until = self.now.plus(PROGRESS_NS);
+                let at = self.now.plus(SETTLE_NS);
+                self.schedule(at, Event::Next(Phase::Quorum { until }));
+            }
+            Phase::Quorum { until } => {
+                if self.answered_before.is_empty() {
+                    self.answered_before =
+                        self.clients.iter().map(|client| client.answered).collect();
+                    self.cut_off_the_rest();
+                }
+                if self.clients_are_answered() {
+                    self.paths.heal();
+                    let until = self.now.plus(AGREE_NS);
+                    return self.enter(Phase::Whole { until });
+                }
+                self.look_again(until, phase)?;
+            }
+            Phase::Whole { until } => {
+                if self.all_agree() {
+                    self.phase = Phase::Over;
+                    return self.checks.finish();
+                }
+                self.look_again(until, phase)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self, until: Nanos, phase: Phase) -> Result<(), Violation> {
+        if self.now >= until {
+            return Err(Violation::liveness(format!("{phase:?}: {}", self.describe())));
+        }
+        self.schedule(self.now.plus(LOOK_NS), Event::Next(phase));
+        Ok(())
+    }
+
+    fn calm(&mut self) {
+        self.paths.heal();
+        for node in 0..self.plan.nodes {
+            self.machines[node].disk.set_space(None);
+            self.machines[node].paused_until = [Nanos(0); 4];
+            if self.machines[node].process.is_none() {
+                self.schedule(self.now.plus(1), Event::Start(node));
+            }
+            for part in Part::ALL {
+                self.wake_soon(node, part);
+            }
+        }
+        for client in &mut self.clients {
+            client.budget += AFTERWARDS;
+        }
+    }
+
+    /// In half of the worlds only a majority comes back at first, none of which has forgotten anything.
+    fn cut_off_the_rest(&mut self) {
+        let sides = self.fault_random.next_u64();
+        let whole = |node: usize| {
+            let process = self.machines[node].process.as_ref();
+            process.is_some_and(|process| !process.core.observe().provisional)
+        };
+        let electable = |node: &usize| self.plan.priorities[*node] > 0;
+        let mut order: Vec<usize> = (0..self.plan.nodes).filter(|&node| whole(node)).collect();
+        if sides.is_multiple_of(2) || order.len() < self.plan.majority() {
+            return;
+        }
+        let turn = (sides >> 8) as usize % order.len();
+        order.rotate_left(turn);
+        order.truncate(self.plan.majority());
+        if !order.iter().any(electable) {
+            return;
+        }
+        let rest: Vec<_> = (0..self.plan.nodes).filter(|node| !order.contains(node)).collect();
+        self.trace.line(self.now, || format!("cut off: {rest:?}"));
+        for node in rest {
+            let fault = Fault::Isolate;
+            self.cut(&Strike { fault, node, other: node, sides: 0, lasts_ns: 0 }, true);
+        }
+    }
+
+    fn clients_are_answered(&self) -> bool {
+        let mut clients = self.clients.iter().zip(&self.answered_before);
+        clients.all(|(client, before)| client.is_satisfied() && client.answered > *before)
+    }
+
+    fn all_agree(&self) -> bool {
+        let mut ends = self.machines.iter().map(|machine| {
+            let observed = machine.process.as_ref()?.core.observe();
+            let whole = observed.applied.0 == observed.tail.position;
+            (whole && observed.cutting_at.is_none()).then_some(observed.tail)
+        });
+        let first = ends.next().flatten();
+        first.is_some()
+            && ends.all(|end| end == first)
+            && self.clients.iter().all(SimClient::is_satisfied)
+    }
+
+    /// Where everybody stands, for those who ask why nothing goes on.
+    fn describe(&self) -> String {
+        use core::fmt::Write;
+        let mut text = String::new();
+        for machine in &self.machines {
+            let process = machine.process.as_ref();
+            let seen = process.map(|process| process.core.observe());
+            let _ = write!(text, "\n    node {}: {seen:?}", machine.node);
+        }
+        for (client, before) in self.clients.iter().zip(&self.answered_before) {
+            let (state, more) = (client.state(), client.answered - before);
+            let _ = write!(text, "\n    client: {state:?}, {more} answers since, ");
+            text += if client.is_satisfied() { "nothing open" } else { "waits" };
+        }
+        text
+    }
+}
+
+impl super::machine::Machine {
+    fn tail_segment(&self) -> Position {
+        let process = self.process.as_ref();
+        let tail = process.map_or(Position(0), |process| process.core.observe().tail.position);
+        tail.segment_base(super::machine::SEGMENT_BYTES)
+    }
+}

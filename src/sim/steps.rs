@@ -1,0 +1,378 @@
+//! One turn of each thread, as the shells of the runtime give it to the same machines.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::rc::Rc;
+
+use zerocopy::IntoBytes;
+
+use super::check::Violation;
+use super::machine::{GROUP, Part, Process, Stopping};
+use super::wire::Endpoint;
+use super::world::{Event, World};
+use crate::control::constants::GroupConstants;
+use crate::control::election::{Glance, Input, Output};
+use crate::control::message::Envelope;
+use crate::journal::keeper::KeeperEvent;
+use crate::journal::node_state::{CleanMark, NodeStateError};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise};
+use crate::replica::{Doing, Now};
+use crate::types::{Durable, Nanos, Position};
+
+/// Longest and shortest sleep of the control thread, ns.
+const CONTROL_SLEEP_NS: (u64, u64) = (Nanos::MILLISECOND, 50 * Nanos::MILLISECOND);
+/// Longest sleep of the sync thread while bytes wait, ns.
+const SYNC_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
+/// Sleep of the keeper, ns.
+const KEEPER_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
+/// A soft deadline is this late at most, ns.
+const SOFT_NS: u64 = 2 * Nanos::MILLISECOND;
+/// A process that has ended is started again after this, ns.
+const SUPERVISOR_NS: u64 = 300 * Nanos::MILLISECOND;
+
+impl World {
+    /// Runs one thread of a node.
+    pub(super) fn step(&mut self, node: usize, part: Part) -> Result<(), Violation> {
+        if self.machines[node].process.is_none() {
+            return Ok(());
+        }
+        self.trace.event(self.now, [1, node as u64, part as u64]);
+        match part {
+            Part::Core => self.step_core(node),
+            Part::Sync => {
+                self.step_sync(node);
+                Ok(())
+            }
+            Part::Keeper => {
+                self.step_keeper(node);
+                Ok(())
+            }
+            Part::Control => self.step_control(node),
+        }
+    }
+
+    fn process(&mut self, node: usize) -> &mut Process {
+        self.machines[node].process.as_mut().expect("only running processes are stepped")
+    }
+
+    fn step_core(&mut self, node: usize) -> Result<(), Violation> {
+        let machine = &mut self.machines[node];
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        let now = Now { at: machine.clock.local(self.now), time: machine.clock.wall(self.now) };
+        let work = process.core.step(now);
+        let observed = process.core.observe();
+        self.trace.event(self.now, [observed.tail.position.0, observed.commit.0.0, work as u64]);
+        let (control, sync) = (process.control_bell.rang(), process.sync_bell.rang());
+        let deadlines = process.core.deadlines();
+        let clock = machine.clock;
+        self.checks.core_stepped(node, &process.core, &process.shared)?;
+        match observed.doing {
+            Doing::Leads { quorum, .. } => {
+                self.coverage.hit("leader", 1);
+                self.coverage.hit("quorum-lost", u64::from(!quorum));
+            }
+            Doing::Follows { matched: true } => self.coverage.hit("follower-matched", 1),
+            _ => {}
+        }
+        self.transmit(Endpoint::Node(node));
+        if control {
+            self.wake_soon(node, Part::Control);
+        }
+        if sync {
+            self.wake_soon(node, Part::Sync);
+        }
+        let next = if work > 0 {
+            self.now.plus(1_000 + self.random.below(2_000))
+        } else {
+            let late = self.random.below(SOFT_NS);
+            let soft = deadlines.soft.map(|at| clock.world(at).plus(late));
+            let sharp = deadlines.sharp.map(|at| clock.world(at));
+            let at = [soft, sharp].into_iter().flatten().min().unwrap_or(Nanos(u64::MAX));
+            at.max(self.now.plus(1_000))
+        };
+        self.wake(node, Part::Core, next);
+        Ok(())
+    }
+
+    fn step_sync(&mut self, node: usize) {
+        let local = self.machines[node].clock.local(self.now);
+        let Some(process) = &mut self.machines[node].process else { return };
+        let delay = process.sync_delay(&self.plan);
+        process.syncer.set_group_delay_ns(delay);
+        let worked = process.syncer.step(local) > 0;
+        let mail = process.core.has_mail();
+        let words = process.shared.words();
+        let waits = words.durable.load(Acquire) < words.verified.load(Acquire);
+        let deadline = process.syncer.deadline();
+        if mail {
+            self.wake_soon(node, Part::Core);
+        }
+        let next = if worked {
+            self.now.plus(1_000 + self.random.below(self.plan.sync_ns))
+        } else {
+            let at = deadline.map(|at| self.machines[node].clock.world(at));
+            let longest = if waits { SYNC_SLEEP_NS } else { 10 * SYNC_SLEEP_NS };
+            let longest = self.now.plus(longest);
+            at.map_or(longest, |at| at.min(longest)).max(self.now.plus(10_000))
+        };
+        self.wake(node, Part::Sync, next);
+    }
+
+    fn step_keeper(&mut self, node: usize) {
+        let local = self.machines[node].clock.local(self.now);
+        let Some(process) = &mut self.machines[node].process else { return };
+        let worked = process.keeper.step(local) > 0;
+        let mail = process.core.has_mail();
+        while let Some(event) = process.keeper.poll_event() {
+            let blocked = matches!(event, KeeperEvent::Blocked { .. });
+            self.coverage.hit("segments-blocked", u64::from(blocked));
+        }
+        if mail {
+            self.wake_soon(node, Part::Core);
+        }
+        let sleep = if worked { self.random.below(200_000) + 1 } else { KEEPER_SLEEP_NS };
+        self.wake(node, Part::Keeper, self.now.plus(sleep));
+    }
+
+    /// A datagram for a control thread arrives: it waits in the socket until the thread looks.
+    pub(super) fn control_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
+        const WAITING_MAX: usize = 512;
+        if self.machines[to].process.is_none() || self.machines[to].letters.len() >= WAITING_MAX {
+            return;
+        }
+        self.machines[to].letters.push_back(bytes);
+        let at = self.now.plus(self.random.below(50_000));
+        self.wake(to, Part::Control, at);
+    }
+
+    fn step_control(&mut self, node: usize) -> Result<(), Violation> {
+        let local = self.machines[node].clock.local(self.now);
+        let letters = core::mem::take(&mut self.machines[node].letters);
+        if self.process(node).stopping != Stopping::No {
+            self.step_stopping(node);
+            return Ok(());
+        }
+        let process = self.process(node);
+        if core::mem::take(&mut process.persisting) {
+            process.control.handle(local, Input::Persisted);
+        }
+        process.control.handle(local, Input::Glance(Glance::of(process.shared.words())));
+        for letter in letters {
+            if let Ok((envelope, _)) = Envelope::decode(&letter, GROUP) {
+                process.control.handle(local, Input::Message(envelope));
+            }
+        }
+        let facts: Vec<_> = process.control_link.from_core.try_iter().collect();
+        for fact in facts {
+            self.fact(node, &fact);
+            self.process(node).control.handle(local, Input::Core(fact));
+        }
+        self.process(node).control.handle(local, Input::Tick);
+        let alive = self.obey(node)?;
+        if !alive {
+            self.end(node, "halted");
+            return Ok(());
+        }
+        let process = self.process(node);
+        let (persisting, deadline) = (process.persisting, process.control.deadline());
+        let (shortest, longest) = CONTROL_SLEEP_NS;
+        let next = if persisting {
+            self.now.plus(1_000 + self.random.below(self.plan.sync_ns))
+        } else {
+            let at = self.machines[node].clock.world(deadline);
+            at.clamp(self.now.plus(shortest), self.now.plus(longest))
+        };
+        self.wake(node, Part::Control, next);
+        Ok(())
+    }
+
+    fn fact(&mut self, node: usize, fact: &CoreToControl) {
+        self.trace.line(self.now, || format!("node {node}: {fact:?}"));
+        match fact {
+            CoreToControl::Event(CoreEvent::Cut { .. }) => self.coverage.hit("cut", 1),
+            CoreToControl::Event(CoreEvent::DiskFailed) => {
+                self.coverage.hit("disk-failed", 1);
+                // Whoever looks after the process starts it again: recovery writes the range into a new file.
+                let at = self.now.plus(self.random.below(SUPERVISOR_NS));
+                let life = self.machines[node].life;
+                self.schedule(at, Event::Replace { node, life });
+            }
+            CoreToControl::Event(CoreEvent::OutOfSegments { .. }) => {
+                self.coverage.hit("out-of-segments", 1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what control wants; returns whether the process lives on.
+    fn obey(&mut self, node: usize) -> Result<bool, Violation> {
+        let constants = GroupConstants::from_fn(|_| 0);
+        while let Some(output) = self.process(node).control.poll() {
+            match output {
+                Output::ToCore(order) => {
+                    self.trace.line(self.now, || format!("node {node}: core is told {order:?}"));
+                    // The core takes its mail every duty cycle: a full mailbox means that it stands still.
+                    if self.process(node).control_link.to_core.try_send(order).is_err() {
+                        return Ok(false);
+                    }
+                    self.wake_soon(node, Part::Core);
+                }
+                Output::Persist(promise) => {
+                    self.trace.line(self.now, || format!("node {node}: persists {promise:?}"));
+                    if self.persist(node, promise)?.is_err() {
+                        return Ok(false);
+                    }
+                    self.process(node).persisting = true;
+                }
+                Output::Send(to, envelope) => {
+                    let bytes: Rc<[u8]> = envelope.encode(GROUP, &constants).as_bytes().into();
+                    let to = usize::from(to.0);
+                    let ends = (Endpoint::Node(node), Endpoint::Node(to));
+                    let fates = self.paths.fates(&mut self.random, &self.plan, ends, true);
+                    for fate in fates.into_iter().flatten() {
+                        let bytes = Rc::clone(&bytes);
+                        self.schedule(self.now.plus(fate.after_ns), Event::Control { to, bytes });
+                    }
+                }
+                Output::Event(event) => {
+                    let founded = matches!(event, crate::control::event::Event::Founded { .. });
+                    self.coverage.hit("founded", u64::from(founded));
+                    self.trace.line(self.now, || format!("node {node}: {event:?}"));
+                }
+                Output::Pull { .. } => {
+                    self.coverage.hit("pull", 1);
+                    let local = self.machines[node].clock.local(self.now);
+                    self.process(node).control.handle(local, Input::Pulled(false));
+                }
+                Output::Halt => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn persist(
+        &mut self,
+        node: usize,
+        promise: Promise,
+    ) -> Result<Result<(), NodeStateError>, Violation> {
+        let process = self.process(node);
+        let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
+        let update = process.store.update(|state| state.keep(&promise, durable));
+        if update.is_ok() {
+            self.checks.promised(node, &promise)?;
+        }
+        Ok(update.map(drop))
+    }
+
+    /// An orderly stop: the core's last word, the disk, the clean mark.
+    fn step_stopping(&mut self, node: usize) {
+        let process = self.process(node);
+        while let Ok(fact) = process.control_link.from_core.try_recv() {
+            if let CoreToControl::Stopped { tail, commit } = fact {
+                process.stopping = Stopping::Said(tail, commit);
+            }
+        }
+        if process.shared.words().sync_failed.load(Relaxed) != 0 {
+            return self.end(node, "stopped");
+        }
+        if let Stopping::Said(tail, commit) = process.stopping {
+            let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
+            if durable.0 >= tail.position {
+                let marked =
+                    process.store.update(|state| state.stop(CleanMark { tail, commit }, durable));
+                let how = if marked.is_ok() { "stopped in order" } else { "stopped" };
+                return self.end(node, how);
+            }
+        }
+        self.wake(node, Part::Control, self.now.plus(Nanos::MILLISECOND));
+    }
+
+    /// Stops a process in order.
+    pub(super) fn stop(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        if process.stopping == Stopping::No
+            && process.control_link.to_core.try_send(ControlToCore::Stop).is_ok()
+        {
+            process.stopping = Stopping::Asked;
+            self.wake_soon(node, Part::Core);
+            self.wake_soon(node, Part::Control);
+        }
+    }
+
+    /// The process ends, and is started again after a while.
+    pub(super) fn end(&mut self, node: usize, how: &'static str) {
+        self.trace.line(self.now, || format!("node {node}: {how}"));
+        self.coverage.hit(how, 1);
+        self.count_process(node);
+        self.machines[node].crash_process();
+        let at = self.now.plus(self.random.below(SUPERVISOR_NS));
+        self.schedule(at, Event::Start(node));
+    }
+
+    /// Starts the process of a node, if it does not run.
+    pub(super) fn start(&mut self, node: usize) -> Result<(), Violation> {
+        if self.machines[node].process.is_some() {
+            return Ok(());
+        }
+        let seed = self.random.next_u64();
+        let started = self.machines[node].start(&self.plan, seed);
+        match started {
+            Ok(started) => {
+                let (tail, provisional) = (started.tail, started.provisional);
+                self.trace.line(self.now, || {
+                    format!("node {node}: starts, ends at {tail:?}, provisional: {provisional}")
+                });
+                self.coverage.hit("provisional", u64::from(provisional));
+                self.checks.started(node, &started)?;
+                for part in Part::ALL {
+                    self.wake_soon(node, part);
+                }
+                Ok(())
+            }
+            Err(error) if self.machines[node].is_failing() => {
+                // The machine dies in the middle of it.
+                self.trace.line(self.now, || format!("node {node}: does not start: {error}"));
+                let at = self.now.plus(SUPERVISOR_NS);
+                self.schedule(at, Event::Start(node));
+                Ok(())
+            }
+            Err(error) => Err(Violation::recovery(format!("node {node} does not start: {error}"))),
+        }
+    }
+
+    /// Runs a client.
+    pub(super) fn step_client(&mut self, client: usize) -> Result<(), Violation> {
+        self.trace.event(self.now, [2, client as u64, 0]);
+        let mut ended = Vec::new();
+        let lives = self.clients[client].lives;
+        self.clients[client].step(self.now, &self.plan, &mut ended);
+        self.coverage.hit("session-lost", self.clients[client].lives - lives);
+        for ended in &ended {
+            self.trace.line(self.now, || format!("client {client}: {ended:?}"));
+            self.checks.ended(self.now, ended)?;
+        }
+        self.transmit(Endpoint::Client(client));
+        let at = self.clients[client].wake_at.max(self.now.plus(10_000));
+        self.wake_client(client, at);
+        Ok(())
+    }
+
+    /// Adds what the process of a node has counted.
+    pub(super) fn count_process(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let words = process.shared.words();
+        for (name, word) in [
+            ("nak", &words.naks_sent),
+            ("repair", &words.repairs_sent),
+            ("stale-dropped", &words.dropped_stale),
+            ("bad-frame", &words.bad_frames),
+            ("duplicate-answered", &words.duplicates),
+        ] {
+            self.coverage.hit(name, word.load(Relaxed));
+        }
+    }
+
+    /// Adds what all processes have counted.
+    pub(super) fn count_processes(&mut self) {
+        (0..self.machines.len()).for_each(|node| self.count_process(node));
+    }
+}

@@ -1,0 +1,288 @@
+//! The world: what happens next, and when.
+
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use super::check::{Checks, Violation};
+use super::client::SimClient;
+use super::clock::Clock;
+use super::coverage::Coverage;
+use super::faults::Strike;
+use super::machine::{GROUP, Machine, Part};
+use super::nemesis::Phase;
+use super::paths::Paths;
+use super::plan::Plan;
+use super::trace::Trace;
+use super::wire::{Endpoint, Sent};
+use crate::stream::datagram::{DatagramKind, FLAG_LANE, parse};
+use crate::stream::prng::Prng;
+use crate::types::Nanos;
+
+/// Events of one run, at most: a world that never comes to rest is a bug, too.
+const EVENTS_MAX: u64 = 50_000_000;
+/// Machines' clocks begin somewhere below this.
+const CLOCK_OFFSETS_NS: u64 = 1_000 * Nanos::SECOND;
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The first promise that was broken, and when.
+    pub violation: Option<(Nanos, Violation)>,
+    /// Virtual time that passed.
+    pub simulated: Nanos,
+    /// Events played.
+    pub events: u64,
+    /// Commands that took effect.
+    pub commands: u64,
+    /// Entries committed.
+    pub entries: u64,
+    /// Equal for two runs of one plan.
+    pub trace_hash: u64,
+    /// What was hit.
+    pub coverage: Coverage,
+    /// The trace in words, if it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// What happens at a moment.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A datagram arrives.
+    Arrive { from: Endpoint, to: Endpoint, bytes: Rc<[u8]> },
+    /// A datagram between control threads arrives.
+    Control { to: usize, bytes: Rc<[u8]> },
+    /// A thread runs.
+    Run { node: usize, part: Part, life: u64 },
+    /// A client runs.
+    Client(usize),
+    /// A fault strikes, and the next one is drawn.
+    Strike(Strike),
+    /// It ends.
+    Relent(Strike),
+    /// A process starts.
+    Start(usize),
+    /// A process that has halted is ended and started again, if it is still the one of this life.
+    Replace { node: usize, life: u64 },
+    /// A machine loses its power.
+    PowerOff { node: usize, seed: u64 },
+    /// The next phase of the run.
+    Next(Phase),
+}
+
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) now: Nanos,
+    /// Of the schedule and the network; faults have one of their own, so that they stay when a schedule changes.
+    pub(super) random: Prng,
+    pub(super) fault_random: Prng,
+    pub(super) machines: Vec<Machine>,
+    pub(super) clients: Vec<SimClient>,
+    pub(super) paths: Paths,
+    pub(super) checks: Checks,
+    pub(super) coverage: Coverage,
+    pub(super) trace: Trace,
+    pub(super) phase: Phase,
+    /// Commands each client had answered when the faults ended.
+    pub(super) answered_before: Vec<u64>,
+    queue: BinaryHeap<Reverse<(Nanos, u64)>>,
+    events: std::collections::BTreeMap<u64, Event>,
+    scheduled: u64,
+    played: u64,
+}
+
+/// Plays a plan to its end, or to the first broken promise.
+#[must_use]
+pub fn run(plan: &Plan, text: bool) -> Outcome {
+    let mut world = World::new(plan, text);
+    let mut violation = None;
+    world.begin();
+    while !world.is_over() {
+        if let Err(broken) = world.play() {
+            world.trace.line(world.now, || format!("{}: {}", broken.checker, broken.text));
+            violation = Some((world.now, broken));
+            break;
+        }
+    }
+    world.count_processes();
+    let (commands, entries) = world.checks.totals();
+    Outcome {
+        violation,
+        simulated: world.now,
+        events: world.played,
+        commands,
+        entries,
+        trace_hash: world.trace.hash(),
+        coverage: world.coverage,
+        lines: world.trace.into_lines(),
+    }
+}
+
+impl World {
+    fn new(plan: &Plan, text: bool) -> Self {
+        let mut random = Prng::new(plan.seed ^ 0x5749_5245);
+        let mut clock = || {
+            let drift = random.below(2 * plan.drift_ppm + 1).cast_signed();
+            let drift = drift - plan.drift_ppm.cast_signed();
+            Clock::new(random.below(CLOCK_OFFSETS_NS), drift)
+        };
+        let machines = (0..plan.nodes).map(|node| Machine::new(node, clock())).collect();
+        let clients = (0..plan.clients)
+            .map(|client| {
+                let seed = plan.seed.wrapping_mul(31).wrapping_add(client as u64 + 1);
+                SimClient::new(client, plan, clock(), seed)
+            })
+            .collect();
+        Self {
+            plan: plan.clone(),
+            now: Nanos(0),
+            fault_random: Prng::new(plan.seed ^ 0x4641_554C),
+            random,
+            machines,
+            clients,
+            paths: Paths::new(plan),
+            checks: Checks::new(plan),
+            coverage: Coverage::default(),
+            trace: Trace::new(text),
+            phase: Phase::Chaos,
+            answered_before: Vec::new(),
+            queue: BinaryHeap::new(),
+            events: std::collections::BTreeMap::new(),
+            scheduled: 0,
+            played: 0,
+        }
+    }
+
+    /// `event` happens at `at`, or now.
+    pub(super) fn schedule(&mut self, at: Nanos, event: Event) {
+        self.scheduled += 1;
+        self.queue.push(Reverse((at.max(self.now), self.scheduled)));
+        self.events.insert(self.scheduled, event);
+    }
+
+    /// Plays the next event.
+    fn play(&mut self) -> Result<(), Violation> {
+        let Some(Reverse((at, number))) = self.queue.pop() else {
+            return Err(Violation::liveness("nothing is left to happen".to_owned()));
+        };
+        let event = self.events.remove(&number).expect("each number has its event");
+        self.now = at;
+        self.played += 1;
+        if self.played > EVENTS_MAX {
+            return Err(Violation::liveness(format!("{EVENTS_MAX} events and no end")));
+        }
+        match event {
+            Event::Arrive { from, to, bytes } => self.arrive(from, to, bytes),
+            Event::Control { to, bytes } => self.control_arrives(to, bytes),
+            Event::Run { node, part, life } => {
+                let machine = &mut self.machines[node];
+                let index = part as usize;
+                if machine.life != life || machine.wake_at[index] != at {
+                    return Ok(()); // of an earlier life, or put off since
+                }
+                machine.wake_at[index] = Nanos(u64::MAX);
+                if machine.paused_until[index] > at {
+                    let until = machine.paused_until[index];
+                    self.wake(node, part, until);
+                    return Ok(());
+                }
+                return self.step(node, part);
+            }
+            Event::Client(client) => {
+                if self.clients[client].wake_at == at {
+                    return self.step_client(client);
+                }
+            }
+            Event::Strike(strike) => self.strike(&strike),
+            Event::Relent(strike) => self.relent(&strike),
+            Event::Start(node) => return self.start(node),
+            Event::Replace { node, life } => {
+                if self.machines[node].life == life {
+                    self.end(node, "replaced");
+                }
+            }
+            Event::PowerOff { node, seed } => self.power_off(node, seed),
+            Event::Next(phase) => return self.enter(phase),
+        }
+        Ok(())
+    }
+
+    /// A thread of a node runs at `at`, if it does not run before.
+    pub(super) fn wake(&mut self, node: usize, part: Part, at: Nanos) {
+        let machine = &mut self.machines[node];
+        if machine.process.is_none() || at >= machine.wake_at[part as usize] {
+            return;
+        }
+        let at = at.max(self.now);
+        machine.wake_at[part as usize] = at;
+        let life = machine.life;
+        self.schedule(at, Event::Run { node, part, life });
+    }
+
+    /// As [`World::wake`], after the time that it takes one thread to see what another has done.
+    pub(super) fn wake_soon(&mut self, node: usize, part: Part) {
+        let slow = self.random.below(100) == 0;
+        let longest = if slow { 5 * Nanos::MILLISECOND } else { 20 * Nanos::MICROSECOND };
+        let at = self.now.plus(self.random.below(longest) + 1);
+        self.wake(node, part, at);
+    }
+
+    pub(super) fn wake_client(&mut self, client: usize, at: Nanos) {
+        let at = at.max(self.now);
+        self.clients[client].wake_at = at;
+        self.schedule(at, Event::Client(client));
+    }
+
+    /// Sends what a port holds on its way.
+    pub(super) fn transmit(&mut self, from: Endpoint) {
+        let port = match from {
+            Endpoint::Node(node) => &self.machines[node].port,
+            Endpoint::Client(client) => &self.clients[client].port,
+        };
+        let outbox = core::mem::take(&mut port.borrow_mut().outbox);
+        for Sent { to, bytes } in outbox {
+            let fates = self.paths.fates(&mut self.random, &self.plan, (from, to), false);
+            for fate in fates.into_iter().flatten() {
+                let bytes = if fate.corrupt { self.corrupted(&bytes) } else { Rc::clone(&bytes) };
+                self.schedule(self.now.plus(fate.after_ns), Event::Arrive { from, to, bytes });
+            }
+        }
+    }
+
+    /// Changes a bit of the log's bytes. Headers and everything that is not the log are left alone: the datagram's own
+    /// checksum covers them on a network, and a key where that is not enough; the log is chained besides.
+    fn corrupted(&mut self, bytes: &Rc<[u8]>) -> Rc<[u8]> {
+        const HEADER: usize = crate::limits::DATAGRAM_HEADER_BYTES;
+        let is_log = parse(bytes, GROUP).is_ok_and(|(header, kind, body)| {
+            kind == DatagramKind::Data && header.flags & FLAG_LANE == 0 && !body.is_empty()
+        });
+        if !is_log {
+            return Rc::clone(bytes);
+        }
+        self.coverage.hit("corrupted", 1);
+        let mut changed = bytes.to_vec();
+        let at = HEADER + self.random.below((bytes.len() - HEADER) as u64) as usize;
+        changed[at] ^= 1 << self.random.below(8);
+        changed.into()
+    }
+
+    fn arrive(&mut self, from: Endpoint, to: Endpoint, bytes: Rc<[u8]>) {
+        match to {
+            Endpoint::Node(node)
+                if self.machines.get(node).is_some_and(|m| m.process.is_some()) =>
+            {
+                self.machines[node].port.borrow_mut().arrive(from, bytes);
+                let at = self.now.plus(self.random.below(2_000));
+                self.wake(node, Part::Core, at);
+            }
+            Endpoint::Client(client) if client < self.clients.len() => {
+                self.clients[client].port.borrow_mut().arrive(from, bytes);
+                let at = self.now.plus(self.random.below(20_000));
+                if at < self.clients[client].wake_at {
+                    self.wake_client(client, at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
