@@ -13,6 +13,8 @@
 //! Messages are idempotent and sent again; those that come while a fence or a write is under way are ignored.
 
 mod canvass;
+#[cfg(any(test, feature = "sim"))]
+mod explored;
 mod lead;
 mod members;
 mod mutants;
@@ -305,45 +307,6 @@ impl Election {
                 now.since((*since).max(self.glance.heard)) < self.settings.leader_timeout_ns
             }
             _ => false,
-        }
-    }
-
-    /// Stands, as if its canvass had told it to: those who explore every schedule leave the canvass out, which binds nobody.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn stand_at_once(&mut self) {
-        if !matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
-            self.stand(self.next_leadership(), true);
-        }
-    }
-
-    /// Takes rules out of a machine that runs already.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn plant(&mut self, mutants: Mutants) {
-        self.settings.mutants = mutants;
-    }
-
-    /// A group that was founded long ago: nobody needs to know who was there.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn forget_founders(&mut self) {
-        self.known.iter_mut().for_each(|known| known.founder = None);
-    }
-
-    /// Forgets what only says when things happen, so that states which differ in nothing else are one.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn fold(&mut self) {
-        let never = Nanos(u64::MAX);
-        match &mut self.phase {
-            Phase::Waiting { until } => *until = never,
-            Phase::Looking(_) => self.phase = Phase::Waiting { until: never },
-            Phase::Standing(candidacy) => candidacy.fold(),
-            _ => {}
-        }
-        (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
-        (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
-        (self.seen_leader, self.may_not_lead_told) = (true, true);
-        for known in &mut self.known {
-            let Known { founder, readmit, .. } = *known;
-            *known = Known { founder, readmit, present: true, ..Known::default() };
         }
     }
 
