@@ -59,7 +59,7 @@ fn holds_so_far(name: &str, group: &Group) {
 /// The rule that was taken out is missed.
 fn breaks(name: &str, group: &Group, expected: &[&str]) {
     let begin = Instant::now();
-    match explore(group, STATES_MAX, TIME) {
+    match explore(group, STATES_MAX, 4 * TIME) {
         Found::Broken { rule, schedule, states } => {
             let steps = schedule.len();
             println!("{name}: broken in {steps} steps, {states} states, {:?}", begin.elapsed());

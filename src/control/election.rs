@@ -13,6 +13,8 @@
 //! Messages are idempotent and sent again; those that come while a fence or a write is under way are ignored.
 
 mod canvass;
+#[cfg(any(test, feature = "sim"))]
+mod explored;
 mod lead;
 mod members;
 mod vote;
@@ -125,6 +127,8 @@ enum Intent {
     Stand { leadership: Leadership, transfer: bool },
     /// To lead, after an election by all votes.
     Win { leadership: Leadership, founding: bool },
+    /// To be a founder: who won the founding election says so.
+    Found { leadership: Leadership },
     /// To follow.
     Follow { target: Target, founder: bool },
     /// To be a voter again.
@@ -226,7 +230,9 @@ impl Election {
 
     /// Takes one input; drain [`Election::poll`] afterwards.
     pub fn handle(&mut self, now: Nanos, input: Input) {
-        self.started.get_or_insert(now);
+        if self.started.replace(self.started.unwrap_or(now)).is_none() {
+            self.tell_founders();
+        }
         match input {
             Input::Tick => {}
             Input::Glance(glance) => self.glance = glance,
@@ -300,45 +306,6 @@ impl Election {
                 now.since((*since).max(self.glance.heard)) < self.settings.leader_timeout_ns
             }
             _ => false,
-        }
-    }
-
-    /// Stands, as if its canvass had told it to: those who explore every schedule leave the canvass out, which binds nobody.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn stand_at_once(&mut self) {
-        if !matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
-            self.stand(self.next_leadership(), true);
-        }
-    }
-
-    /// Takes rules out of a machine that runs already.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn plant(&mut self, mutants: Mutants) {
-        self.settings.mutants = mutants;
-    }
-
-    /// A group that was founded long ago: nobody needs to know who was there.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn forget_founders(&mut self) {
-        self.known.iter_mut().for_each(|known| known.founder = None);
-    }
-
-    /// Forgets what only says when things happen, so that states which differ in nothing else are one.
-    #[cfg(any(test, feature = "sim"))]
-    pub fn fold(&mut self) {
-        let never = Nanos(u64::MAX);
-        match &mut self.phase {
-            Phase::Waiting { until } => *until = never,
-            Phase::Looking(_) => self.phase = Phase::Waiting { until: never },
-            Phase::Standing(candidacy) => candidacy.fold(),
-            _ => {}
-        }
-        (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
-        (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
-        (self.seen_leader, self.may_not_lead_told) = (true, true);
-        for known in &mut self.known {
-            let Known { founder, readmit, .. } = *known;
-            *known = Known { founder, readmit, present: true, ..Known::default() };
         }
     }
 
@@ -480,6 +447,7 @@ impl Election {
                 promise.admitted = true;
                 promise.may_ack_memory = memory(durability.leader);
             }
+            Intent::Found { .. } => promise.admitted = true,
             Intent::Follow { founder, .. } => {
                 promise.admitted = founder;
                 promise.may_ack_memory = (clean || founder) && memory(durability.follower);
@@ -522,6 +490,10 @@ impl Election {
                     self.event(Event::Founded { generation });
                 }
                 self.follows(now, target);
+            }
+            Intent::Found { leadership } => {
+                self.event(Event::Founded { generation: leadership.generation });
+                self.phase = Phase::Waiting { until: now };
             }
             Intent::Readmit { target, since, .. } => {
                 self.may_ack(self.settings.durability.follower);
@@ -648,6 +620,7 @@ impl Election {
                 let ballot = vote::Ballot { standing, incarnation };
                 self.on_vote(now, index, leadership, instance, granted.then_some(ballot));
             }
+            Message::Founded => self.on_founded(now, Target { leadership, leader: from }),
             Message::Stand => self.on_stand(now, from, leadership),
             Message::Readmit { incarnation, needed } => {
                 self.on_readmit(now, Target { leadership, leader: from }, incarnation, needed);
@@ -783,6 +756,7 @@ impl Intent {
         match self {
             Self::Vote { leadership, .. }
             | Self::Stand { leadership, .. }
+            | Self::Found { leadership }
             | Self::Win { leadership, .. } => *leadership,
             Self::Follow { target, .. } | Self::Readmit { target, .. } => target.leadership,
             Self::Pull { recency, .. } => recency.last,

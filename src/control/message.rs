@@ -66,6 +66,9 @@ pub enum Message {
     },
     /// The leader of the header's leadership wants the receiver to lead from now on: it stands at once.
     Stand,
+    /// The sender won the founding election of the leadership in the header, and its process ended before it could call: who
+    /// voted for it there is a founder.
+    Founded,
     /// A voter that may have forgotten what it promised is one again: it holds `needed` on its disk, and an entry of the
     /// header's leadership that was appended after it rejoined is committed.
     Readmit {
@@ -157,7 +160,8 @@ pub struct ControlDatagram {
     pub magic: U16,
     /// [`CONTROL_VERSION`].
     pub version: u8,
-    /// 1 announce, 2 lead, 3 following, 4 state hash, 5 canvass, 6 opinion, 7 vote request, 8 vote, 9 stand, 10 readmit.
+    /// 1 announce, 2 lead, 3 following, 4 state hash, 5 canvass, 6 opinion, 7 vote request, 8 vote, 9 stand, 10 readmit,
+    /// 11 founded.
     pub kind: u8,
     /// Sender.
     pub node: U16,
@@ -269,6 +273,7 @@ impl Envelope {
                 wire.second = incarnation_to_wire(Some(incarnation));
                 10
             }
+            Message::Founded => 11,
         };
         wire.flags = U16::new(flags);
         wire
@@ -346,6 +351,7 @@ impl ControlDatagram {
             10 => {
                 Message::Readmit { incarnation: incarnation?, needed: Position(self.first.get()) }
             }
+            11 => Message::Founded,
             _ => return None,
         })
     }
@@ -395,6 +401,7 @@ mod tests {
                 incarnation: Incarnation(0),
             },
             Message::Stand,
+            Message::Founded,
             Message::Readmit { incarnation: Incarnation(u32::MAX), needed: Position(64) },
         ] {
             let envelope = Envelope { from: NodeId(2), leadership, message };

@@ -23,6 +23,7 @@ pub use store::{
 use core::fmt;
 
 use crate::frame::Predecessor;
+use crate::journal::terms::TermStartAt;
 use crate::link::Promise;
 use crate::types::{
     Commit, CutEpoch, Durable, GroupId, Incarnation, Leadership, NodeId, Position, Tail,
@@ -234,6 +235,14 @@ impl NodeState {
             self.allow_memory()?;
         }
         Ok(())
+    }
+
+    /// Whether, if it was founded, it was so by its own election in the leadership it promised: it voted for itself there, and
+    /// its log, whose leaderships `terms` begin, holds nothing of another.
+    #[must_use]
+    pub fn won_founding(&self, terms: &[TermStartAt]) -> bool {
+        self.vote == Some(self.node)
+            && terms.iter().all(|start| start.leadership == self.leadership)
     }
 
     /// Cuts that its log has seen.

@@ -311,6 +311,7 @@ fn control_settings(
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
+        won_founding: state.won_founding(&recovered.terms),
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: plan.durability,

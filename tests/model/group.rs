@@ -213,7 +213,14 @@ impl Group {
         core: CoreRules::ALL,
     };
 
-    fn machine(&self, node: usize, disk: &NodeState, stateless: bool, life: u64) -> Election {
+    fn machine(
+        &self,
+        node: usize,
+        disk: &NodeState,
+        log: Log,
+        stateless: bool,
+        life: u64,
+    ) -> Election {
         let member = |n| Member { node: NodeId(n as u16), voter: true, priority: 1 };
         let mut machine = Election::new(ElectionSettings {
             node: NodeId(node as u16),
@@ -225,6 +232,10 @@ impl Group {
                 (false, true) => Standing::Provisional,
                 (false, false) => Standing::Clean,
             },
+            won_founding: disk.vote == Some(NodeId(node as u16))
+                && log.terms[..log.length as usize]
+                    .iter()
+                    .all(|&term| u32::from(term) == disk.leadership.term.0),
             may_ack_memory: disk.may_ack_memory,
             incarnation: disk.incarnation,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
@@ -258,7 +269,7 @@ impl Group {
             }),
             rejoins: [None; NODES_MAX],
         };
-        let machine = self.machine(node, &disk, decision.stateless, life);
+        let machine = self.machine(node, &disk, log, decision.stateless, life);
         Node { machine, core, orders: VecDeque::new(), disk, writing: None, life }
     }
 
@@ -497,24 +508,7 @@ impl Node {
     fn write(&mut self, promise: Promise) {
         let durable = Durable(position(self.core.durable));
         let mut next = self.disk.clone();
-        let mut write = || {
-            if promise.admitted {
-                next.found(promise.leadership)?;
-            } else {
-                next.raise(promise.leadership)?;
-            }
-            if let Some(needed) = promise.readmitted {
-                next.readmit(needed, durable)?;
-            }
-            if let Some(vote) = promise.vote {
-                next.vote_as_witness(promise.leadership, vote)?;
-            }
-            if promise.may_ack_memory {
-                next.allow_memory()?;
-            }
-            Ok::<(), quorate::journal::node_state::Refused>(())
-        };
-        if write().is_err() {
+        if next.keep(&promise, durable).is_err() {
             (next.leadership, next.vote) = (promise.leadership, promise.vote);
             next.provisional &= promise.readmitted.is_none();
         }
@@ -525,7 +519,10 @@ impl Node {
 impl State {
     fn send(&mut self, to: usize, envelope: Envelope) {
         let matters = match envelope.message {
-            Message::Lead { .. } | Message::VoteRequest { .. } | Message::Readmit { .. } => true,
+            Message::Lead { .. }
+            | Message::VoteRequest { .. }
+            | Message::Readmit { .. }
+            | Message::Founded => true,
             Message::Vote { granted, .. } => granted,
             _ => false,
         };

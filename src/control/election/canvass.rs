@@ -206,6 +206,7 @@ impl Election {
         looking.ask_at = now.plus(looking.ask_ns);
         looking.ask_ns = (looking.ask_ns * 2).min(cap_ns);
         let round = looking.round;
+        self.tell_founders();
         // Everybody, again: an answer may have become another one.
         for (index, member) in self.settings.members.iter().enumerate() {
             if index != self.own {

@@ -327,6 +327,25 @@ impl Election {
         }
     }
 
+    /// It won the founding election and could not call anybody: those who voted for it are founders all the same.
+    pub(super) fn tell_founders(&mut self) {
+        let first = self.settings.promised == self.promised;
+        if self.settings.won_founding && first && self.standing == Standing::Clean {
+            self.broadcast(Message::Founded);
+        }
+    }
+
+    /// The winner of a founding election in which this node voted for it. No later life of either can say so: one that was
+    /// wiped does not remember its vote, and one that was re-admitted has a log of several leaderships.
+    pub(super) fn on_founded(&mut self, now: Nanos, by: Target) {
+        let voted = self.promised == by.leadership && self.vote == Some(by.leader);
+        let busy = matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. });
+        if !self.is_founded() && voted && !busy {
+            let intent = Intent::Found { leadership: by.leadership };
+            self.persist(now, intent, self.glance.recency);
+        }
+    }
+
     /// Another member list holds.
     pub(super) fn relist(&mut self, now: Nanos) {
         match &self.phase {

@@ -1,9 +1,9 @@
 //! A group of control machines on one thread: cores that obey, disks that keep, wires that can be cut, a clock moved by hand.
 
-use super::{Election, ElectionSettings, Glance, Input, Member, Mutants, Output, Promise};
+use super::{Election, ElectionSettings, Glance, Input, Member, Mutants, Output};
 use crate::control::event::Event;
 use crate::control::message::{Envelope, Message, Standing};
-use crate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, Recency, Rung};
+use crate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, Promise, Recency, Rung};
 use crate::types::{
     Durable, Generation, Incarnation, Leadership, Nanos, NodeId, Position, Tail, Term,
 };
@@ -65,6 +65,7 @@ pub(crate) fn settings(node: u16, priorities: &[u8]) -> ElectionSettings {
         promised: Leadership::default(),
         vote: None,
         standing: Standing::Stateless,
+        won_founding: false,
         may_ack_memory: false,
         incarnation: Incarnation(u32::from(node) + 100),
         durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
@@ -164,6 +165,9 @@ impl Rig {
     pub(crate) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.settings.instance += 100;
+        node.settings.won_founding = node.settings.vote == Some(node.settings.node)
+            && [Leadership::default(), node.settings.promised].contains(&node.recency.last)
+            && node.recency.tail.0.0 <= 64;
         node.machine = Election::new(node.settings.clone());
         (node.up, node.role) = (true, Role::None);
     }

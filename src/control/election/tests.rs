@@ -194,6 +194,26 @@ fn a_founder_that_restarts_before_it_is_called_is_a_founder_still() {
 }
 
 #[test]
+fn a_founding_whose_winner_ends_before_it_calls_is_completed_when_it_returns() {
+    let mut rig = Rig::blank(&[1, 1, 1]);
+    assert!(rig.until(2000, |rig| !rig.leaders.is_empty()).is_some());
+    rig.kill(0);
+    rig.run(8000);
+    let standings = |rig: &Rig| [0, 1, 2].map(|node: usize| rig.nodes[node].settings.standing);
+    let (clean, none) = (Standing::Clean, Standing::Stateless);
+    assert_eq!(standings(&rig), [clean, none, none]);
+    assert_eq!(rig.leaders.len(), 1);
+    // One of them is wiped meanwhile: it is no founder, whatever it is told.
+    rig.nodes[2].settings = ElectionSettings { seed: 9, ..settings(2, &[1, 1, 1]) };
+    rig.kill(2);
+    rig.restart(2);
+    rig.restart(0);
+    rig.settle();
+    assert_eq!(standings(&rig), [clean, clean, none]);
+    assert_one_leader_per_term(&rig);
+}
+
+#[test]
 fn d21_after_a_power_loss_of_all_the_group_comes_back_when_every_voter_answers_not_before() {
     let mut rig = Rig::lived(&[1, 1, 1]);
     for (index, node) in rig.nodes.iter_mut().enumerate() {

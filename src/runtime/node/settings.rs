@@ -16,6 +16,7 @@ use crate::journal::node_state::NodeState;
 use crate::journal::recovery::Recovered;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
+use crate::journal::terms::TermStartAt;
 use crate::link::Rung;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
@@ -105,6 +106,7 @@ pub(super) fn election_settings(
     settings: &Settings,
     state: &NodeState,
     stateless: bool,
+    terms: &[TermStartAt],
 ) -> ElectionSettings {
     let member = |m: &MemberSettings| Member { node: m.id, voter: true, priority: m.priority };
     let random = RandomState::new();
@@ -118,6 +120,7 @@ pub(super) fn election_settings(
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
+        won_founding: state.won_founding(terms),
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: settings.group.durability,

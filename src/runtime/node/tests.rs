@@ -67,7 +67,7 @@ fn leader(set: &[Pair<'_>]) -> NodeId {
         let settings = settings(node, &members, set);
         let mut state = NodeState::blank(settings.group.id, settings.node.id);
         state.found(leadership(1)).expect("it is new");
-        election_settings(&settings, &state, false)
+        election_settings(&settings, &state, false, &[])
     };
     let mut rig = rig::Rig::new((0..3).map(configured));
     NodeId(rig.settle() as u16)

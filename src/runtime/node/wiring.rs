@@ -68,7 +68,10 @@ pub(super) fn wire<E: Environment, S: Service>(
     let clock = HostClock;
     let wall = Anchoring::new(Anchor::measure(clock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = Election::new(election_settings(settings, &recovered.state, recovered.stateless));
+    let machine = {
+        let (state, terms) = (&recovered.state, &recovered.terms);
+        Election::new(election_settings(settings, state, recovered.stateless, terms))
+    };
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =

@@ -1,0 +1,42 @@
+//! What those who explore every schedule need of the machine, besides what it ships with.
+
+use super::members::Known;
+use super::{Election, Mutants, Phase};
+use crate::types::Nanos;
+
+impl Election {
+    /// Stands, as if its canvass had told it to: those who explore every schedule leave the canvass out, which binds nobody.
+    pub fn stand_at_once(&mut self) {
+        if !matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
+            self.stand(self.next_leadership(), true);
+        }
+    }
+
+    /// Takes rules out of a machine that runs already.
+    pub fn plant(&mut self, mutants: Mutants) {
+        self.settings.mutants = mutants;
+    }
+
+    /// A group that was founded long ago: nobody needs to know who was there.
+    pub fn forget_founders(&mut self) {
+        self.known.iter_mut().for_each(|known| known.founder = None);
+    }
+
+    /// Forgets what only says when things happen, so that states which differ in nothing else are one.
+    pub fn fold(&mut self) {
+        let never = Nanos(u64::MAX);
+        match &mut self.phase {
+            Phase::Waiting { until } => *until = never,
+            Phase::Looking(_) => self.phase = Phase::Waiting { until: never },
+            Phase::Standing(candidacy) => candidacy.fold(),
+            _ => {}
+        }
+        (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
+        (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
+        (self.seen_leader, self.may_not_lead_told) = (true, true);
+        for known in &mut self.known {
+            let Known { founder, readmit, .. } = *known;
+            *known = Known { founder, readmit, present: true, ..Known::default() };
+        }
+    }
+}
