@@ -84,6 +84,12 @@ pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
+/// Depth of the mailbox for bytes of a log that is taken over: one piece is under way at a time.
+pub const LANE_MAILBOX_DEPTH: usize = 2;
+/// Bytes of a log asked for at once while it is taken over.
+pub const LANE_PIECE_BYTES: u64 = 128 * 1024;
+/// As many are asked for where a frame is longer than [`LANE_PIECE_BYTES`].
+pub const LANE_PIECE_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
 /// Windows of log below the tail that stay hot even when they are on the disk.
@@ -101,6 +107,10 @@ const _: () = assert!(
 );
 const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two() && SEGMENT_BYTES_MAX.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_power_of_two());
+const _: () = assert!(
+    LANE_PIECE_BYTES <= LANE_PIECE_BYTES_MAX,
+    "what is asked for after a piece that was too small is larger"
+);
 const _: () = assert!(
     WINDOW_BYTES_DEFAULT >= 2 * FRAME_BYTES_MAX as u64,
     "the window holds two of the largest frames, or a large command would stall the stream"

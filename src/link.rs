@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::frame::Predecessor;
-use crate::limits::MAILBOX_DEPTH;
+use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
 use crate::types::{
     Chain, Commit, CutEpoch, Durable, Generation, Incarnation, Leadership, NodeId, Position,
     Sequence, Tail, Term,
@@ -68,8 +68,98 @@ pub enum ControlToCore {
     },
     /// The hand-over came to nothing: take commands again.
     KeepLead,
+    /// Take over another node's log, which ends in `last`: give up the role, and ask where the logs part.
+    TakeOver {
+        /// Of this take-over: what belongs to another one is void.
+        number: u64,
+        /// Leadership of the last frame of that log; not above the fence.
+        last: Leadership,
+    },
+    /// What the other node's core said to [`LaneFact::Asks`].
+    MatchReply {
+        /// Of the take-over.
+        number: u64,
+        /// Its answer.
+        reply: MatchReply,
+    },
+    /// Another node takes over this one's log, and asks: [`LaneFact::Answers`].
+    MatchQuestion {
+        /// Who asks.
+        asker: NodeId,
+        /// What.
+        question: MatchQuestion,
+    },
     /// Stop acknowledging and answer [`CoreToControl::Stopped`].
     Stop,
+}
+
+/// Where do two logs part? The latest frames of the asker's log at or below a leadership.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MatchQuestion {
+    /// Of the take-over.
+    pub number: u64,
+    /// Leadership of those frames.
+    pub leadership: Leadership,
+    /// Where they end.
+    pub end: Position,
+    /// The chain there.
+    pub chain: Chain,
+}
+
+/// What a log says to a [`MatchQuestion`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MatchReply {
+    /// Both hold frames of that leadership, up to here.
+    Agreed {
+        /// The lower of the two ends.
+        position: Position,
+        /// The chain there.
+        chain: Chain,
+    },
+    /// It has none of that leadership: ask again, at or below this one.
+    AskBelow(Leadership),
+    /// The match point is below what it holds in memory.
+    Gone(Position),
+}
+
+/// Control to core: bytes of the log that is taken over. Control keeps them until the core has answered with
+/// [`LaneFact::Stands`], so that the core never frees memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogChunk {
+    /// Of the take-over.
+    pub number: u64,
+    /// Where they stand.
+    pub from: Position,
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+/// What a core says of a take-over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LaneFact {
+    /// It wants to know where the logs part.
+    Asks(MatchQuestion),
+    /// Its log is the other's up to here: the logs were found to part there, or a chunk was taken.
+    Stands {
+        /// Of the take-over.
+        number: u64,
+        /// End of its log.
+        tail: Position,
+    },
+    /// It takes no more: a newer fence, logs that contradict each other, or bytes that do not chain.
+    Refuses {
+        /// Of the take-over.
+        number: u64,
+    },
+    /// To [`ControlToCore::MatchQuestion`].
+    Answers {
+        /// Who asked.
+        asker: NodeId,
+        /// Of the asker's take-over.
+        number: u64,
+        /// The answer.
+        reply: MatchReply,
+    },
 }
 
 /// What is made durable before it is acted upon.
@@ -139,6 +229,8 @@ pub enum CoreToControl {
         /// None: it holds everything, and no commands are taken. Else: it is so many bytes behind, and commands are taken on.
         behind: Option<u64>,
     },
+    /// Of a log that is taken over.
+    Lane(LaneFact),
     /// Something an operator may want to know.
     Event(CoreEvent),
     /// The core has stopped acknowledging; its log ends here.
@@ -277,6 +369,8 @@ pub struct SegmentOpened<V> {
 pub struct CoreLink<M> {
     /// From control.
     pub from_control: Receiver<ControlToCore>,
+    /// Bytes of a log that is taken over, from control.
+    pub from_lane: Receiver<LogChunk>,
     /// To control.
     pub to_control: Sender<CoreToControl>,
     /// From the keeper.
@@ -296,6 +390,8 @@ pub struct ControlLink {
     pub from_core: Receiver<CoreToControl>,
     /// To the core.
     pub to_core: Sender<ControlToCore>,
+    /// Bytes of a log that is taken over.
+    pub to_lane: Sender<LogChunk>,
 }
 
 /// Sync's ends.
@@ -324,6 +420,7 @@ pub struct KeeperLink<M, V> {
 #[must_use]
 pub fn link<M, V>() -> (CoreLink<M>, ControlLink, SyncLink<V>, KeeperLink<M, V>) {
     let (control_to_core, from_control) = bounded(MAILBOX_DEPTH);
+    let (to_lane, from_lane) = bounded(LANE_MAILBOX_DEPTH);
     let (to_control, core_to_control) = bounded(MAILBOX_DEPTH);
     let (keeper_to_core, from_keeper) = bounded(MAILBOX_DEPTH);
     let (to_keeper, core_to_keeper) = bounded(MAILBOX_DEPTH);
@@ -331,8 +428,16 @@ pub fn link<M, V>() -> (CoreLink<M>, ControlLink, SyncLink<V>, KeeperLink<M, V>)
     let (to_sync, core_to_sync) = bounded(MAILBOX_DEPTH);
     let (keeper_to_sync, sync_from_keeper) = bounded(MAILBOX_DEPTH);
     (
-        CoreLink { from_control, to_control, from_keeper, to_keeper, from_sync, to_sync },
-        ControlLink { from_core: core_to_control, to_core: control_to_core },
+        CoreLink {
+            from_control,
+            from_lane,
+            to_control,
+            from_keeper,
+            to_keeper,
+            from_sync,
+            to_sync,
+        },
+        ControlLink { from_core: core_to_control, to_core: control_to_core, to_lane },
         SyncLink { from_core: core_to_sync, to_core: sync_to_core, from_keeper: sync_from_keeper },
         KeeperLink { from_core: core_to_keeper, to_core: keeper_to_core, to_sync: keeper_to_sync },
     )

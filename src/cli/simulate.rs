@@ -104,13 +104,13 @@ pub(super) fn run_campaign(args: &Args) -> u8 {
             }
             return EXIT_DONE;
         }
-        Some(name) => match Mutant::named(name) {
-            Some(mutant) => return hunt(args, mutant),
-            None => {
-                eprintln!("--mutant {name}: no such rule; `--mutant list` names them");
-                return EXIT_USAGE;
+        Some(name) => {
+            if let Some(mutant) = Mutant::named(name) {
+                return hunt(args, mutant);
             }
-        },
+            eprintln!("--mutant {name}: no such rule; `--mutant list` names them");
+            return EXIT_USAGE;
+        }
     }
     let from = args.from.unwrap_or_else(|| RandomState::new().hash_one(0) >> 24);
     if args.trace {

@@ -392,7 +392,7 @@ impl Election {
                 self.readmits(node, incarnation, needed);
             }
             CoreToControl::HandOver { to, behind } => self.on_hand_over(now, to, behind),
-            CoreToControl::Stopped { .. } => {}
+            CoreToControl::Lane(_) | CoreToControl::Stopped { .. } => {} // of other machines
         }
     }
 

@@ -7,4 +7,5 @@ pub mod constants;
 pub mod election;
 pub mod event;
 pub mod hashes;
+pub mod lane;
 pub mod message;

@@ -1,6 +1,7 @@
 //! The log of one node: hot segments in memory, durable files beside them, and the way back after a crash.
 
 mod cut;
+pub mod files;
 pub mod heap;
 pub mod hot;
 mod index;

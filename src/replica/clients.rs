@@ -292,7 +292,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Work::Leader(leading) if leading.handing.is_some() => return, // soon: the client asks again
             Work::Leader(leading) if leading.accepts(now.at) => leading.opened,
             // Nobody leads, as far as this node knows.
-            Work::Leader(_) | Work::Idle => {
+            Work::Leader(_) | Work::Idle | Work::Puller(_) => {
                 return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
             }
             Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),

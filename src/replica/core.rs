@@ -10,14 +10,16 @@ use super::counters::Counters;
 use super::cut::Cutting;
 use super::follower::Following;
 use super::leader::Leading;
+use super::matching;
+use super::pull::Pulling;
 use super::settings::CoreSettings;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
 use crate::limits::{MAILBOX_DEPTH, NAK_RANGES_MAX};
 use crate::link::{
-    ControlToCore, CoreEvent, CoreLink, CoreToControl, CoreWakers, Recency, Rung, SegmentRetired,
-    Shared, SyncToCore,
+    ControlToCore, CoreEvent, CoreLink, CoreToControl, CoreWakers, LaneFact, Recency, Rung,
+    SegmentRetired, Shared, SyncToCore,
 };
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
@@ -58,6 +60,8 @@ pub(super) enum Work {
     Leader(Leading),
     /// Following.
     Follower(Following),
+    /// Taking over another node's log, without a role.
+    Puller(Pulling),
     /// A disk failed, or the log contradicts the leader's, or the node is stopping: nothing is accepted or acknowledged.
     Halted,
 }
@@ -188,7 +192,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         work += match self.work {
             Work::Leader(_) => self.lead(now),
             Work::Follower(_) => self.follow(now),
-            Work::Idle | Work::Halted => 0,
+            Work::Idle | Work::Puller(_) | Work::Halted => 0,
         };
         work += self.apply_committed(now);
         if matches!(self.work, Work::Leader(_)) {
@@ -220,7 +224,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let role = match &self.work {
             Work::Leader(_) => self.leader_deadlines(),
             Work::Follower(_) => self.follower_deadlines(),
-            Work::Idle | Work::Halted => Deadlines::default(),
+            Work::Idle | Work::Puller(_) | Work::Halted => Deadlines::default(),
         };
         let wake = self.wake_control.then_some(self.wake_control_at);
         let counters = Some(self.counters_due.plus(COUNTERS_SOFT_NS));
@@ -232,6 +236,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     #[must_use]
     pub fn has_mail(&self) -> bool {
         !self.link.from_control.is_empty()
+            || !self.link.from_lane.is_empty()
             || !self.link.from_keeper.is_empty()
             || !self.link.from_sync.is_empty()
     }
@@ -268,6 +273,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         {
             work += 1;
             self.on_control(message, now);
+        }
+        while self.cutting.is_none()
+            && let Ok(chunk) = self.link.from_lane.try_recv()
+        {
+            work += 1;
+            self.take_chunk(chunk);
         }
         self.continue_cut();
         work
@@ -311,6 +322,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             ControlToCore::Admitted => self.provisional = false,
             ControlToCore::HandOver { to } => self.hand_over(to),
             ControlToCore::KeepLead => self.keep_lead(),
+            ControlToCore::TakeOver { number, last } => self.take_over(number, last),
+            ControlToCore::MatchReply { number, reply } => self.on_match_reply(number, reply),
+            ControlToCore::MatchQuestion { asker, question } => {
+                let (number, reply) = (question.number, matching::reply(&self.log, &question));
+                self.tell(CoreToControl::Lane(LaneFact::Answers { asker, number, reply }));
+            }
             ControlToCore::Stop => {
                 self.halt();
                 self.tell(CoreToControl::Stopped { tail: self.log.tail(), commit: self.commit });

@@ -86,7 +86,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.term.store(u64::from(self.fence.term.0), Relaxed);
         words.leader.store(self.leader().map_or(0, |node| u64::from(node.0) + 1), Relaxed);
         let role = match &self.work {
-            Work::Idle | Work::Halted => 0,
+            Work::Idle | Work::Puller(_) | Work::Halted => 0,
             Work::Follower(_) => 1,
             Work::Leader(leading) if leading.over => 0,
             Work::Leader(_) => 2,

@@ -61,8 +61,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.log.cut(cutting.at).expect("the match point is a frame's end in the hot log");
         self.durable = Durable(self.durable.0.min(cutting.at.position));
         self.share_positions();
-        if let Work::Follower(_) = self.work {
-            self.enter_stream(now);
+        match self.work {
+            Work::Follower(_) => self.enter_stream(now),
+            Work::Puller(_) => self.start_taking(),
+            Work::Leader(_) | Work::Idle | Work::Halted => {}
         }
     }
 }

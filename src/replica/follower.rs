@@ -462,7 +462,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Work::Leader(leading) if leading.over => None,
             Work::Leader(_) => Some(self.settings.identity.node),
             Work::Follower(following) => Some(following.leader),
-            Work::Idle | Work::Halted => None,
+            Work::Idle | Work::Puller(_) | Work::Halted => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
 use crate::journal::terms::TermSpan;
+use crate::link::{MatchQuestion, MatchReply};
 use crate::stream::datagram::{MatchAnswer, MatchRequest};
 use crate::types::{Chain, Generation, Leadership, Position, Term};
 
@@ -54,10 +55,7 @@ pub fn question<M: SegmentMemory>(
 /// The leader's answer to `question`.
 #[must_use]
 pub fn answer<M: SegmentMemory>(log: &HotLog<M>, question: &MatchRequest) -> MatchAnswer {
-    let asked = Leadership {
-        generation: Generation::from_u64(question.generation.get()),
-        term: Term(question.term.get()),
-    };
+    let asked = leadership(question.generation, question.term);
     let span = span_below(log, asked);
     let same = span.leadership == asked;
     let position = if same { span.end.min(Position(question.end.get())) } else { span.end };
@@ -75,6 +73,47 @@ pub fn answer<M: SegmentMemory>(log: &HotLog<M>, question: &MatchRequest) -> Mat
         agreed,
         reserved: [0; 7],
     }
+}
+
+/// [`question`], as it goes from control to control.
+#[must_use]
+pub fn lane_question<M: SegmentMemory>(
+    log: &HotLog<M>,
+    number: u64,
+    limit: Leadership,
+) -> MatchQuestion {
+    let asked = question(log, number, limit);
+    MatchQuestion {
+        number,
+        leadership: leadership(asked.generation, asked.term),
+        end: Position(asked.end.get()),
+        chain: Chain(asked.chain.get()),
+    }
+}
+
+/// [`answer`] to a question that came from control to control.
+#[must_use]
+pub fn reply<M: SegmentMemory>(log: &HotLog<M>, question: &MatchQuestion) -> MatchReply {
+    let answer = answer(
+        log,
+        &MatchRequest {
+            request: U64::new(question.number),
+            end: U64::new(question.end.0),
+            generation: U64::new(question.leadership.generation.to_u64()),
+            term: U32::new(question.leadership.term.0),
+            chain: U32::new(question.chain.0),
+        },
+    );
+    let position = Position(answer.position.get());
+    match answer.agreed {
+        AGREED => MatchReply::Agreed { position, chain: Chain(answer.chain.get()) },
+        GONE => MatchReply::Gone(position),
+        _ => MatchReply::AskBelow(leadership(answer.generation, answer.term)),
+    }
+}
+
+fn leadership(generation: U64, term: U32) -> Leadership {
+    Leadership { generation: Generation::from_u64(generation.get()), term: Term(term.get()) }
 }
 
 /// What a follower makes of an answer.
@@ -105,16 +144,27 @@ pub fn judge<M: SegmentMemory>(log: &HotLog<M>, answer: &MatchAnswer) -> Verdict
     let position = Position(answer.position.get());
     let leaders = Chain(answer.chain.get());
     match answer.agreed {
-        AGREED => match log.predecessor_at(position) {
-            Some(at) if at.chain == leaders => Verdict::Match(at),
-            Some(at) => Verdict::Contradiction { position, own: at.chain, leaders },
-            None => Verdict::Nonsense,
-        },
-        ASK_LOWER => Verdict::AskBelow(Leadership {
-            generation: Generation::from_u64(answer.generation.get()),
-            term: Term(answer.term.get()),
-        }),
+        AGREED => agreed(log, position, leaders),
+        ASK_LOWER => Verdict::AskBelow(leadership(answer.generation, answer.term)),
         GONE => Verdict::Gone(position),
         _ => Verdict::Nonsense,
+    }
+}
+
+/// Judges what another node's log said against this node's own.
+#[must_use]
+pub fn judge_reply<M: SegmentMemory>(log: &HotLog<M>, reply: MatchReply) -> Verdict {
+    match reply {
+        MatchReply::Agreed { position, chain } => agreed(log, position, chain),
+        MatchReply::AskBelow(below) => Verdict::AskBelow(below),
+        MatchReply::Gone(lowest) => Verdict::Gone(lowest),
+    }
+}
+
+fn agreed<M: SegmentMemory>(log: &HotLog<M>, position: Position, leaders: Chain) -> Verdict {
+    match log.predecessor_at(position) {
+        Some(at) if at.chain == leaders => Verdict::Match(at),
+        Some(at) => Verdict::Contradiction { position, own: at.chain, leaders },
+        None => Verdict::Nonsense,
     }
 }

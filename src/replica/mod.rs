@@ -16,6 +16,9 @@ mod follower;
 mod leader;
 pub mod matching;
 mod observe;
+mod pull;
+#[cfg(test)]
+mod pull_tests;
 pub mod quorum;
 mod replay;
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     #[must_use]
     pub fn observe(&self) -> Observation {
         let doing = match &self.work {
-            Work::Idle => Doing::Idle,
+            Work::Idle | Work::Puller(_) => Doing::Idle,
             Work::Halted => Doing::Halted,
             Work::Leader(leading) => Doing::Leads { quorum: leading.quorum, open: leading.opened },
             Work::Follower(following) => Doing::Follows { matched: following.is_matched() },

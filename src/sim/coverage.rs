@@ -20,6 +20,8 @@ pub const STATES: &[&str] = &[
     "session-lost",
     "disk-failed",
     "out-of-segments",
+    "pull",
+    "leader-sync",
 ];
 
 /// Counts by name.

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::clock::Clock;
+use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
 use crate::control::election::{Election, ElectionSettings, Member};
+use crate::control::lane::Lane;
 use crate::control::message::Standing;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
@@ -74,6 +76,7 @@ pub(super) type SimCore = Core<SimNetwork, HeapMemory, Ledger>;
 pub(super) struct Process {
     pub(super) core: SimCore,
     pub(super) control: Election,
+    pub(super) lane: Lane,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -117,6 +120,8 @@ pub(super) struct Machine {
     pub(super) life: u64,
     /// Datagrams that wait at the control thread's socket.
     pub(super) letters: VecDeque<Rc<[u8]>>,
+    /// What other nodes said on the lane, and which.
+    pub(super) lane_letters: VecDeque<(usize, LaneLetter)>,
     /// When each thread runs next.
     pub(super) wake_at: [Nanos; 4],
     /// None of it runs before this.
@@ -135,6 +140,7 @@ impl Machine {
             process: None,
             life: 0,
             letters: VecDeque::new(),
+            lane_letters: VecDeque::new(),
             wake_at: [Nanos(u64::MAX); 4],
             paused_until: [Nanos(0); 4],
         }
@@ -146,6 +152,7 @@ impl Machine {
         self.disk.crash_process();
         self.port.borrow_mut().clear();
         self.letters.clear();
+        self.lane_letters.clear();
         self.wake_at = [Nanos(u64::MAX); 4];
         self.paused_until = [Nanos(0); 4];
         self.life += 1;
@@ -254,6 +261,7 @@ impl Machine {
         Process {
             core,
             control,
+            lane: Lane::new(seed),
             control_link,
             syncer,
             keeper,

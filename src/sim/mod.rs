@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod coverage;
 mod faults;
+mod lane;
 mod ledger;
 mod machine;
 mod nemesis;

@@ -113,7 +113,7 @@ impl Plan {
         }
         if random.below(3) == 0 {
             for priority in &mut plan.priorities {
-                *priority = 1 + random.below(3) as u8;
+                *priority = random.below(4) as u8;
             }
             if plan.priorities.iter().all(|priority| *priority == 0) {
                 plan.priorities[0] = 1;

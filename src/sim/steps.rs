@@ -11,6 +11,7 @@ use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::constants::GroupConstants;
 use crate::control::election::{Glance, Input, Output};
+use crate::control::lane::LaneInput;
 use crate::control::message::Envelope;
 use crate::journal::keeper::KeeperEvent;
 use crate::journal::node_state::{CleanMark, NodeStateError};
@@ -50,7 +51,7 @@ impl World {
         }
     }
 
-    fn process(&mut self, node: usize) -> &mut Process {
+    pub(super) fn process(&mut self, node: usize) -> &mut Process {
         self.machines[node].process.as_mut().expect("only running processes are stepped")
     }
 
@@ -164,16 +165,23 @@ impl World {
         let facts: Vec<_> = process.control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
+            if let CoreToControl::Lane(fact) = fact {
+                self.tell_lane(node, LaneInput::Core(fact));
+            }
             self.process(node).control.handle(local, Input::Core(fact));
         }
         self.process(node).control.handle(local, Input::Tick);
-        let alive = self.obey(node)?;
+        self.read_lane(node);
+        // What one of the machines wants may be a word for the other.
+        let alive =
+            self.obey(node)? && self.obey_lane(node) && self.obey(node)? && self.obey_lane(node);
         if !alive {
             self.end(node, "halted");
             return Ok(());
         }
         let process = self.process(node);
-        let (persisting, deadline) = (process.persisting, process.control.deadline());
+        let persisting = process.persisting;
+        let deadline = process.control.deadline().min(process.lane.deadline());
         let (shortest, longest) = CONTROL_SLEEP_NS;
         let next = if persisting {
             self.now.plus(1_000 + self.random.below(self.plan.sync_ns))
@@ -240,10 +248,10 @@ impl World {
                     }
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));
                 }
-                Output::Pull { .. } => {
+                Output::Pull { from, recency } => {
                     self.coverage.hit("pull", 1);
-                    let local = self.machines[node].clock.local(self.now);
-                    self.process(node).control.handle(local, Input::Pulled(false));
+                    self.trace.line(self.now, || format!("node {node}: takes over {from:?}'s log"));
+                    self.tell_lane(node, LaneInput::Pull { from, recency });
                 }
                 Output::Halt => return Ok(false),
             }

@@ -9,6 +9,7 @@ use super::client::SimClient;
 use super::clock::Clock;
 use super::coverage::Coverage;
 use super::faults::Strike;
+use super::lane::LaneLetter;
 use super::machine::{GROUP, Machine, Part};
 use super::nemesis::Phase;
 use super::paths::Paths;
@@ -52,6 +53,8 @@ pub(super) enum Event {
     Arrive { from: Endpoint, to: Endpoint, bytes: Rc<[u8]> },
     /// A datagram between control threads arrives.
     Control { to: usize, bytes: Rc<[u8]> },
+    /// Something of the catch-up lane arrives.
+    Lane { from: usize, to: usize, letter: LaneLetter },
     /// A thread runs.
     Run { node: usize, part: Part, life: u64 },
     /// A client runs.
@@ -202,6 +205,7 @@ impl World {
         match event {
             Event::Arrive { from, to, bytes } => self.arrive(from, to, bytes),
             Event::Control { to, bytes } => self.control_arrives(to, bytes),
+            Event::Lane { from, to, letter } => self.lane_arrives(from, to, letter),
             Event::Run { node, part, life } => {
                 let machine = &mut self.machines[node];
                 let index = part as usize;

@@ -1,0 +1,62 @@
+//! The durable files of a log as one run of bytes: what is replayed at a start, and what other nodes are served from.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+
+use super::memory::{Disk, DurableFile, segment_name};
+use super::reader::LogBytes;
+use super::segment_file::file_offset;
+use crate::types::Position;
+
+/// The segment files of a directory. The last one read stays open.
+#[derive(Debug)]
+pub struct LogFiles<'a, D: Disk> {
+    disk: &'a D,
+    segment_bytes: u64,
+    open: RefCell<Option<(Position, D::File)>>,
+}
+
+impl<'a, D: Disk> LogFiles<'a, D> {
+    /// Files of segments of `segment_bytes` each; none is opened yet.
+    #[must_use]
+    pub fn new(disk: &'a D, segment_bytes: u64) -> Self {
+        Self { disk, segment_bytes, open: RefCell::new(None) }
+    }
+
+    /// The log's bytes from `from` up to `to`, or up to where its segment or the files end. None are there: empty.
+    ///
+    /// The caller knows what is durable: above that the files hold anything.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn piece(&self, from: Position, to: Position) -> io::Result<Vec<u8>> {
+        let end = to.min(from.segment_base(self.segment_bytes).plus(self.segment_bytes));
+        let mut bytes = vec![0; end.0.saturating_sub(from.0) as usize];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read(from.plus(filled as u64), &mut bytes[filled..])? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+impl<D: Disk> LogBytes for LogFiles<'_, D> {
+    fn read(&self, position: Position, bytes: &mut [u8]) -> io::Result<usize> {
+        let base = position.segment_base(self.segment_bytes);
+        let mut open = self.open.borrow_mut();
+        if open.as_ref().is_none_or(|(known, _)| *known != base) {
+            let file = match self.disk.open(&segment_name(base)) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+                Err(error) => return Err(error),
+            };
+            *open = Some((base, file));
+        }
+        let (_, file) = open.as_ref().expect("just opened");
+        file.read_at(bytes, file_offset(base, position))
+    }
+}
