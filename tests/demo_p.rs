@@ -209,7 +209,6 @@ fn demo_names_what_is_wrong_with_its_input_p() {
         &["--service", "boook"],
         &["--loss", "2"],
         &["--kills", "0", "--kill-leader"],
-        &["--kill-leader=5"],
         &["--payload", "9999999", "--service", "echo"],
         &["--colour"],
     ] {
