@@ -1,5 +1,7 @@
 //! The verb `failover`: what a client at a constant rate sees of a leader that is killed, paused, or hands over.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,6 +20,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::group::{Group, GroupSettings, program_beside};
 use crate::report::{Validity, heading, row};
+use crate::scratch::Scratch;
 use crate::settings::within;
 use crate::watched::{Counts, Watch, send};
 
@@ -31,6 +34,8 @@ const REST: Duration = Duration::from_millis(200);
 /// A calm time is as long as this; a leader sleeps for this many leader timeouts.
 const CALM: Duration = Duration::from_millis(300);
 const SLEEP_TIMEOUTS: u32 = 3;
+/// Syncs of the disk that are timed before.
+const SYNCS: u8 = 100;
 
 /// What is done to the leader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -99,6 +104,7 @@ pub(crate) struct FailoverArgs {
 pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failure> {
     let settings = args.check()?;
     let environment = Environment::read();
+    let sync = measure_sync(&settings)?;
     let (gaps_ns, counts) = measure(args, &settings, stop)?;
     let outages = by_kind(args, &gaps_ns);
     let mut validity = Validity::of_host(&environment);
@@ -112,13 +118,17 @@ pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failur
     for (kind, each) in &outages {
         println!("{}", row(kind.name(), &distribution(each), UNIT));
     }
+    println!("{}", row("one sync of the disk", &sync, UNIT));
     let ratio = kill_to_transfer(&outages);
     let text = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1} x"));
     println!("kill / transfer at p50: {text}");
     println!("partition: not measured, it needs network namespaces");
     print!("{}", validity.to_text());
     if args.json {
-        println!("{}", report(args, &outages, ratio, counts, &validity, &environment));
+        let mut report = report(args, &outages, ratio, counts, &environment);
+        report.insert("sync_ms".to_owned(), sync.to_json(UNIT));
+        validity.insert(&mut report);
+        println!("{}", Value::Object(report));
     }
     Ok(validity.is_valid())
 }
@@ -148,6 +158,21 @@ impl FailoverArgs {
              {transport}, leader {durability}, cores idle by {idle}"
         )
     }
+}
+
+/// How long the disk takes to make a small write durable: votes and terms wait for it, several times in a row.
+fn measure_sync(settings: &GroupSettings) -> Result<Distribution, Failure> {
+    let scratch = Scratch::new(&settings.dir)?;
+    let file =
+        File::create(scratch.path().join("block")).map_err(Failure::host("creating a file"))?;
+    let mut distribution = Distribution::new();
+    for number in 0..SYNCS {
+        let begin = Instant::now();
+        file.write_all_at(&[number; 512], 0).map_err(Failure::host("writing a file"))?;
+        file.sync_data().map_err(Failure::host("syncing a file"))?;
+        distribution.record_ns(begin.elapsed().as_nanos() as u64);
+    }
+    Ok(distribution)
 }
 
 /// Troubles the group in every way, in every round; returns the longest gap of each trouble.
@@ -236,13 +261,18 @@ impl Troublemaker<'_> {
                 other.and(slept)
             }
             Kind::Transfer => {
+                let before =
+                    self.wait_for("a term", &[], |statuses| Some(newest_term(statuses)))?;
                 let to = (leader + 1) % self.nodes.len();
                 let answer = self.ask(leader, &format!("transfer {to}"));
                 if answer.as_ref().is_none_or(|answer| answer["handing_to"] != to) {
                     let what = format!("node {leader} does not hand over: {answer:?}");
                     return Err(Failure::Child { verb: "quorate transfer", what });
                 }
-                self.wait_for("the hand-over", &[], another).map(|_| ())
+                self.wait_for("the hand-over", &[], |statuses| {
+                    (newest_term(statuses) > before && self::leader(statuses).is_some())
+                        .then_some(())
+                })
             }
             Kind::Calm => self.let_pass(CALM),
         }
@@ -302,7 +332,12 @@ impl Troublemaker<'_> {
             }
             self.group.check()?;
             if Instant::now() > deadline {
-                let what = format!("waited in vain for {what}: {statuses:?}");
+                let short = |status: &Value| {
+                    let of = ["node", "role", "leader", "term", "standing"];
+                    of.map(|key| format!("{key} {}", status[key])).join(" ")
+                };
+                let found: Vec<_> = statuses.iter().map(short).collect();
+                let what = format!("waited in vain for {what}: {}", found.join(", "));
                 return Err(Failure::Child { verb: "quorate node", what });
             }
             self.let_pass(ASK_EVERY)?;
@@ -316,6 +351,10 @@ fn leader(statuses: &[Value]) -> Option<usize> {
     let leads = leads.filter(|status| status["quorum"] == true);
     let newest = leads.max_by_key(|status| status["term"].as_u64());
     newest.and_then(|status| usize::try_from(status["node"].as_u64()?).ok())
+}
+
+fn newest_term(statuses: &[Value]) -> Option<u64> {
+    statuses.iter().filter_map(|status| status["term"].as_u64()).max()
 }
 
 /// One leads, and the others follow it with votes of their own; returns who.
@@ -359,9 +398,8 @@ fn report(
     outages: &Outages,
     ratio: Option<f64>,
     counts: Counts,
-    validity: &Validity,
     environment: &Environment,
-) -> Value {
+) -> Map<String, Value> {
     let mut report = Map::new();
     report.insert("verb".to_owned(), json!("failover"));
     let first = outages.first().map_or(Kind::Kill, |(kind, _)| *kind);
@@ -390,6 +428,5 @@ fn report(
         }),
     );
     report.insert("environment".to_owned(), environment.to_json());
-    validity.insert(&mut report);
-    Value::Object(report)
+    report
 }
