@@ -152,6 +152,43 @@ fn demo_of_the_exchanges_messages_agrees_p() {
     assert_eq!(report["commands"], lines);
 }
 
+/// Runs a demo that kills leaders; every kill must have been an outage that the client got over.
+fn killing(kills: usize, args: &[&str]) {
+    let number = kills.to_string();
+    let report = good(&[&["--kill-leader", "--kills", &number][..], args].concat());
+    let outages = report["outages_ms"].as_array().unwrap();
+    assert_eq!(outages.len(), kills, "{report}");
+    assert!(outages.iter().all(|ms| ms.as_f64() > Some(0.0)), "{report}");
+    // Term start, first setting and session, and one more term for each kill.
+    let commands = report["commands"].as_u64().unwrap();
+    assert!(report["sequence"].as_u64().unwrap() >= commands + 2 + kills as u64, "{report}");
+}
+
+#[test]
+fn a12_demo_that_kills_its_leaders_loses_and_doubles_nothing_p() {
+    killing(3, &["--commands", "1500"]);
+    killing(2, &["--durability", "memory", "--service", "sequencer", "--rate", "400"]);
+}
+
+#[test]
+fn a12_demo_that_kills_its_leaders_at_full_speed_and_on_a_bad_network_agrees_p() {
+    killing(2, &["--rate", "0", "--service", "echo"]);
+    let faults = ["--loss", "0.02", "--duplicate", "0.02", "--reorder-ms", "5"];
+    killing(2, &[&["--rate", "200"][..], &faults].concat());
+}
+
+#[test]
+fn q2_the_exchanges_messages_outlive_killed_leaders_p() {
+    let Some(messages) = market_data("AAPL_2012-06-21_message_10.csv") else {
+        println!("SKIPPED: no market data (set QUORATE_DATA)");
+        return;
+    };
+    let input = messages.to_str().unwrap();
+    let report = good(&["--input", input, "--rate", "50", "--kill-leader", "--kills", "2"]);
+    assert_eq!(report["commands"], fs::read_to_string(&messages).unwrap().lines().count());
+    assert!(!report["outages_ms"].as_array().unwrap().is_empty(), "{report}");
+}
+
 #[test]
 fn demo_names_what_is_wrong_with_its_input_p() {
     let folder = Folder::new();
@@ -171,6 +208,7 @@ fn demo_names_what_is_wrong_with_its_input_p() {
         &["--nodes", "0"],
         &["--service", "boook"],
         &["--loss", "2"],
+        &["--kills", "0", "--kill-leader"],
         &["--payload", "9999999", "--service", "echo"],
         &["--colour"],
     ] {
@@ -210,8 +248,8 @@ fn at_work(demo: &Demo) {
 
 #[test]
 fn demo_leaves_nothing_behind_when_interrupted_p() {
-    for signal in ["INT", "TERM"] {
-        let demo = Demo::start(&["--commands", "1000000000"]);
+    for (signal, more) in [("INT", &[][..]), ("TERM", &[]), ("INT", &["--kill-leader"])] {
+        let demo = Demo::start(&[&["--commands", "1000000000"], more].concat());
         at_work(&demo);
         send_signal(demo.process.id(), signal);
         let (output, process, folder) = demo.wait();

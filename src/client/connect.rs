@@ -5,8 +5,13 @@ use core::net::SocketAddr;
 
 use crate::types::Nanos;
 
-/// First wait for an answer to a hello, in nanoseconds.
-const WAIT_MIN_NS: u64 = 20 * Nanos::MILLISECOND;
+/// First wait for an answer to a hello, in nanoseconds; it doubles with each round.
+const WAIT_MIN_NS: u64 = 4 * Nanos::MILLISECOND;
+/// For as many rounds it doubles, and then stays for as long as an election takes: whoever lost a leader finds the next one
+/// soon.
+const ROUNDS_QUICK: u32 = 2;
+/// See [`ROUNDS_QUICK`].
+const ROUNDS_STEADY: u32 = 5;
 /// Longest wait, in nanoseconds.
 const WAIT_MAX_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Redirects followed between two rounds.
@@ -45,7 +50,9 @@ impl Search {
         if now < self.next {
             return None;
         }
-        let wait = (WAIT_MIN_NS << self.round.min(8)).min(WAIT_MAX_NS);
+        let later = self.round.saturating_sub(ROUNDS_QUICK + ROUNDS_STEADY);
+        let doublings = self.round.min(ROUNDS_QUICK) + later.min(8);
+        let wait = (WAIT_MIN_NS << doublings).min(WAIT_MAX_NS);
         self.next = now.plus(wait * 3 / 4 + random % (wait / 2));
         self.redirects = 0;
         let first = self.round == 0;
@@ -78,7 +85,7 @@ mod tests {
         let mut search = Search::new(Nanos(0), 1, Some(address(7)));
         assert_eq!(search.poll(Nanos(0), 5), Some(Ask::One(address(7))));
         let mut last = 0;
-        for round in 1..12 {
+        for round in 1..20 {
             let due = search.deadline();
             assert_eq!(search.poll(Nanos(due.0 - 1), 5), None);
             assert_eq!(search.poll(due, 5), Some(Ask::All));

@@ -67,18 +67,21 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if let Some(outcome) = session_outcome {
             self.on_session_outcome(now, &outcome);
         }
-        self.open_for_clients(at);
+        self.open_for_clients(now, at);
         applied
     }
 
     /// Clients are served once the term's own entry is applied: everything before it is known then.
-    fn open_for_clients(&mut self, applied: Position) {
+    fn open_for_clients(&mut self, now: Now, applied: Position) {
         if let Work::Leader(leading) = &mut self.work
             && !leading.opened
             && applied >= leading.term_opened
         {
             leading.opened = true;
             self.state.sessions_mut().name_again();
+            while let Some((from, hello)) = self.clients.early.take() {
+                self.on_hello(now, from, &hello);
+            }
         }
     }
 }

@@ -62,6 +62,22 @@ fn a_client_that_closes_hears_so_in_round_trips_and_not_in_time_outs() {
 }
 
 #[test]
+fn a12_a_hello_that_comes_before_the_term_is_open_is_answered_when_it_is() {
+    let mut world = World::new(3, Faults::default(), 3);
+    world.lead(1);
+    // Alone, the new leader cannot commit the entry that opens its term.
+    world.wire.borrow_mut().cut_off = vec![address(1), address(2)];
+    world.run(50, |_| false);
+    let mut user = User::new(&world);
+    world.run(50, |world| user.poll(world.now) == ClientState::Open);
+    assert_eq!(user.client.state(), ClientState::Connecting);
+    let hellos = user.client.counters().hellos;
+    world.wire.borrow_mut().cut_off.clear();
+    assert!(world.run(5000, |world| user.poll(world.now) == ClientState::Open));
+    assert_eq!(user.client.counters().hellos, hellos, "it need not ask again");
+}
+
+#[test]
 fn a_client_whose_last_acknowledgement_is_lost_closes_all_the_same() {
     let mut world = World::new(3, Faults::default(), 12);
     world.lead(1);

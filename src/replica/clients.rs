@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::core::{Core, HelloBytes, Now, Work};
 use super::counters::Counters;
+use super::early::EarlyHellos;
 use super::quorum;
 use super::settings::CoreSettings;
 use crate::frame::Kind;
@@ -55,6 +56,8 @@ pub(super) struct Clients {
     lanes: NodeLanes,
     /// By lane.
     ingress: Box<[Ingress]>,
+    /// Those that came before the term was open.
+    pub(super) early: EarlyHellos,
     hellos: VecDeque<PendingHello>,
     /// Queries that wait until it is certain that this node still leads.
     queries: VecDeque<PendingQuery>,
@@ -106,6 +109,7 @@ impl Clients {
         Self {
             lanes,
             ingress: vec![Ingress::default(); settings.lanes_max].into_boxed_slice(),
+            early: EarlyHellos::new(),
             hellos: VecDeque::with_capacity(HELLOS_MAX),
             queries: VecDeque::with_capacity(settings.lanes_max),
             owing: VecDeque::with_capacity(settings.lanes_max),
@@ -123,6 +127,7 @@ impl Clients {
     /// The role is over: clients find the next leader by themselves.
     pub(super) fn close(&mut self) {
         self.lanes.close_all();
+        self.early.clear();
         self.hellos.clear();
         self.queries.clear();
         self.owing.clear();
@@ -299,7 +304,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Work::Follower(_) => return self.redirect(now, from, None),
         };
         if !opened {
-            return; // soon: the client asks again
+            return self.clients.early.keep(from, hello);
         }
         let pending = PendingHello { nonce: body.nonce.get(), epoch: body.epoch.get(), from };
         let session = SessionId(body.session.get());

@@ -634,7 +634,7 @@ pub(super) struct HelloBytes {
 const HELLO_BYTES_MAX: usize = 32 + 64;
 
 impl HelloBytes {
-    fn copy(body: &[u8]) -> Self {
+    pub(super) fn copy(body: &[u8]) -> Self {
         let length = body.len().min(HELLO_BYTES_MAX);
         let mut bytes = [0; HELLO_BYTES_MAX];
         bytes[..length].copy_from_slice(&body[..length]);

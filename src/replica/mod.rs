@@ -12,6 +12,7 @@ mod clients;
 mod core;
 mod counters;
 mod cut;
+mod early;
 mod follower;
 mod leader;
 pub mod matching;

@@ -58,6 +58,8 @@ pub(crate) enum Unit {
     NanosecondsOfBatch(u32),
     /// Microseconds with three digits behind the point.
     Microseconds,
+    /// Milliseconds with one digit behind the point.
+    Milliseconds,
 }
 
 /// Durations of one kind.
@@ -131,6 +133,7 @@ impl Unit {
                 json!((ns as f64 * 100.0 / f64::from(batch)).round() / 100.0)
             }
             (Some(ns), Self::Microseconds) => json!(ns as f64 / 1_000.0),
+            (Some(ns), Self::Milliseconds) => json!((ns as f64 / 100_000.0).round() / 10.0),
         }
     }
 
@@ -143,6 +146,7 @@ impl Unit {
                 format!("{:.1}", ns as f64 / f64::from(batch))
             }
             (Some(ns), Self::Microseconds) => format!("{:.1}", ns as f64 / 1_000.0),
+            (Some(ns), Self::Milliseconds) => format!("{:.1}", ns as f64 / 1_000_000.0),
         }
     }
 }

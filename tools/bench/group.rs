@@ -59,6 +59,7 @@ pub(crate) struct GroupSettings {
 
 /// A group that runs. Dropping it ends its nodes and removes its folders.
 pub(crate) struct Group {
+    settings: GroupSettings,
     nodes: Vec<Node>,
     data: Scratch,
     /// For its `Drop`, after that of the nodes.
@@ -67,6 +68,9 @@ pub(crate) struct Group {
 
 struct Node {
     process: Child,
+    /// It was killed: that it has ended is no failure.
+    killed: bool,
+    arguments: Vec<OsString>,
     talk: PathBuf,
 }
 
@@ -92,19 +96,52 @@ impl Group {
                 arguments.push(setting("threads.core.cpu", cpu.to_string()));
             }
             let talk = data.path().join(format!("node-{number}.talk"));
-            nodes.push(Node::start(settings, &arguments, talk)?);
+            nodes.push(Node::start(settings, arguments, talk)?);
         }
-        Ok(Self { nodes, data, _hot: hot })
+        Ok(Self { settings: settings.clone(), nodes, data, _hot: hot })
     }
 
     /// A configuration file that names the members.
     pub(crate) fn config(&self) -> PathBuf {
-        self.data.path().join("node-0.toml")
+        self.config_of(0)
+    }
+
+    /// The configuration file of a node.
+    pub(crate) fn config_of(&self, number: usize) -> PathBuf {
+        self.data.path().join(format!("node-{number}.toml"))
+    }
+
+    /// What a power switch does to a process.
+    pub(crate) fn kill(&mut self, number: usize) -> Result<(), Failure> {
+        let node = &mut self.nodes[number];
+        node.killed = true;
+        node.process.kill().map_err(Failure::host("killing a node"))?;
+        node.process.wait().map_err(Failure::host("waiting for a node"))?;
+        Ok(())
+    }
+
+    /// Starts a node that was killed.
+    pub(crate) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
+        let Node { arguments, talk, .. } = &self.nodes[number];
+        let node = Node::start(&self.settings, arguments.clone(), talk.clone())?;
+        self.nodes[number] = node;
+        Ok(())
+    }
+
+    /// Sends a signal to a node's process.
+    pub(crate) fn signal(&self, number: usize, signal: &str) -> Result<(), Failure> {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{signal}")).arg(self.nodes[number].process.id().to_string());
+        let status = kill.status().map_err(Failure::host("starting kill"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::Child { verb: "kill", what: format!("signal {signal}: {status}") })
     }
 
     /// Says which node has ended, and what it said last, if one has.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
-        for (number, node) in self.nodes.iter_mut().enumerate() {
+        for (number, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| !node.killed) {
             let status = node.process.try_wait().map_err(Failure::host("waiting for a node"))?;
             if let Some(status) = status {
                 let talk = fs::read(&node.talk).unwrap_or_default();
@@ -120,7 +157,7 @@ impl Group {
 impl Node {
     fn start(
         settings: &GroupSettings,
-        arguments: &[OsString],
+        arguments: Vec<OsString>,
         talk: PathBuf,
     ) -> Result<Self, Failure> {
         let file = File::create(&talk).map_err(Failure::host("creating a file"))?;
@@ -132,11 +169,11 @@ impl Node {
             let cpus: Vec<String> = settings.allowed.iter().map(ToString::to_string).collect();
             command.args(["--cpus", &cpus.join(",")]);
         }
-        command.arg("--").arg(&settings.program).args(arguments);
+        command.arg("--").arg(&settings.program).args(&arguments);
         without_variables(&mut command);
         command.stdin(Stdio::null()).stdout(file).stderr(again);
         let process = command.spawn().map_err(Failure::host("starting a node"))?;
-        Ok(Self { process, talk })
+        Ok(Self { process, killed: false, arguments, talk })
     }
 }
 

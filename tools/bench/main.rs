@@ -14,6 +14,7 @@ mod children;
 mod commit;
 mod distribution;
 mod environment;
+mod failover;
 mod failure;
 mod floor;
 mod group;
@@ -28,8 +29,10 @@ mod settings;
 mod shared_memory;
 mod subject;
 mod waiting;
+mod watched;
 
 use children::ChildArgs;
+use failover::FailoverArgs;
 use failure::Failure;
 use journal::JournalArgs;
 use settings::{LoadArgs, RttArgs};
@@ -47,6 +50,8 @@ enum Verb {
     Floor(LoadArgs),
     /// A group's commit, from a command to its reply, beside the floors
     Rtt(RttArgs),
+    /// What a client sees of a leader that is killed, paused, or hands over
+    Failover(FailoverArgs),
     /// Appending to the log, beside a header, a copy and a CRC
     Journal(JournalArgs),
     #[command(name = floor::ECHO, hide = true)]
@@ -73,6 +78,7 @@ fn run(verb: &Verb) -> Result<bool, Failure> {
     match verb {
         Verb::Floor(args) => round_trip::floor(args, &*stop_on_signal()?),
         Verb::Rtt(args) => round_trip::rtt(args, &*stop_on_signal()?),
+        Verb::Failover(args) => failover::run(args, &*stop_on_signal()?),
         Verb::Journal(args) => journal::run(args, &*stop_on_signal()?),
         Verb::Echo(args) => floor::run_echo(args).map(|()| true),
         Verb::Forward(args) => floor::run_forward(args).map(|()| true),

@@ -61,6 +61,11 @@ impl Validity {
         }
     }
 
+    /// One more reason.
+    pub(crate) fn add(&mut self, why: String) {
+        self.0.push(why);
+    }
+
     /// Whether the run may be believed.
     pub(crate) fn is_valid(&self) -> bool {
         self.0.is_empty()

@@ -15,9 +15,9 @@ use super::{Args, DemoError, check};
 use crate::cli::status::request;
 
 /// How long nodes may take to start, to settle, and to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often they are asked.
-const ASK_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const ASK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running group. Dropping it ends the nodes and removes their folders.
 pub(super) struct Group {
@@ -28,7 +28,8 @@ pub(super) struct Group {
 }
 
 struct Node {
-    process: Child,
+    /// None while it is dead.
+    process: Option<Child>,
     settings: Settings,
 }
 
@@ -41,7 +42,7 @@ impl Group {
         fs::create_dir_all(&hot).map_err(|error| failed(&hot.display().to_string(), &error))?;
         let mut group = Self { nodes: Vec::new(), folder, hot, keep: args.keep.is_some() };
         group.found(args, seed)?;
-        for number in 0..args.nodes {
+        for number in 0..usize::from(args.nodes) {
             let node = group.start_node(number)?;
             group.nodes.push(node);
         }
@@ -60,7 +61,9 @@ impl Group {
     /// Says so if a node has ended.
     pub(super) fn check(&mut self) -> Result<(), DemoError> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
-            if let Ok(Some(status)) = node.process.try_wait() {
+            if let Some(process) = &mut node.process
+                && let Ok(Some(status)) = process.try_wait()
+            {
                 let events = node.settings.node.data_dir.join("events.jsonl");
                 let last = fs::read_to_string(events).unwrap_or_default();
                 let last = last.lines().last().unwrap_or("it left no events").to_owned();
@@ -72,17 +75,37 @@ impl Group {
         Ok(())
     }
 
+    /// What the running nodes say of themselves.
+    pub(super) fn statuses(&self) -> Vec<Value> {
+        let running = self.nodes.iter().filter(|node| node.process.is_some());
+        running
+            .filter_map(|node| request(&node.settings.node.admin_socket, "status").ok())
+            .collect()
+    }
+
+    /// What a power switch does to a process.
+    pub(super) fn kill(&mut self, number: usize) -> Result<(), DemoError> {
+        if let Some(mut process) = self.nodes[number].process.take() {
+            process.kill().map_err(|error| failed("killing a node", &error))?;
+            process.wait().map_err(|error| failed("waiting for a node", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a node that was killed.
+    pub(super) fn start_again(&mut self, number: usize) -> Result<(), DemoError> {
+        let node = self.start_node(number)?;
+        self.nodes[number] = node;
+        Ok(())
+    }
+
     /// Waits until all nodes have applied the same entries, and returns what they say of themselves.
     pub(super) fn settle(&mut self, stop: &AtomicBool) -> Result<Vec<Value>, DemoError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             check(stop)?;
             self.check()?;
-            let statuses: Vec<Value> = self
-                .nodes
-                .iter()
-                .filter_map(|node| request(&node.settings.node.admin_socket, "status").ok())
-                .collect();
+            let statuses = self.statuses();
             let applied = |status: &Value| status["positions"]["applied"].as_u64();
             let tail =
                 statuses.iter().filter_map(|status| status["positions"]["tail"].as_u64()).max();
@@ -105,8 +128,9 @@ impl Group {
         }
         let deadline = Instant::now() + PATIENCE;
         for (number, node) in self.nodes.iter_mut().enumerate() {
+            let Some(process) = &mut node.process else { continue };
             loop {
-                match node.process.try_wait() {
+                match process.try_wait() {
                     Ok(Some(status)) if status.success() => break,
                     Ok(Some(status)) => {
                         return Err(DemoError::Failed(format!(
@@ -151,7 +175,7 @@ impl Group {
         Err(DemoError::Usage(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
-    fn start_node(&self, number: u16) -> Result<Node, DemoError> {
+    fn start_node(&self, number: usize) -> Result<Node, DemoError> {
         let file = self.folder.join(format!("node-{number}.toml"));
         let hot = self.hot.join(format!("node-{number}"));
         let hot = format!("node.hot_dir={}", hot.display());
@@ -162,16 +186,16 @@ impl Group {
         command.arg("--config").arg(&file).args(["--set", &hot]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let process = command.spawn().map_err(|error| failed("starting a node", &error))?;
-        Ok(Node { process, settings })
+        Ok(Node { process: Some(process), settings })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
+        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
             // Both fail only when it has ended already, which is what is wanted.
-            let _ = node.process.kill();
-            let _ = node.process.wait();
+            let _ = process.kill();
+            let _ = process.wait();
         }
         // What cannot be removed is not worth hiding the result for.
         let _ = fs::remove_dir_all(&self.hot);

@@ -9,13 +9,14 @@ use hdrhistogram::Histogram;
 
 use quorate::client::{Answer, ClientState, Outcome, Refusal, Request};
 use quorate::limits::COMMAND_BYTES_MAX;
+use quorate::runtime::config::Settings;
 use quorate::runtime::{ConnectOptions, HostClient};
 use quorate::service::ServiceKind;
 use quorate::service::generator::Generator;
 use quorate::stream::prng::Prng;
 use quorate::types::{ClientSequence, Nanos, SessionId};
 
-use super::group::Group;
+use super::kill::Progress;
 use super::{Args, DemoError, check};
 
 /// Commands that are unanswered at once when no rate is given: enough to keep batches full.
@@ -35,7 +36,7 @@ pub(super) enum Source {
     Lines {
         name: String,
         kind: ServiceKind,
-        lines: Box<dyn Iterator<Item = io::Result<Vec<u8>>>>,
+        lines: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>,
         number: u64,
     },
     /// Generated orders.
@@ -51,7 +52,7 @@ impl Source {
             return Err(DemoError::Usage(text));
         }
         let Some(path) = &args.input else {
-            let left = args.commands;
+            let left = args.commands();
             return Ok(if args.service == ServiceKind::Book {
                 Self::Orders { generator: Box::new(Generator::new(seed)), left }
             } else {
@@ -59,7 +60,7 @@ impl Source {
             });
         };
         let name = path.display().to_string();
-        let reader: Box<dyn BufRead> = if name == "-" {
+        let reader: Box<dyn BufRead + Send> = if name == "-" {
             Box::new(BufReader::new(io::stdin()))
         } else {
             let file = File::open(path);
@@ -77,8 +78,8 @@ impl Source {
         }
     }
 
-    /// The next command's bytes; false at the end.
-    fn next(&mut self, target: &mut Vec<u8>) -> Result<bool, DemoError> {
+    /// The next command's bytes; false at the end. Where they are generated, `go_on` has more made than were asked for.
+    fn next(&mut self, target: &mut Vec<u8>, go_on: bool) -> Result<bool, DemoError> {
         target.clear();
         match self {
             Self::Lines { name, kind, lines, number } => {
@@ -93,14 +94,14 @@ impl Source {
                 }
                 Ok(false)
             }
-            Self::Orders { left: 0, .. } | Self::Bytes { left: 0, .. } => Ok(false),
+            Self::Orders { left: 0, .. } | Self::Bytes { left: 0, .. } if !go_on => Ok(false),
             Self::Orders { generator, left } => {
-                *left -= 1;
+                *left = left.saturating_sub(1);
                 target.extend_from_slice(generator.command());
                 Ok(true)
             }
             Self::Bytes { random, bytes, left } => {
-                *left -= 1;
+                *left = left.saturating_sub(1);
                 for chunk in bytes.chunks_mut(8) {
                     chunk.copy_from_slice(&random.next_u64().to_le_bytes()[..chunk.len()]);
                 }
@@ -122,26 +123,28 @@ pub(super) struct Load {
     pub(super) bytes: u64,
     pub(super) elapsed_ns: u64,
     pub(super) latency_ns: Histogram<u64>,
+    /// For each kill, the longest time until the next one without an answer, although a command should have been sent.
+    pub(super) outages_ns: Vec<u64>,
 }
 
 impl Load {
     /// Sends everything that `source` gives, and waits for every answer.
     pub(super) fn run(
         args: &Args,
-        group: &mut Group,
+        settings: &Settings,
         mut source: Source,
+        progress: &Progress,
         stop: &AtomicBool,
     ) -> Result<Self, DemoError> {
-        let settings = group.settings().next().expect("a demo has at least one node");
+        let rate = args.rate();
         let mut options = ConnectOptions::of(settings, "quorate demo");
         options.in_flight_max = OUTSTANDING_MAX.min(options.in_flight_max);
-        let in_flight_max = if args.rate == 0 { OUTSTANDING_MAX } else { usize::MAX };
+        let in_flight_max = if rate == 0 { OUTSTANDING_MAX } else { usize::MAX };
         let fail = |error: &dyn core::fmt::Display| DemoError::Failed(error.to_string());
         let mut client = HostClient::new(options).map_err(|error| fail(&error))?;
         let deadline = client.now().plus(CONNECT_NS);
         while client.client.state() != ClientState::Open {
-            check(stop)?;
-            group.check()?;
+            go_on(stop, progress)?;
             client.turn_within(20 * Nanos::MILLISECOND, |_| {});
             if client.now() > deadline {
                 return Err(DemoError::Failed(
@@ -149,16 +152,19 @@ impl Load {
                 ));
             }
         }
-        let mut sending = Sending::new(args, source.total(), client.now());
+        progress.connect();
+        let total = source.total().filter(|_| args.kills() == 0);
+        let mut sending = Sending::new(total, client.now());
         let mut command = Vec::new();
-        let mut more = source.next(&mut command)?;
+        let kills_left = || args.kills() > 0 && !progress.is_peace();
+        let mut more = source.next(&mut command, kills_left())?;
         while more {
-            let due = sending.due(args.rate);
+            let due = sending.due(rate);
             if client.now() >= due && client.client.unanswered() < in_flight_max {
                 match client.client.send(&command) {
                     Ok(number) => {
                         sending.sent(number, due.max(sending.start), command.len(), client.now());
-                        more = source.next(&mut command)?;
+                        more = source.next(&mut command, kills_left())?;
                         client.client.flush(client.now());
                         continue;
                     }
@@ -173,11 +179,11 @@ impl Load {
                     Err(_) => {}
                 }
             }
-            sending.wait(&mut client, group, stop)?;
+            sending.wait(&mut client, progress, stop)?;
         }
         let deadline = client.now().plus(DRAIN_NS);
         while client.client.unanswered() > 0 && client.now() < deadline {
-            sending.wait(&mut client, group, stop)?;
+            sending.wait(&mut client, progress, stop)?;
         }
         sending.load.session = client.client.session();
         sending.load.elapsed_ns = sending.last_answer.since(sending.start).max(1);
@@ -187,6 +193,12 @@ impl Load {
         sending.show(client.now(), true);
         Ok(sending.load)
     }
+}
+
+/// Ends sending if somebody asked for it, or the watcher of the nodes has given up.
+fn go_on(stop: &AtomicBool, progress: &Progress) -> Result<(), DemoError> {
+    check(stop)?;
+    if progress.is_over() { Err(DemoError::Stopped) } else { Ok(()) }
 }
 
 struct Sending {
@@ -201,7 +213,7 @@ struct Sending {
 }
 
 impl Sending {
-    fn new(_args: &Args, total: Option<u64>, start: Nanos) -> Self {
+    fn new(total: Option<u64>, start: Nanos) -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
             .expect("these bounds are what the library allows");
         Self {
@@ -214,6 +226,7 @@ impl Sending {
                 bytes: 0,
                 elapsed_ns: 0,
                 latency_ns,
+                outages_ns: Vec::new(),
             },
             start,
             last_answer: start,
@@ -245,21 +258,20 @@ impl Sending {
     fn wait(
         &mut self,
         client: &mut HostClient,
-        group: &mut Group,
+        progress: &Progress,
         stop: &AtomicBool,
     ) -> Result<(), DemoError> {
-        let now = client.now();
-        client.turn_within(100 * Nanos::MICROSECOND, |answer| self.answered(now, &answer));
+        let (now, kills) = (client.now(), progress.kills());
+        client.turn_within(100 * Nanos::MICROSECOND, |answer| self.answered(now, kills, &answer));
         let now = client.now();
         if now.since(self.shown) >= PROGRESS_NS {
-            check(stop)?;
-            group.check()?;
+            go_on(stop, progress)?;
             self.show(now, false);
         }
         Ok(())
     }
 
-    fn answered(&mut self, now: Nanos, answer: &Answer<'_>) {
+    fn answered(&mut self, now: Nanos, kills: usize, answer: &Answer<'_>) {
         let Request::Command(number) = answer.request else { return };
         match answer.outcome {
             Outcome::Applied => {}
@@ -269,10 +281,15 @@ impl Sending {
                 return;
             }
         }
-        self.last_answer = now;
+        let before = core::mem::replace(&mut self.last_answer, now);
         self.load.acknowledged.insert(number, answer.sequence.0);
         if let Some(from) = self.due_from.remove(&number) {
-            self.load.latency_ns.saturating_record(now.since(from).max(1));
+            let waited_ns = now.since(from).max(1);
+            self.load.latency_ns.saturating_record(waited_ns);
+            self.load.outages_ns.resize(kills, 0);
+            if let Some(outage_ns) = self.load.outages_ns.last_mut() {
+                *outage_ns = now.since(from.max(before)).max(*outage_ns);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! `quorate demo`: a whole group on this machine, real orders through it, and a check that reads its three logs.
 
 mod group;
+mod kill;
 mod load;
 mod report;
 mod verify;
@@ -16,8 +17,13 @@ use quorate::runtime::terminal::{complain, with_stdout};
 use quorate::service::ServiceKind;
 
 use self::group::Group;
-use self::load::{Load, Source};
+use self::load::Source;
 use self::report::Report;
+
+/// Commands of a demo, unless it is told.
+const COMMANDS: u64 = 100_000;
+/// Commands a second while leaders are killed: at a rate, each has a time when it was to be sent, and waits from then.
+const KILLING_RATE: u64 = 1000;
 
 /// Runs a group of nodes as processes on loopback, sends it orders, and checks that all logs and states agree
 ///
@@ -39,12 +45,19 @@ pub(crate) struct Args {
     /// File of commands, one per line (for book: LOBSTER messages or orders); - is stdin. Without it, generated orders
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Commands to send, when they are generated
-    #[arg(long, value_name = "N", default_value = "100000")]
-    commands: u64,
-    /// Commands per second; 0 is as fast as they are answered
-    #[arg(long, value_name = "R", default_value = "0")]
-    rate: u64,
+    /// Commands to send, when they are generated; with --kill-leader more if that takes longer [default: 100000, or 0]
+    #[arg(long, value_name = "N")]
+    commands: Option<u64>,
+    /// Commands per second; 0 is as fast as they are answered [default: 0, with --kill-leader 1000]
+    #[arg(long, value_name = "R")]
+    rate: Option<u64>,
+    /// Kills the leader's process under load, again and again, starts it anew, and says how long the client had to wait
+    #[arg(long)]
+    kill_leader: bool,
+    /// How often the leader is killed
+    #[arg(long, value_name = "N", default_value = "5", requires = "kill_leader",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    kills: u16,
     /// Bytes of each generated command (echo and sequencer)
     #[arg(long, value_name = "BYTES", default_value = "32")]
     payload: usize,
@@ -69,6 +82,18 @@ pub(crate) struct Args {
     /// The report as one JSON object on the last line
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn commands(&self) -> u64 {
+        self.commands.unwrap_or(if self.kill_leader { 0 } else { COMMANDS })
+    }
+    fn rate(&self) -> u64 {
+        self.rate.unwrap_or(if self.kill_leader { KILLING_RATE } else { 0 })
+    }
+    fn kills(&self) -> usize {
+        if self.kill_leader { self.kills.into() } else { 0 }
+    }
 }
 
 /// Why a demo ends early.
@@ -125,7 +150,7 @@ fn demo(args: &Args, stop: &AtomicBool) -> Result<Report, DemoError> {
         args.durability,
         group.folder().display()
     );
-    let load = Load::run(args, &mut group, source, stop)?;
+    let load = kill::run(args, seed, &mut group, source, stop)?;
     let statuses = group.settle(stop)?;
     group.stop()?;
     eprintln!("quorate: reading the logs of all nodes");

@@ -51,7 +51,7 @@ impl Report {
             "bytes": load.bytes,
             "repairs": word("repairs_sent"),
             "naks": word("naks_sent"),
-            "outages_ms": [],
+            "outages_ms": load.outages_ns.iter().copied().map(ms).collect::<Vec<_>>(),
             "seed": seed,
         });
         Self { object, good, differences: verified.differences }
@@ -105,6 +105,9 @@ impl Report {
             us("p99_9"),
             us("max")
         )?;
+        if let Some(outages) = outages(&o["outages_ms"]) {
+            writeln!(out, "outages      {outages}")?;
+        }
         writeln!(out, "repairs      {} sent for {} NAKs", text("repairs"), text("naks"))?;
         writeln!(
             out,
@@ -120,6 +123,23 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Milliseconds, to the tenth: more would only look exact.
+fn ms(ns: u64) -> f64 {
+    (ns as f64 / 100_000.0).round() / 10.0
+}
+
+/// One for each kill, for people.
+fn outages(list: &Value) -> Option<String> {
+    let list: Vec<f64> = list.as_array()?.iter().filter_map(Value::as_f64).collect();
+    let mut sorted = list.clone();
+    sorted.sort_by(f64::total_cmp);
+    let (worst, count) = (sorted.last()?, sorted.len());
+    let median = f64::midpoint(sorted[count / 2], sorted[(count - 1) / 2]);
+    let each: Vec<String> = list.iter().map(ToString::to_string).collect();
+    let each = each.join(", ");
+    Some(format!("{count} kills, median {median:.1} ms, worst {worst} ms: {each}"))
 }
 
 /// Percentiles, as far as the count supports them: ten samples must lie beyond one.
