@@ -51,8 +51,8 @@ pub(super) enum Advice {
 
 /// Judges the opinions of all members (`own` among them): a pure function, the same on every node that heard the same.
 ///
-/// With a quorum of voters that have forgotten nothing and hear no leader, the best of those stands. Without one, all voters
-/// must take part, and either none of them or every one is without state.
+/// With a quorum of voters that have forgotten nothing and hear no leader, the best of those stands. Without one, or when none of
+/// those may lead, all voters must take part, and either none of them or every one is without state.
 pub(super) fn advise(
     members: &[Member],
     own: usize,
@@ -67,7 +67,8 @@ pub(super) fn advise(
     let clean = voters().filter(|&index| is(index, Standing::Clean)).count();
     let stateless = voters().filter(|&index| is(index, Standing::Stateless)).count();
     let count = voters().count();
-    let by_quorum = clean > count / 2;
+    let stands = |index: usize| is(index, Standing::Clean) && members[index].is_electable();
+    let by_quorum = clean > count / 2 && voters().any(stands);
     let by_all = voters().all(|index| willing(index).is_some())
         && matches!(stateless, n if n == 0 || n == count);
     if !by_quorum && !by_all {
@@ -317,6 +318,19 @@ mod tests {
         assert_eq!(all(&group, &longer), [stand(2), stand(1), stand(0)]);
         let newer = [Some(opinion(4, 32)), Some(opinion(3, 64)), Some(opinion(3, 96))];
         assert_eq!(all(&group, &newer), [stand(0), stand(2), stand(1)]);
+    }
+
+    #[test]
+    fn a_quorum_of_nodes_that_never_lead_takes_the_vote_of_all() {
+        let group = members(&[0, 2, 0]);
+        let mut opinions = [Some(opinion(1, 96)), Some(opinion(1, 64)), Some(opinion(1, 96))];
+        opinions[1].as_mut().unwrap().standing = Standing::Provisional;
+        let ahead = opinions[0].unwrap();
+        assert_eq!(all(&group, &opinions)[1], Advice::Pull { from: 0, recency: ahead.recency });
+        opinions[1].as_mut().unwrap().recency = ahead.recency;
+        assert_eq!(all(&group, &opinions)[1], stand(0));
+        opinions[2] = None;
+        assert_eq!(all(&group, &opinions)[1], Advice::Wait);
     }
 
     #[test]
