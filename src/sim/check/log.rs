@@ -23,6 +23,9 @@ pub(super) struct Logs {
 struct Node {
     /// Ends of the frames of its log, whatever became of them later.
     ends: Vec<Predecessor>,
+    /// What of `ends` a power loss took: how many frames were left, and the ends of the others. What it acknowledged of them
+    /// may still be on its way, and counts; that it has forgotten them is known, and bars it from voting.
+    forgotten: (usize, Vec<Predecessor>),
     cut_epoch: CutEpoch,
     /// Of `ends`, how many are known to be committed.
     committed: usize,
@@ -35,6 +38,7 @@ impl Logs {
     pub(super) fn new(plan: &Plan) -> Self {
         let node = || Node {
             ends: vec![Predecessor::genesis(GROUP)],
+            forgotten: (0, Vec::new()),
             cut_epoch: CutEpoch(0),
             committed: 1,
             durable: Position(0),
@@ -178,6 +182,11 @@ impl Logs {
         let rung = if other == leader { durability.leader } else { durability.follower };
         let (known, end) = (&self.nodes[other], self.committed[index]);
         let there = known.ends.get(index) == Some(&end);
+        let (left, forgotten) = &known.forgotten;
+        let forgot = index.checked_sub(*left).and_then(|index| forgotten.get(index));
+        if rung == Rung::Memory && forgot == Some(&end) {
+            return true;
+        }
         there && (rung == Rung::Memory || known.durable >= end.position)
     }
 
@@ -214,7 +223,8 @@ impl Logs {
             );
             return Err(Violation::new("promise_lost", text));
         }
-        known.ends.truncate(last + 1);
+        let forgotten = known.ends.split_off(last + 1);
+        known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
         known.committed = known.committed.min(known.ends.len());
         known.durable = tail.position;
         known.promised = tail.position;
