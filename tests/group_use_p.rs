@@ -7,6 +7,7 @@ mod group;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -162,6 +163,14 @@ fn echo_by_hand_send_tail_and_status_p() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(replies.len(), 4, "{text}");
     assert!(replies.iter().all(|reply| reply["outcome"] == "applied"), "{text}");
+    // Their sessions ended because they asked, not by the time-out.
+    group.wait_until("no session is open", |statuses| {
+        statuses.iter().all(|status| status["words"]["sessions"] == 0)
+    });
+    let mut log = Command::new(env!("CARGO_BIN_EXE_quorate-log"));
+    let log = out(&log.arg("dump").arg(group.data(0)).output().unwrap());
+    let closed: Vec<_> = log.lines().filter(|line| line.contains("session-close")).collect();
+    assert!(closed.len() == 2 && closed.iter().all(|line| line.contains("asked")), "{log}");
     group.settle();
 
     // Term start, setting, session, four commands; the same from every node.
