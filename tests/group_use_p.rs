@@ -235,3 +235,36 @@ fn send_without_a_group_says_so_p() {
     let no_configuration = quorate().arg("send").output().unwrap();
     assert_eq!(no_configuration.status.code(), Some(2), "{}", err(&no_configuration));
 }
+
+/// CPU time of all threads of a node, ns.
+fn cpu_ns(group: &Group, node: usize) -> u64 {
+    let tasks = format!("/proc/{}/task", group.process(node));
+    let ran = |task: std::io::Result<fs::DirEntry>| -> u64 {
+        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    fs::read_dir(tasks).unwrap().map(ran).sum()
+}
+
+#[test]
+fn a_group_at_rest_takes_under_two_per_cent_of_a_core_each_p() {
+    let mut group = Group::start(3, "echo", &[]);
+    let mut caller = group.client("before");
+    caller.load(20, 64);
+    caller.close();
+    group.settle();
+    // What follows traffic, and the last seal, are over.
+    thread::sleep(Duration::from_secs(1));
+    let before = [0, 1, 2].map(|node| (group.word(node, "verified"), cpu_ns(&group, node)));
+    let start = Instant::now();
+    thread::sleep(Duration::from_secs(3));
+    let (after, took) = ([0, 1, 2].map(|node| cpu_ns(&group, node)), start.elapsed());
+    for (node, (tail, ran)) in before.into_iter().enumerate() {
+        let share = (after[node] - ran) as f64 / took.as_nanos() as f64;
+        println!("node {node}: {:.2} % of a core", share * 100.0);
+        // Code that is not optimised spends more on each wake-up.
+        let limit = if cfg!(debug_assertions) { 0.06 } else { 0.02 };
+        assert!(share < limit, "node {node}: {:.2} % of a core", share * 100.0);
+        assert_eq!(group.word(node, "verified"), tail, "nothing happened");
+    }
+}
