@@ -7,6 +7,7 @@ mod group;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -162,6 +163,14 @@ fn echo_by_hand_send_tail_and_status_p() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(replies.len(), 4, "{text}");
     assert!(replies.iter().all(|reply| reply["outcome"] == "applied"), "{text}");
+    // Their sessions ended because they asked, not by the time-out.
+    group.wait_until("no session is open", |statuses| {
+        statuses.iter().all(|status| status["words"]["sessions"] == 0)
+    });
+    let mut log = Command::new(env!("CARGO_BIN_EXE_quorate-log"));
+    let log = out(&log.arg("dump").arg(group.data(0)).output().unwrap());
+    let closed: Vec<_> = log.lines().filter(|line| line.contains("session-close")).collect();
+    assert!(closed.len() == 2 && closed.iter().all(|line| line.contains("asked")), "{log}");
     group.settle();
 
     // Term start, setting, session, four commands; the same from every node.
@@ -225,4 +234,37 @@ fn send_without_a_group_says_so_p() {
     assert!(err(&sent).contains("no leader answered"), "{}", err(&sent));
     let no_configuration = quorate().arg("send").output().unwrap();
     assert_eq!(no_configuration.status.code(), Some(2), "{}", err(&no_configuration));
+}
+
+/// CPU time of all threads of a node, ns.
+fn cpu_ns(group: &Group, node: usize) -> u64 {
+    let tasks = format!("/proc/{}/task", group.process(node));
+    let ran = |task: std::io::Result<fs::DirEntry>| -> u64 {
+        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    fs::read_dir(tasks).unwrap().map(ran).sum()
+}
+
+#[test]
+fn a_group_at_rest_takes_under_two_per_cent_of_a_core_each_p() {
+    let mut group = Group::start(3, "echo", &[]);
+    let mut caller = group.client("before");
+    caller.load(20, 64);
+    caller.close();
+    group.settle();
+    // What follows traffic, and the last seal, are over.
+    thread::sleep(Duration::from_secs(1));
+    let before = [0, 1, 2].map(|node| (group.word(node, "verified"), cpu_ns(&group, node)));
+    let start = Instant::now();
+    thread::sleep(Duration::from_secs(3));
+    let (after, took) = ([0, 1, 2].map(|node| cpu_ns(&group, node)), start.elapsed());
+    for (node, (tail, ran)) in before.into_iter().enumerate() {
+        let share = (after[node] - ran) as f64 / took.as_nanos() as f64;
+        println!("node {node}: {:.2} % of a core", share * 100.0);
+        // Code that is not optimised spends more on each wake-up.
+        let limit = if cfg!(debug_assertions) { 0.06 } else { 0.02 };
+        assert!(share < limit, "node {node}: {:.2} % of a core", share * 100.0);
+        assert_eq!(group.word(node, "verified"), tail, "nothing happened");
+    }
 }

@@ -167,11 +167,14 @@ impl Sending {
             self.take(client, out, true)?;
         }
         let mut written = Ok(());
-        client.client.give_up(|answer| {
-            if written.is_ok() {
-                written = self.print(out, &answer);
-            }
-        });
+        // Giving up ends the client at once, and leaves its session to the time-out.
+        if client.client.unanswered() > 0 {
+            client.client.give_up(|answer| {
+                if written.is_ok() {
+                    written = self.print(out, &answer);
+                }
+            });
+        }
         written
     }
 

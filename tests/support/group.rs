@@ -240,9 +240,11 @@ impl Group {
         process.kill().unwrap();
         process.wait().unwrap();
     }
+    pub(crate) fn process(&self, node: usize) -> u32 {
+        self.nodes[node].process.as_ref().expect("it runs").id()
+    }
     pub(crate) fn signal(&self, node: usize, signal: &str) {
-        let process = self.nodes[node].process.as_ref().expect("it runs").id();
-        send_signal(process, signal);
+        send_signal(self.process(node), signal);
     }
     /// Stops a node in order.
     pub(crate) fn stop(&mut self, node: usize) {
