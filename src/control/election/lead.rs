@@ -169,9 +169,9 @@ impl Election {
 
     /// A vote came after the lead was won. While its voter made it durable it could not be called: now it can, and the
     /// clients that are still with it need not wait until everybody is called again.
-    pub(super) fn call_voter(&mut self, voter: usize, voted: Leadership) {
+    pub(super) fn call_voter(&mut self, voter: usize, of: Leadership) {
         if let Phase::Leading(Reign { leadership, founding, .. }) = self.phase
-            && voted == leadership
+            && of == leadership
         {
             self.call_one(voter, leadership, founding);
         }
