@@ -377,7 +377,9 @@ fn by_kind(args: &FailoverArgs, gaps_ns: &[u64]) -> Outages {
 
 fn distribution(each_ns: &[u64]) -> Distribution {
     let mut distribution = Distribution::new();
-    each_ns.iter().for_each(|ns| distribution.record_ns(*ns));
+    for ns in each_ns {
+        distribution.record_ns(*ns);
+    }
     distribution
 }
 
