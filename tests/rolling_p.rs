@@ -96,6 +96,8 @@ fn a13_a_loaded_group_is_restarted_node_by_node_with_no_client_error_p() {
     assert_eq!(terms, Some(1 + handed), "the lead changed as planned, and no other way");
     group.stop_all();
     let log = group.replay_all();
-    callers.iter().for_each(|caller| log.assert_holds(caller));
+    for caller in &callers {
+        log.assert_holds(caller);
+    }
     assert_eq!(log.commands.len(), callers.iter().map(|caller| caller.done.len()).sum::<usize>());
 }

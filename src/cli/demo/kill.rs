@@ -64,11 +64,11 @@ pub(super) fn run(
         // Nodes end with the thread that started them: so the watching is done here, and the sending there.
         let sender = scope.spawn(move || Load::run(args, &settings, source, progress, stop));
         let mut watcher = Watcher { group, stop, progress, sender };
-        let watched = watcher.run(args.kills(), seed);
-        progress.over.store(watched.is_err(), Ordering::Release);
+        let outcome = watcher.run(args.kills(), seed);
+        progress.over.store(outcome.is_err(), Ordering::Release);
         let load = watcher.sender.join();
         let load = load.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        watched.and(load)
+        outcome.and(load)
     })
 }
 

@@ -166,14 +166,29 @@ impl Election {
             if index == self.own {
                 continue;
             }
+            self.call_one(index, leadership, founding);
             let known = self.known[index];
-            if known.following != Some(leadership) {
-                let founder = known.founder.filter(|_| founding);
-                self.send(node, leadership, Message::Lead { founder });
-            }
             if let Some((incarnation, needed)) = known.readmit {
                 self.send(node, leadership, Message::Readmit { incarnation, needed });
             }
+        }
+    }
+
+    fn call_one(&mut self, index: usize, leadership: Leadership, founding: bool) {
+        let known = self.known[index];
+        if known.following != Some(leadership) {
+            let founder = known.founder.filter(|_| founding);
+            self.send(self.settings.members[index].node, leadership, Message::Lead { founder });
+        }
+    }
+
+    /// A vote came after the lead was won. While its voter made it durable it could not be called: now it can, and the
+    /// clients that are still with it need not wait until everybody is called again.
+    pub(super) fn call_voter(&mut self, voter: usize, of: Leadership) {
+        if let Phase::Leading(Reign { leadership, founding, .. }) = self.phase
+            && of == leadership
+        {
+            self.call_one(voter, leadership, founding);
         }
     }
 

@@ -154,6 +154,18 @@ fn r5_votes_of_another_term_or_another_life_never_count() {
     assert!(rig.leaders.is_empty());
     rig.deliver(0, 2, 2, vote(instance, true));
     assert_eq!(rig.leaders, [(leadership(2), NodeId(0))]);
+
+    // A13: whoever was still writing its vote down when it was called is called again as soon as it can follow.
+    rig.sent.clear();
+    rig.deliver(0, 1, 1, vote(instance, true));
+    assert!(rig.sent.is_empty(), "a vote of an older term");
+    rig.deliver(0, 1, 2, vote(instance, true));
+    let calls: Vec<_> = rig.sent.iter().map(|(to, envelope)| (*to, envelope.message)).collect();
+    assert_eq!(calls, [(NodeId(1), lead)]);
+    rig.deliver(0, 1, 2, Message::Following);
+    rig.sent.clear();
+    rig.deliver(0, 1, 2, vote(instance, true));
+    assert!(rig.sent.is_empty(), "it follows already");
 }
 
 #[test]

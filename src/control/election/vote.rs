@@ -109,7 +109,9 @@ impl Election {
         ballot: Option<Ballot>,
     ) {
         let any = self.has(Mutant::CountOldVotes);
-        let Phase::Standing(candidacy) = &mut self.phase else { return };
+        let Phase::Standing(candidacy) = &mut self.phase else {
+            return self.call_voter(from, leadership);
+        };
         // R5: a vote counts in its own term, for the life of the process that asked for it.
         let for_this = leadership == candidacy.leadership && instance == self.settings.instance;
         if let Some(ballot) = ballot
