@@ -318,3 +318,119 @@ impl Lane {
         self.outputs.push_back(LaneOutput::Ended(whole));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Recency;
+    use crate::types::{Chain, Generation, Leadership, Tail, Term};
+
+    const SOURCE: NodeId = NodeId(2);
+
+    fn last() -> Leadership {
+        Leadership { generation: Generation { counter: 1, random: 1 }, term: Term(3) }
+    }
+
+    /// A lane that was told to take over a log that ends at `goal`, and whose core stands at `tail`; its number.
+    fn pulling(goal: u64, tail: u64) -> (Lane, u64) {
+        let mut lane = Lane::new(41);
+        let recency = Recency { last: last(), tail: Tail(Position(goal)) };
+        lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
+        let Some(LaneOutput::ToCore(ControlToCore::TakeOver { number, last: told })) = lane.poll()
+        else {
+            panic!("the core is told first")
+        };
+        assert_eq!(told, last());
+        let tail = Position(tail);
+        let question = MatchQuestion { number, leadership: last(), end: tail, chain: Chain(9) };
+        lane.handle(Nanos(0), LaneInput::Core(LaneFact::Asks(question)));
+        let asks = Some(LaneOutput::Ask(SOURCE, LaneRequest::Match(question)));
+        assert_eq!(lane.poll(), asks);
+        // No answer: it is asked again.
+        lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Tick);
+        assert_eq!(lane.poll(), asks);
+        let reply = MatchReply::Agreed { position: tail, chain: Chain(9) };
+        let answer = LaneAnswer::Match { number, reply };
+        for from in [NodeId(1), SOURCE, SOURCE] {
+            lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Answered { from, answer: answer.clone() });
+        }
+        let told = LaneOutput::ToCore(ControlToCore::MatchReply { number, reply });
+        assert_eq!((lane.poll(), lane.poll()), (Some(told), None), "once, and only of the source");
+        (lane, number)
+    }
+
+    fn stands(lane: &mut Lane, now: Nanos, number: u64, tail: u64) -> Option<LaneOutput> {
+        lane.handle(now, LaneInput::Core(LaneFact::Stands { number, tail: Position(tail) }));
+        lane.poll()
+    }
+
+    fn bytes(lane: &mut Lane, number: u64, from: u64, count: usize) -> Option<LaneOutput> {
+        let (from, bytes) = (Position(from), vec![1; count].into());
+        let answer = LaneAnswer::Bytes { number, from, bytes };
+        lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Answered { from: SOURCE, answer });
+        lane.poll()
+    }
+
+    fn range(number: u64, from: u64, to: u64) -> LaneOutput {
+        let request = LaneRequest::Range { number, from: Position(from), to: Position(to) };
+        LaneOutput::Ask(SOURCE, request)
+    }
+
+    #[test]
+    fn takes_piece_after_piece_and_nothing_beyond_the_goal() {
+        let (mut lane, number) = pulling(960, 320);
+        let now = Nanos(ASK_AGAIN_NS);
+        assert_eq!(stands(&mut lane, now, number, 320), Some(range(number, 320, 960)));
+        assert_eq!(bytes(&mut lane, number, 320, 0), None, "not durable yet: asked for again");
+        assert_eq!(bytes(&mut lane, number, 640, 64), None, "not what was asked for");
+        assert_eq!(bytes(&mut lane, number - 1, 320, 64), None, "of another take-over");
+        let Some(LaneOutput::Chunk(chunk)) = bytes(&mut lane, number, 320, 9000) else {
+            panic!("handed to the core")
+        };
+        assert_eq!((chunk.from, chunk.bytes.len()), (Position(320), 640));
+        assert_eq!(bytes(&mut lane, number, 320, 64), None, "one piece is under way at a time");
+        assert_eq!(stands(&mut lane, now, number, 640), Some(range(number, 640, 960)));
+        assert_eq!(stands(&mut lane, now, number, 960), Some(LaneOutput::Ended(true)));
+        assert_eq!(lane.deadline(), Nanos(u64::MAX));
+    }
+
+    #[test]
+    fn a_frame_longer_than_a_piece_is_asked_for_in_a_larger_one() {
+        let (mut lane, number) = pulling(1 << 24, 0);
+        let now = Nanos(ASK_AGAIN_NS);
+        assert_eq!(stands(&mut lane, now, number, 0), Some(range(number, 0, LANE_PIECE_BYTES)));
+        assert!(bytes(&mut lane, number, 0, LANE_PIECE_BYTES as usize).is_some());
+        assert_eq!(stands(&mut lane, now, number, 0), Some(range(number, 0, LANE_PIECE_BYTES_MAX)));
+        assert!(bytes(&mut lane, number, 0, LANE_PIECE_BYTES_MAX as usize).is_some());
+        assert_eq!(stands(&mut lane, now, number, 0), None, "no segment yet: a little later");
+        lane.handle(now.plus(ASK_AGAIN_NS), LaneInput::Tick);
+        assert_eq!(lane.poll(), Some(range(number, 0, LANE_PIECE_BYTES_MAX)));
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_given_up_and_so_is_a_log_that_is_longer_already() {
+        let (mut lane, number) = pulling(960, 320);
+        let at = lane.deadline();
+        assert!(at <= Nanos(ASK_AGAIN_NS + STALL_NS));
+        lane.handle(at, LaneInput::Tick);
+        assert_eq!(lane.poll(), Some(LaneOutput::Ended(false)));
+        assert_eq!(stands(&mut lane, at, number, 320), None, "it has ended");
+        let (mut lane, number) = pulling(960, 320);
+        let ended = stands(&mut lane, Nanos(ASK_AGAIN_NS), number, 992);
+        assert_eq!(ended, Some(LaneOutput::Ended(false)));
+    }
+
+    #[test]
+    fn what_others_ask_goes_to_the_core_and_to_the_disk_within_bounds() {
+        let mut lane = Lane::new(1);
+        let from = Position(u64::MAX - 5);
+        let request = LaneRequest::Range { number: 9, from, to: Position(u64::MAX) };
+        lane.handle(Nanos(0), LaneInput::Asked { asker: SOURCE, request });
+        assert!(matches!(lane.poll(), Some(LaneOutput::Read { number: 9, .. })));
+        let request = LaneRequest::Range { number: 9, from: Position(0), to: Position(u64::MAX) };
+        lane.handle(Nanos(0), LaneInput::Asked { asker: SOURCE, request });
+        let to = Position(LANE_PIECE_BYTES_MAX);
+        let read = LaneOutput::Read { asker: SOURCE, number: 9, from: Position(0), to };
+        assert_eq!(lane.poll(), Some(read));
+    }
+}

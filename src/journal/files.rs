@@ -30,8 +30,11 @@ impl<'a, D: Disk> LogFiles<'a, D> {
     /// # Errors
     /// The host's.
     pub fn piece(&self, from: Position, to: Position) -> io::Result<Vec<u8>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
         let end = to.min(from.segment_base(self.segment_bytes).plus(self.segment_bytes));
-        let mut bytes = vec![0; end.0.saturating_sub(from.0) as usize];
+        let mut bytes = vec![0; end.since(from) as usize];
         let mut filled = 0;
         while filled < bytes.len() {
             match self.read(from.plus(filled as u64), &mut bytes[filled..])? {

@@ -10,7 +10,7 @@ use crate::types::{Nanos, NodeId, Position, Term, Timestamp};
 impl World {
     /// Fences these nodes, and lets the most recent of them lead; the others of them follow. What control does, in short.
     /// Returns who leads.
-    fn elect(&mut self, term: u32, electors: &[usize]) -> usize {
+    pub(super) fn elect(&mut self, term: u32, electors: &[usize]) -> usize {
         for &node in electors {
             self.nodes[node].facts.clear();
             self.nodes[node].order(ControlToCore::Fence(leadership(term)));
@@ -39,7 +39,7 @@ impl World {
     }
 
     /// Appends entries at a leader as if clients had sent them.
-    fn append_at(&mut self, node: usize, count: u64, bytes: usize) {
+    pub(super) fn append_at(&mut self, node: usize, count: u64, bytes: usize) {
         let time = Timestamp(self.now.0);
         let core = &mut self.nodes[node].core;
         let leads = matches!(&core.work, Work::Leader(leading) if leading.opened && !leading.over);
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn tail(&self, node: usize) -> Predecessor {
+    pub(super) fn tail(&self, node: usize) -> Predecessor {
         self.nodes[node].core.log.tail()
     }
 
@@ -69,7 +69,7 @@ impl World {
         nodes.iter().all(same)
     }
 
-    fn cut_off(&self, nodes: &[u16]) {
+    pub(super) fn cut_off(&self, nodes: &[u16]) {
         self.wire.borrow_mut().cut_off = nodes.iter().map(|node| address(*node)).collect();
     }
 }

@@ -16,7 +16,8 @@ use crate::journal::heap::{HeapHotTier, HeapMemory, HeapView};
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
 use crate::link::{
     ControlLink, ControlToCore, CoreToControl, CoreToSync, CoreWakers, Durability, Identity,
-    KeeperLink, NoWake, Rung, SegmentReady, Shared, SharedWords, SyncLink, SyncToCore, link,
+    KeeperLink, LogChunk, NoWake, Rung, SegmentReady, Shared, SharedWords, SyncLink, SyncToCore,
+    link,
 };
 use crate::mutants::Mutants;
 use crate::service::echo::Echo;
@@ -325,6 +326,10 @@ impl Node {
         let facts = Vec::new();
         let next_segment = Position(0);
         Self { core, control, sync, keeper, shared, tier, next_segment, facts, stalled: false }
+    }
+
+    pub(crate) fn give(&self, chunk: LogChunk) {
+        self.control.to_lane.try_send(chunk).expect("room in the mailbox");
     }
 
     pub(crate) fn order(&self, order: ControlToCore) {

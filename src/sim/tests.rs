@@ -11,3 +11,12 @@ fn a_seed_plays_the_same_run_again() {
         assert_eq!((first.events, first.commands), (second.events, second.commands));
     }
 }
+
+/// The only node that may lead has lost its memory, and the two that have the log may not lead: it takes their log over, and
+/// stands by all votes.
+#[test]
+fn r3_seed_1011_the_log_of_nodes_that_never_lead_is_taken_over_by_the_one_that_may() {
+    let outcome = run(&Plan::draw(1011, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("leader-sync") > 0);
+}

@@ -51,8 +51,8 @@ pub(super) enum Advice {
 
 /// Judges the opinions of all members (`own` among them): a pure function, the same on every node that heard the same.
 ///
-/// With a quorum of voters that have forgotten nothing and hear no leader, the best of those stands. Without one, or when none of
-/// those may lead, all voters must take part, and either none of them or every one is without state.
+/// With a quorum of voters that have forgotten nothing and hear no leader, the best of those stands. Without one, or where
+/// none of those may lead, all voters must take part, and either none of them or every one is without state.
 pub(super) fn advise(
     members: &[Member],
     own: usize,
@@ -67,8 +67,8 @@ pub(super) fn advise(
     let clean = voters().filter(|&index| is(index, Standing::Clean)).count();
     let stateless = voters().filter(|&index| is(index, Standing::Stateless)).count();
     let count = voters().count();
-    let stands = |index: usize| is(index, Standing::Clean) && members[index].is_electable();
-    let by_quorum = clean > count / 2 && voters().any(stands);
+    let clean_leads = voters().any(|n| is(n, Standing::Clean) && members[n].is_electable());
+    let by_quorum = clean > count / 2 && clean_leads;
     let by_all = voters().all(|index| willing(index).is_some())
         && matches!(stateless, n if n == 0 || n == count);
     if !by_quorum && !by_all {
@@ -389,6 +389,19 @@ mod tests {
         assert_eq!(all(&group, &some), [Advice::Wait; 3]);
         let every = [provisional(64), provisional(96), provisional(32)];
         assert_eq!(all(&group, &every), [stand(1), stand(0), stand(2)]);
+    }
+
+    #[test]
+    fn r3_a_provisional_node_stands_by_all_votes_where_no_clean_one_may_lead_and_pulls_their_log() {
+        let group = members(&[0, 2, 0]);
+        let lost = Some(Opinion { standing: Standing::Provisional, ..opinion(1, 64) });
+        let ahead = opinion(1, 96);
+        let told = all(&group, &[Some(ahead), lost, Some(ahead)]);
+        let pull = Advice::Pull { from: 0, recency: ahead.recency };
+        assert_eq!(told, [Advice::Wait, pull, Advice::Wait]);
+        let level = Some(Opinion { standing: Standing::Provisional, ..ahead });
+        assert_eq!(all(&group, &[Some(ahead), level, Some(ahead)])[1], stand(0));
+        assert_eq!(all(&group, &[Some(ahead), level, None]), [Advice::Wait; 3], "not by a quorum");
     }
 
     #[test]
