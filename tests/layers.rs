@@ -14,17 +14,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("types", &["limits"]),
     ("error", &[]),
+    ("mutants", &[]),
     ("frame", &["limits", "types", "error"]),
     ("link", &["limits", "types", "error", "frame"]),
     ("journal", &["limits", "types", "error", "frame", "link"]),
     ("stream", &["limits", "types", "error", "frame"]),
     ("service", &["limits", "types", "error", "frame"]),
-    ("session", &["limits", "types", "error", "frame", "service"]),
+    ("session", &["limits", "types", "error", "mutants", "frame", "service"]),
     (
         "replica",
-        &["limits", "types", "error", "frame", "link", "journal", "stream", "session", "service"],
+        &[
+            "limits", "types", "error", "mutants", "frame", "link", "journal", "stream", "session",
+            "service",
+        ],
     ),
-    ("control", &["limits", "types", "error", "frame", "link"]),
+    ("control", &["limits", "types", "error", "mutants", "frame", "link"]),
     ("client", &["limits", "types", "error", "frame", "stream"]),
     ("io", &["limits", "types", "error", "frame", "link", "journal", "stream", "replica"]),
     (
@@ -37,8 +41,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sim",
         &[
-            "limits", "types", "error", "frame", "link", "journal", "stream", "session", "service",
-            "replica", "control", "client",
+            "limits", "types", "error", "mutants", "frame", "link", "journal", "stream", "session",
+            "service", "replica", "control", "client",
         ],
     ),
     (

@@ -401,8 +401,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         };
         let leadership = header.leadership();
-        let counted_late = kind == DatagramKind::Status && self.planted(Mutant::CountOldAcks);
-        if leadership < self.fence && !counted_late {
+        if leadership < self.fence && !self.counts_old_acks(kind) {
             self.counters.dropped_stale += 1;
             return;
         }
@@ -498,6 +497,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 self.tell(CoreToControl::LeadershipSeen { leadership, node });
             }
         }
+    }
+
+    fn counts_old_acks(&self, kind: DatagramKind) -> bool {
+        kind == DatagramKind::Status && self.planted(Mutant::CountOldAcks)
     }
 
     /// Whether a rule is taken out: never, but in tests and in the simulator.
