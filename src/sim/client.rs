@@ -93,6 +93,11 @@ impl SimClient {
         self.waiting.is_empty()
     }
 
+    /// Redirects that it has followed in this life.
+    pub(super) fn redirects(&self) -> u64 {
+        self.library.counters().redirects
+    }
+
     /// Where it stands, for the trace.
     pub(super) fn state(&self) -> ClientState {
         self.library.state()

@@ -19,7 +19,6 @@ pub const STATES: &[&str] = &[
     "redirect",
     "session-lost",
     "disk-failed",
-    "out-of-segments",
     "pull",
     "leader-sync",
 ];

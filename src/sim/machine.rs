@@ -105,6 +105,8 @@ pub(super) struct Started {
     pub(super) provisional: bool,
     pub(super) cut_epoch: CutEpoch,
     pub(super) fence: Leadership,
+    /// Recovery cut bytes that were torn.
+    pub(super) torn: bool,
 }
 
 /// The machine.
@@ -189,6 +191,7 @@ impl Machine {
             provisional: recovered.state.provisional,
             cut_epoch: recovered.sync.epoch,
             fence: recovered.state.leadership,
+            torn: recovered.report.cut.is_some(),
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, seed, Arc::new(store), recovered));

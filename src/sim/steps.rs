@@ -332,6 +332,7 @@ impl World {
                     format!("node {node}: starts, ends at {tail:?}, provisional: {provisional}")
                 });
                 self.coverage.hit("provisional", u64::from(provisional));
+                self.coverage.hit("torn-tail", u64::from(started.torn));
                 self.checks.started(node, &started)?;
                 for part in Part::ALL {
                     self.wake_soon(node, part);
@@ -353,9 +354,11 @@ impl World {
     pub(super) fn step_client(&mut self, client: usize) -> Result<(), Violation> {
         self.trace.event(self.now, [2, client as u64, 0]);
         let mut ended = Vec::new();
-        let lives = self.clients[client].lives;
+        let (lives, redirects) = (self.clients[client].lives, self.clients[client].redirects());
         self.clients[client].step(self.now, &self.plan, &mut ended);
         self.coverage.hit("session-lost", self.clients[client].lives - lives);
+        let more = self.clients[client].redirects().saturating_sub(redirects);
+        self.coverage.hit("redirect", more);
         for ended in &ended {
             self.trace.line(self.now, || format!("client {client}: {ended:?}"));
             self.checks.ended(self.now, ended)?;

@@ -65,10 +65,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RUNG", default_value = "disk", value_parser = ["memory", "disk"])]
     durability: String,
     /// Share of datagrams that every node and the client lose, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     loss: f64,
     /// Share of datagrams that arrive twice, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     duplicate: f64,
     /// Datagrams are held back for a random time up to this
     #[arg(long, value_name = "MS", default_value = "0")]
@@ -82,6 +82,11 @@ pub(crate) struct Args {
     /// The report as one JSON object on the last line
     #[arg(long)]
     json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("from 0 to 1".to_owned()) }
 }
 
 impl Args {
