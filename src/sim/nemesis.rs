@@ -206,7 +206,8 @@ impl World {
 
     /// The next phase begins, or is looked at again.
     pub(super) fn enter(&mut self, phase: Phase) -> Result<(), Violation> {
-        if phase != self.phase {
+        let first = phase != self.phase;
+        if first {
             self.trace.line(self.now, || format!("phase: {phase:?}"));
         }
         self.phase = phase;
@@ -219,9 +220,7 @@ impl World {
                 self.schedule(at, Event::Next(Phase::Quorum { until }));
             }
             Phase::Quorum { until } => {
-                if self.answered_before.is_empty() {
-                    self.answered_before =
-                        self.clients.iter().map(|client| client.answered).collect();
+                if first {
                     self.cut_off_the_rest();
                 }
                 if self.clients_are_answered() {
@@ -262,6 +261,7 @@ impl World {
                 self.wake_soon(node, part);
             }
         }
+        self.answered_before = self.clients.iter().map(|client| client.answered).collect();
         for client in &mut self.clients {
             client.budget += AFTERWARDS;
         }
