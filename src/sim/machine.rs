@@ -32,7 +32,7 @@ pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
 /// Payload bytes of a segment: small, so that a node is quickly made; two of them hold the log of a run.
 pub(super) const SEGMENT_BYTES: u64 = 256 * 1024;
 const WINDOW_BYTES: u64 = 256 * 1024;
-const SESSIONS_MAX: usize = 32;
+pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
 /// How long the first election of a group that starts waits for all voters, ns.

@@ -3,7 +3,7 @@
 use super::check::Violation;
 use super::client::SimClient;
 use super::faults::{self, Fault, Strike};
-use super::machine::Part;
+use super::machine::{Part, SESSIONS_MAX};
 use super::paths::Traffic;
 use super::world::{Event, World};
 use crate::journal::segment_name;
@@ -139,6 +139,11 @@ impl World {
                     && self.plan.nodes > 2
             }
             Fault::OneWay => strike.node != strike.other,
+            // The dead leave their sessions behind until these time out: there must be room for the living.
+            Fault::ClientDies => {
+                let lives: u64 = self.clients.iter().map(|client| client.lives).sum();
+                lives < SESSIONS_MAX as u64 / 2
+            }
             _ => true,
         }
     }
