@@ -63,7 +63,7 @@ impl Mutant {
         (Self::CountOldVotes, "count-old-votes", ELECTED_WRONGLY),
         (Self::PriorityBeatsRecency, "priority-beats-recency", &["liveness"]),
         (Self::ReadmitAnyLife, "readmit-any-life", ELECTED_WRONGLY),
-        (Self::IgnoreLeader, "ignore-leader", &["liveness", "stability"]),
+        (Self::IgnoreLeader, "ignore-leader", &["liveness"]),
         (Self::NoLeaderSync, "no-leader-sync", &["liveness"]),
         (Self::CountOldAcks, "count-old-acks", &["committed_on_a_quorum"]),
         (Self::CommitOldTerm, "commit-old-term", &["own_term_commit"]),
