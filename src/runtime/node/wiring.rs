@@ -22,22 +22,28 @@ use crate::journal::hot::HotLog;
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
+use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
+use crate::runtime::snapshots::{SnapshotThread, snapshot_line};
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
 use crate::session::State;
-use crate::types::Applied;
+use crate::types::{Applied, Commit};
 
 /// Priority of a core thread of class fifo: above everything ordinary, below the kernel's own.
 const FIFO_PRIORITY: u8 = 10;
+
+/// Of the replay worker: everybody else comes first.
+const SNAPSHOT_NICENESS: i32 = 19;
 
 /// What recovery and the networks gave, and the state brought up to `applied`.
 pub(super) struct Ready<E: Environment, S> {
@@ -46,15 +52,18 @@ pub(super) struct Ready<E: Environment, S> {
     pub(super) bells: Bells,
     pub(super) state: State<S>,
     pub(super) applied: Applied,
+    pub(super) snapshotter: Snapshotter<E::Disk, S>,
+    /// The snapshot that the state begins with.
+    pub(super) newest: Option<Stamp>,
 }
 
 /// Builds every thread's machine and shell; nothing runs yet.
-pub(super) fn wire<E: Environment, S: Service>(
+pub(super) fn wire<E: Environment, S: Service + Clone>(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
 ) -> Threads<E, S> {
-    let Ready { opened, front, bells, state, applied } = ready;
+    let Ready { opened, front, bells, state, applied, snapshotter, newest } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, control_waker, network, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
@@ -105,6 +114,13 @@ pub(super) fn wire<E: Environment, S: Service>(
         core_waker: core_waker.clone(),
         events: keeper_events,
     };
+    let (line, snapshots) = snapshot_line(newest);
+    let snapshot_thread = SnapshotThread {
+        machine: snapshotter,
+        ended: Arc::clone(&ended),
+        bytes_per_second: settings.snapshot.bytes_per_second,
+        line,
+    };
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -123,10 +139,20 @@ pub(super) fn wire<E: Environment, S: Service>(
         ended,
         description,
         keeper: from_keeper,
+        snapshots,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number, lock }
+    Threads {
+        core_thread,
+        sync_thread,
+        keeper_thread,
+        snapshot_thread,
+        control_thread,
+        sources,
+        core_number,
+        lock,
+    }
 }
 
 /// How the threads sleep, and who wakes them.
@@ -181,7 +207,8 @@ impl<E: Storage> Durable<'_, E> {
     ) -> Machines<E> {
         let start = Start {
             fence: recovered.state.leadership,
-            commit: recovered.known_commit,
+            // A snapshot is of what was committed, also if the seal did not know that yet.
+            commit: recovered.known_commit.max(Commit(applied.0)),
             applied,
             durable: recovered.durable,
             cut_epoch: recovered.sync.epoch,
@@ -228,6 +255,7 @@ pub(super) struct Threads<E: Environment, S> {
     core_thread: CoreThread<E, S>,
     sync_thread: SyncThread<E>,
     keeper_thread: KeeperThread<E>,
+    snapshot_thread: SnapshotThread<E, S>,
     control_thread: ControlThread<E>,
     sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
@@ -238,7 +266,7 @@ pub(super) struct Threads<E: Environment, S> {
 /// The control thread, whose end is the node's, and the others.
 pub(super) type Running = (JoinHandle<Ended>, Vec<JoinHandle<()>>);
 
-impl<E: Environment, S: Service + 'static> Threads<E, S> {
+impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
     /// Starts the threads, each where the settings want it; what the host refuses is one warning.
     pub(super) fn spawn(self, settings: &Settings) -> Result<Running, NodeError> {
         self.start(settings).map_err(host("starting a thread"))
@@ -249,6 +277,7 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             core_thread,
             sync_thread,
             keeper_thread,
+            snapshot_thread,
             mut control_thread,
             sources,
             core_number,
@@ -284,9 +313,19 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             }
             drop(sync_lock);
         })?);
+        let snapshot_lock = lock.clone();
         others.push(named("keeper").spawn(move || {
             keeper_thread.run();
             drop(lock);
+        })?);
+        let told = refusals.clone();
+        others.push(named("snapshot").spawn(move || {
+            if let Err(refusal) = cpu::be_nice(SNAPSHOT_NICENESS) {
+                let _ = told.try_send(refusal); // it has room for one of each thread
+            }
+            drop(told);
+            snapshot_thread.run();
+            drop(snapshot_lock);
         })?);
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
