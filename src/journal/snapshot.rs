@@ -344,9 +344,12 @@ impl<F: DurableFile> SnapshotReader<F> {
         position: Position,
     ) -> Result<Self, SnapshotError> {
         let file = disk.open(&snapshot_name(position)).map_err(SnapshotError::Host)?;
-        let mut page = [0; STAMP_BYTES];
+        let mut page = [0; PAGE_BYTES];
         let length = file.read_at(&mut page, 0).map_err(SnapshotError::Host)?;
         let stamp = Stamp::decode(&page[..length])?;
+        if let Some(&byte) = page[STAMP_BYTES..].iter().find(|&&byte| byte != 0) {
+            return Err(SnapshotError::Field { field: "behind the stamp", value: byte.into() });
+        }
         if stamp.group != group {
             return Err(SnapshotError::Group { found: stamp.group, expected: group });
         }
@@ -465,7 +468,8 @@ impl Fields {
 
 impl Stamp {
     /// The page in front of the blocks.
-    fn encode(&self) -> [u8; PAGE_BYTES] {
+    #[must_use]
+    pub fn encode(&self) -> [u8; PAGE_BYTES] {
         let mut service = [0; SERVICE_BYTES];
         let mut length = self.service.len().min(SERVICE_BYTES);
         while !self.service.is_char_boundary(length) {

@@ -146,7 +146,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
     /// bytes of each piece that is written: it may wait, and its error ends the writing.
     pub fn step(&mut self, now: Nanos, pace: &mut dyn FnMut(usize) -> io::Result<()>) -> u64 {
         let done = match self.work.take() {
-            None => self.begin(now),
+            None => return self.begin(now),
             Some(work) if work.at.before.position < work.goal => self.follow(work),
             Some(work) => self.write(&work, pace),
         };
@@ -165,16 +165,16 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
         Position(commit.min(words.durable.load(Ordering::Acquire)))
     }
 
-    fn begin(&mut self, now: Nanos) -> io::Result<u64> {
+    fn begin(&mut self, now: Nanos) -> u64 {
         let goal = self.reach();
         let interval = self.settings.interval_bytes;
         let due = interval > 0 && goal.0 >= self.newest.0.saturating_add(interval);
         if now < self.not_before || !(due || self.asked > self.answers) {
-            return Ok(0);
+            return 0;
         }
         self.answers = self.asked;
         if goal <= self.newest {
-            return Ok(self.is_current());
+            return self.is_current();
         }
         let mut state = Box::new(State::new(self.service.clone(), self.settings.limits));
         let (stamp, refused) = self.log().restore(goal, &mut state);
@@ -183,7 +183,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
         }
         let at = stamp.as_ref().map_or_else(|| Place::genesis(self.settings.group), Place::of);
         self.work = Some(Work { state, at, goal });
-        Ok(1)
+        1
     }
 
     fn follow(&mut self, mut work: Work<S>) -> io::Result<u64> {

@@ -209,7 +209,7 @@ fn bring_up<E: Storage, S: Service>(
     })?;
     for (position, error) in &replayed.refused {
         let kept = set_aside(disk, *position).ok();
-        events.line(1121, &damaged(*position, error, kept.as_deref()));
+        events.line(1131, &damaged(*position, error, kept.as_deref()));
     }
     if let Some(stamp) = &replayed.snapshot {
         events.line(1191, &format!("the state begins with the snapshot {}", describe(stamp)));

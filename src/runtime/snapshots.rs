@@ -113,7 +113,7 @@ impl SnapshotDesk {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 SnapshotEvent::Taken { stamp, answers } => {
-                    events.line(1120, &format!("snapshot {}", describe(&stamp)));
+                    events.line(1130, &format!("snapshot {}", describe(&stamp)));
                     (self.newest, self.answered) = (Some(stamp), answers);
                     self.failure = None;
                 }
@@ -121,10 +121,10 @@ impl SnapshotDesk {
                     (self.answered, self.failure) = (answers, None);
                 }
                 SnapshotEvent::Damaged { position, error, kept_at } => {
-                    events.line(1121, &damaged(position, &error, kept_at.as_deref()));
+                    events.line(1131, &damaged(position, &error, kept_at.as_deref()));
                 }
                 SnapshotEvent::Failed { error, answers } => {
-                    events.line(1122, &format!("no snapshot was taken: {error}"));
+                    events.line(1132, &format!("no snapshot was taken: {error}"));
                     (self.answered, self.failure) = (answers, Some(error.to_string()));
                 }
             }

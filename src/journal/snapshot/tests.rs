@@ -57,7 +57,7 @@ fn every_changed_byte_is_noticed() {
     write(&disk, &state(BLOCK_STATE_BYTES + 100)).unwrap();
     let name = snapshot_name(before().position);
     let length = disk.bytes(&name).unwrap().len();
-    let stamp = 0..STAMP_BYTES;
+    let stamp = (0..STAMP_BYTES).chain([STAMP_BYTES, 2000, PAGE_BYTES - 1]);
     let fronts = [PAGE_BYTES, PAGE_BYTES + SNAPSHOT_BLOCK_BYTES].map(|at| at..at + 12);
     let ends = [PAGE_BYTES + SNAPSHOT_BLOCK_BYTES - 3, length - 3].map(|at| at..at + 3);
     for at in stamp.chain(fronts.into_iter().flatten()).chain(ends.into_iter().flatten()) {

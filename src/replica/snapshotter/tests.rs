@@ -156,7 +156,7 @@ fn a_command_that_comes_again_after_a_restore_has_its_stored_reply() {
     let (session, last) = (SessionId(world.session), ClientSequence(world.commands));
     let reply = |state: &State<Echo>| -> Vec<u8> {
         let stored = state.sessions().reply(session, last).expect("kept in the snapshot");
-        stored.chunks.into_iter().flatten().copied().collect()
+        stored.chunks.flatten().copied().collect()
     };
     let kept = reply(&state);
     assert_eq!(kept, world.command()[size_of::<CommandPrefix>()..]);
