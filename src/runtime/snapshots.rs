@@ -26,19 +26,14 @@ type Asked = Arc<AtomicU64>;
 
 /// The worker's thread.
 pub(super) struct SnapshotThread<E: Storage, S> {
-    pub(super) machine: Snapshotter<E::Disk, S>,
-    pub(super) ended: Arc<AtomicBool>,
-    pub(super) bytes_per_second: u64,
-    pub(super) line: SnapshotLine,
-}
-
-/// The worker's end of what it and control say to each other.
-pub(super) struct SnapshotLine {
+    machine: Snapshotter<E::Disk, S>,
+    ended: Arc<AtomicBool>,
+    bytes_per_second: u64,
     asked: Asked,
     events: Sender<SnapshotEvent>,
 }
 
-/// Control's end.
+/// Where control hears of it, and asks it.
 pub(super) struct SnapshotDesk {
     asked: Asked,
     events: Receiver<SnapshotEvent>,
@@ -47,25 +42,31 @@ pub(super) struct SnapshotDesk {
     failure: Option<String>,
 }
 
-/// Both ends; `newest` is what the node has begun with.
-pub(super) fn snapshot_line(newest: Option<Stamp>) -> (SnapshotLine, SnapshotDesk) {
-    let asked = Asked::default();
-    let (send, events) = bounded(EVENTS_MAX);
-    let line = SnapshotLine { asked: Arc::clone(&asked), events: send };
-    (line, SnapshotDesk { asked, events, newest, answered: 0, failure: None })
-}
-
 impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
+    /// The thread of a worker, not started yet, and control's side of it. The state of the node began with `newest`.
+    pub(super) fn new(
+        machine: Snapshotter<E::Disk, S>,
+        newest: Option<Stamp>,
+        bytes_per_second: u64,
+        ended: Arc<AtomicBool>,
+    ) -> (Self, SnapshotDesk) {
+        let asked = Asked::default();
+        let (send, events) = bounded(EVENTS_MAX);
+        let desk =
+            SnapshotDesk { asked: Arc::clone(&asked), events, newest, answered: 0, failure: None };
+        (Self { machine, ended, bytes_per_second, asked, events: send }, desk)
+    }
+
     /// Runs until the node ends.
     pub(super) fn run(mut self) {
         let (ended, clock) = (Arc::clone(&self.ended), HostClock);
         let mut pace = Pace { bytes_per_second: self.bytes_per_second, ended: &ended };
         while !ended.load(Ordering::Acquire) {
-            self.machine.ask(self.line.asked.load(Ordering::Acquire));
+            self.machine.ask(self.asked.load(Ordering::Acquire));
             let done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
             while let Some(event) = self.machine.poll_event() {
                 // Control takes them every 50 ms; there are a few an hour.
-                let _ = self.line.events.try_send(event);
+                let _ = self.events.try_send(event);
             }
             if done == 0 {
                 std::thread::park_timeout(LOOK);

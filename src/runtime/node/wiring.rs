@@ -32,7 +32,7 @@ use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
-use crate::runtime::snapshots::{SnapshotThread, snapshot_line};
+use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
@@ -114,13 +114,9 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_waker: core_waker.clone(),
         events: keeper_events,
     };
-    let (line, snapshots) = snapshot_line(newest);
-    let snapshot_thread = SnapshotThread {
-        machine: snapshotter,
-        ended: Arc::clone(&ended),
-        bytes_per_second: settings.snapshot.bytes_per_second,
-        line,
-    };
+    let bytes_per_second = settings.snapshot.bytes_per_second;
+    let (snapshot_thread, snapshots) =
+        SnapshotThread::new(snapshotter, newest, bytes_per_second, Arc::clone(&ended));
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
