@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use super::environment::{Environment, LiveNetwork, MemoryOf, Storage, Transport, ViewOf};
 use super::idle::{Deadlines, IdleKind, Idler};
 use crate::io::clock::{HostClock, WallOffset};
@@ -136,15 +138,29 @@ impl<E: Storage> SyncThread<E> {
 
 /// The keeper thread.
 pub(super) struct KeeperThread<E: Storage> {
-    pub(super) keeper: Keeper<E::Disk, E::HotTier>,
-    pub(super) clock: HostClock,
-    pub(super) ended: Arc<AtomicBool>,
-    pub(super) parker: Parker,
-    pub(super) core_waker: crate::io::wake::Waker,
-    pub(super) events: crossbeam_channel::Sender<KeeperEvent>,
+    keeper: Keeper<E::Disk, E::HotTier>,
+    clock: HostClock,
+    ended: Arc<AtomicBool>,
+    parker: Parker,
+    core_waker: crate::io::wake::Waker,
+    events: Sender<KeeperEvent>,
 }
 
+/// Reports of the keeper that wait for control, at most: it says each thing once.
+const KEEPER_EVENTS_MAX: usize = 64;
+
 impl<E: Storage> KeeperThread<E> {
+    /// The thread, not started yet, and where its reports come out.
+    pub(super) fn new(
+        keeper: Keeper<E::Disk, E::HotTier>,
+        parker: Parker,
+        core_waker: crate::io::wake::Waker,
+        ended: Arc<AtomicBool>,
+    ) -> (Self, Receiver<KeeperEvent>) {
+        let (events, reports) = bounded(KEEPER_EVENTS_MAX);
+        (Self { keeper, clock: HostClock, ended, parker, core_waker, events }, reports)
+    }
+
     /// Runs until the node ends.
     pub(super) fn run(mut self) {
         let mut quiet: u32 = 0;

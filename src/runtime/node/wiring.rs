@@ -105,15 +105,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_waker: core_waker.clone(),
         delays: group_delays(settings),
     };
-    let (keeper_events, from_keeper) = bounded(KEEPER_EVENTS_MAX);
-    let keeper_thread = KeeperThread {
-        keeper,
-        clock,
-        ended: Arc::clone(&ended),
-        parker: keeper_parker,
-        core_waker: core_waker.clone(),
-        events: keeper_events,
-    };
+    let (keeper_thread, from_keeper) =
+        KeeperThread::new(keeper, keeper_parker, core_waker.clone(), Arc::clone(&ended));
     let bytes_per_second = settings.snapshot.bytes_per_second;
     let (snapshot_thread, snapshots) =
         SnapshotThread::new(snapshotter, newest, bytes_per_second, Arc::clone(&ended));
@@ -242,9 +235,6 @@ impl<E: Storage> Durable<'_, E> {
         Machines { log, syncer, keeper, start }
     }
 }
-
-/// Reports of the keeper that wait for control, at most: it says each thing once.
-const KEEPER_EVENTS_MAX: usize = 64;
 
 /// Everything that is about to run.
 pub(super) struct Threads<E: Environment, S> {
