@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::environment::Storage;
 use super::events::EventSink;
+use super::threads::Common;
 use crate::io::clock::HostClock;
 use crate::journal::snapshot::Stamp;
 use crate::replica::snapshotter::{SnapshotEvent, Snapshotter};
@@ -48,8 +49,9 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         machine: Snapshotter<E::Disk, S>,
         newest: Option<Stamp>,
         bytes_per_second: u64,
-        ended: Arc<AtomicBool>,
+        common: &Common,
     ) -> (Self, SnapshotDesk) {
+        let ended = Arc::clone(&common.ended);
         let asked = Asked::default();
         let (send, events) = bounded(EVENTS_MAX);
         let desk =

@@ -33,7 +33,7 @@ use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
 use crate::runtime::snapshots::SnapshotThread;
-use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
+use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
 use crate::session::State;
@@ -74,8 +74,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
     let shared_cpu = Arc::new(AtomicBool::new(true));
-    let clock = HostClock;
-    let wall = Anchoring::new(Anchor::measure(clock));
+    let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let machine = {
         let (state, terms) = (&recovered.state, &recovered.terms);
@@ -88,28 +87,18 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let words = Arc::clone(&shared);
     let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
     let idle = idle_kind(settings.threads.idle);
-    let core_thread = CoreThread {
-        core,
-        idler: Idler::new(idle, core_parker, Arc::clone(&shared_cpu)),
-        clock,
-        wall: wall.reader(),
-        ended: Arc::clone(&ended),
+    let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
+    let common = Common {
         shared: Arc::clone(&shared),
-    };
-    let sync_thread = SyncThread {
-        syncer,
-        parker: sync_parker,
-        shared: Arc::clone(&shared),
-        clock,
         ended: Arc::clone(&ended),
         core_waker: core_waker.clone(),
-        delays: group_delays(settings),
     };
-    let (keeper_thread, from_keeper) =
-        KeeperThread::new(keeper, keeper_parker, core_waker.clone(), Arc::clone(&ended));
+    let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
+    let sync_thread = SyncThread::new(syncer, sync_parker, group_delays(settings), &common);
+    let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
     let bytes_per_second = settings.snapshot.bytes_per_second;
     let (snapshot_thread, snapshots) =
-        SnapshotThread::new(snapshotter, newest, bytes_per_second, Arc::clone(&ended));
+        SnapshotThread::new(snapshotter, newest, bytes_per_second, &common);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -121,7 +110,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),
         store,
         shared,
-        clock,
+        clock: HostClock,
         wall,
         events,
         stop: Arc::clone(stop),
