@@ -19,6 +19,8 @@ pub(super) struct Leaderships {
 struct Node {
     /// Newest leadership that is durable there.
     promised: Leadership,
+    /// The vote in it was made durable ahead of the fence.
+    ahead: bool,
     votes: BTreeMap<Leadership, NodeId>,
     /// The core's fence in this life.
     fence: Leadership,
@@ -95,10 +97,11 @@ impl Leaderships {
             let text = format!("node {node} promised {} before {to}", known.promised);
             return Err(Violation::new("fence", text));
         }
-        if known.fence < to {
+        if known.fence < to && !promise.ahead {
             let text = format!("node {node} promised {to}, its core is fenced at {}", known.fence);
             return Err(Violation::new("fence", text));
         }
+        known.ahead = promise.ahead || (known.ahead && known.promised == to);
         known.promised = to;
         let Some(vote) = promise.vote else { return Ok(()) };
         match known.votes.insert(to, vote) {
@@ -108,6 +111,26 @@ impl Leaderships {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A vote is sent only when it is durable, and the core takes nothing older any more.
+    pub(super) fn votes(
+        &self,
+        node: usize,
+        of: Leadership,
+        to: NodeId,
+        fence: Leadership,
+    ) -> Result<bool, Violation> {
+        let known = &self.nodes[node];
+        if known.votes.get(&of) != Some(&to) {
+            let text = format!("node {node} gives {to} a vote in {of} that is not durable");
+            return Err(Violation::new("one_vote", text));
+        }
+        if fence < of {
+            let text = format!("node {node} votes in {of}, its core is fenced at {fence}");
+            return Err(Violation::new("fence", text));
+        }
+        Ok(known.ahead && known.promised == of)
     }
 
     pub(super) fn started(&mut self, node: usize, fence: Leadership) -> Checked {
