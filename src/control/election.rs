@@ -23,6 +23,8 @@ mod reserve;
 mod vote;
 
 #[cfg(test)]
+mod reserve_tests;
+#[cfg(test)]
 pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
