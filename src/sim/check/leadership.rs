@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Checked, Violation};
 use crate::link::Promise;
 use crate::replica::{Doing, Observation};
+use crate::sim::machine::Started;
 use crate::sim::plan::Plan;
 use crate::types::{Leadership, Nanos, NodeId};
 
@@ -103,14 +104,7 @@ impl Leaderships {
         }
         known.ahead = promise.ahead || (known.ahead && known.promised == to);
         known.promised = to;
-        let Some(vote) = promise.vote else { return Ok(()) };
-        match known.votes.insert(to, vote) {
-            Some(before) if before != vote => {
-                let text = format!("node {node} voted for {before} and {vote} in {to}");
-                Err(Violation::new("one_vote", text))
-            }
-            _ => Ok(()),
-        }
+        known.vote(node, to, promise.vote)
     }
 
     /// A vote is sent only when it is durable, and the core takes nothing older any more.
@@ -133,13 +127,30 @@ impl Leaderships {
         Ok(known.ahead && known.promised == of)
     }
 
-    pub(super) fn started(&mut self, node: usize, fence: Leadership) -> Checked {
+    /// What is on its disk may be more than it said: the power went while it wrote.
+    pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
+        let &Started { fence, vote, .. } = started;
         let known = &mut self.nodes[node];
         known.fence = fence;
         if fence < known.promised {
             let text = format!("node {node} promised {}, and starts at {fence}", known.promised);
             return Err(Violation::new("fence", text));
         }
-        Ok(())
+        known.ahead |= fence > known.promised;
+        known.promised = fence;
+        known.vote(node, fence, vote)
+    }
+}
+
+impl Node {
+    fn vote(&mut self, node: usize, of: Leadership, vote: Option<NodeId>) -> Checked {
+        let Some(vote) = vote else { return Ok(()) };
+        match self.votes.insert(of, vote) {
+            Some(before) if before != vote => {
+                let text = format!("node {node} voted for {before} and {vote} in {of}");
+                Err(Violation::new("one_vote", text))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Checks {
     /// The process of `node` has started again.
     pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
         self.history.restarted(node);
-        self.leaderships.started(node, started.fence)?;
+        self.leaderships.started(node, started)?;
         self.logs.started(node, started)
     }
 
