@@ -175,6 +175,8 @@ pub struct Promise {
     pub admitted: bool,
     /// The leader re-admits the node, which holds everything up to here on its disk.
     pub readmitted: Option<Position>,
+    /// Made ahead, for a hand-over: the core still has its role in an older leadership. The vote is not decided yet.
+    pub ahead: bool,
 }
 
 /// Core to control.

@@ -48,6 +48,10 @@ pub enum Mutant {
     AnswerWithoutQuorum,
     /// A follower gives up more of its log than it must.
     CutCommitted,
+    /// A vote that is kept for somebody is given without a fence, and without a look at the logs.
+    ReservedVoteUndecided,
+    /// A vote that is kept for one candidate is given to another, and then to the one all the same.
+    ReservedVoteTwice,
 }
 
 impl Mutant {
@@ -75,6 +79,8 @@ impl Mutant {
         (Self::ApplyTwice, "apply-twice", &["applied_twice"]),
         (Self::AnswerWithoutQuorum, "answer-without-quorum", &["linearizable"]),
         (Self::CutCommitted, "cut-committed", &["committed_cut", "assertion"]),
+        (Self::ReservedVoteUndecided, "reserved-vote-undecided", ELECTED_WRONGLY),
+        (Self::ReservedVoteTwice, "reserved-vote-twice", ELECTED_WRONGLY),
     ];
 
     /// The one with this name.

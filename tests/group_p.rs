@@ -121,7 +121,7 @@ fn g10_the_lead_is_handed_over_under_load_and_wrong_targets_are_refused_by_name_
 }
 
 #[test]
-fn d9_a_leader_that_slept_follows_when_it_wakes_and_nothing_is_lost_p() {
+fn d9_g130_a_leader_that_slept_follows_when_it_wakes_and_nothing_is_lost_p() {
     let mut group = Group::start(3, "echo", SMALL);
     let mut caller = group.client("load");
     caller.load(200, 64);

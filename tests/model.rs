@@ -196,3 +196,29 @@ fn m8_off_founding_by_a_majority() {
     let group = without(Mutant::ProvisionalVotesCount, group);
     breaks("M8 off: founding by a majority", &group, ANY);
 }
+
+/// The first entry of the next term, and one of the old leader's while its successor has the votes kept already.
+const HANDS_OVER: Group = Group { hand_overs: 1, entries: 2, ..Group::THREE };
+
+#[test]
+fn a13_votes_that_are_kept_for_a_hand_over() {
+    holds_so_far("kept votes, terms 2, log 2, one hand-over", &HANDS_OVER);
+}
+
+#[test]
+fn a13_votes_that_are_kept_survive_the_end_of_a_process() {
+    let group = Group { process_crashes: 1, writes: true, ..HANDS_OVER };
+    holds_so_far("kept votes, terms 2, log 2, one hand-over, one crash", &group);
+}
+
+#[test]
+fn a13_off_a_kept_vote_is_given_without_a_fence() {
+    let group = Group { entries: 3, ..HANDS_OVER };
+    breaks("off: kept votes are decided", &without(Mutant::ReservedVoteUndecided, group), LACKS);
+}
+
+#[test]
+fn a13_off_a_kept_vote_is_given_away() {
+    let group = without(Mutant::ReservedVoteTwice, HANDS_OVER);
+    breaks("off: kept votes are kept", &group, TWO_LEADERS);
+}

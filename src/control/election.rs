@@ -9,6 +9,8 @@
 //! grant its vote in the same term; *founding* is that election among nodes without state.
 //! *Lead*: until the core loses its quorum, which ends the leadership for good; a node that promised a newer term makes the
 //! leader stand again, above it.
+//! *Hand over*: the votes of the coming term are kept for the chosen node, on the disks, while this leader leads on; then it
+//! stops, and no disk is waited for until the next one leads. A vote that is kept is decided like any other: after the fence.
 //!
 //! Messages are idempotent and sent again; those that come while a fence or a write is under way are ignored.
 
@@ -17,8 +19,11 @@ mod canvass;
 mod explored;
 mod lead;
 mod members;
+mod reserve;
 mod vote;
 
+#[cfg(test)]
+mod reserve_tests;
 #[cfg(test)]
 pub(crate) mod rig;
 #[cfg(test)]
@@ -34,6 +39,7 @@ pub use crate::mutants::{Mutant, Mutants};
 use self::canvass::Looking;
 use self::lead::Reign;
 use self::members::Known;
+use self::reserve::Reservation;
 use self::vote::Candidacy;
 use super::event::{Event, IntruderReason, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
@@ -121,8 +127,14 @@ struct Target {
 /// Why the core is fenced, or the node state written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Intent {
-    /// To decide on a vote.
-    Vote { candidate: NodeId, leadership: Leadership, recency: Recency, instance: u64 },
+    /// To decide on a vote; whether it is granted is known after the fence.
+    Vote {
+        candidate: NodeId,
+        leadership: Leadership,
+        recency: Recency,
+        instance: u64,
+        granted: bool,
+    },
     /// To stand.
     Stand { leadership: Leadership, transfer: bool },
     /// To lead, after an election by all votes.
@@ -159,6 +171,7 @@ enum Phase {
 
 /// The control machine of a node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Election {
     settings: ElectionSettings,
     own: usize,
@@ -168,6 +181,10 @@ pub struct Election {
     promised: Leadership,
     /// In `promised`.
     vote: Option<NodeId>,
+    /// That vote was decided in this life of the process. If not, it is only kept for that node.
+    decided: bool,
+    /// A vote is being kept: the role goes on, and nothing else is made durable.
+    reserving: Option<Reservation>,
     standing: Standing,
     /// Acknowledgements from memory are allowed by the durable node state.
     may_ack_memory: bool,
@@ -206,6 +223,8 @@ impl Election {
             phase: Phase::Waiting { until: Nanos(0) },
             promised: settings.promised,
             vote: settings.vote,
+            decided: false,
+            reserving: None,
             standing: settings.standing,
             may_ack_memory: settings.may_ack_memory,
             fenced: settings.promised,
@@ -309,6 +328,26 @@ impl Election {
         }
     }
 
+    /// The leadership in which it has a role. Where votes are kept for a hand-over, it is older than what is promised.
+    fn role(&self) -> Option<Leadership> {
+        match &self.phase {
+            Phase::Leading(reign) => Some(reign.leadership()),
+            Phase::Following { target, .. } => Some(target.leadership),
+            _ => None,
+        }
+    }
+
+    /// The newest leadership that it has to do with: the one of its role; without a role, what it promised.
+    fn current(&self) -> Leadership {
+        self.role().unwrap_or(self.promised)
+    }
+
+    /// A fence, or a write of the node state, is under way: what wants another one comes again.
+    fn is_busy(&self) -> bool {
+        self.reserving.is_some()
+            || matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. })
+    }
+
     fn leader(&self) -> Option<NodeId> {
         match &self.phase {
             Phase::Leading(_) => Some(self.settings.node),
@@ -407,13 +446,16 @@ impl Election {
     }
 
     fn fence(&mut self, intent: Intent) {
+        if self.is_busy() {
+            return;
+        }
         let leadership = intent.leadership();
         self.phase = Phase::Fencing(intent);
         self.outputs.push_back(Output::ToCore(ControlToCore::Fence(leadership)));
     }
 
     /// Makes durable what `intent` promises; `recency` is the core's log after the fence.
-    fn persist(&mut self, now: Nanos, intent: Intent, recency: Recency) {
+    fn persist(&mut self, now: Nanos, mut intent: Intent, recency: Recency) {
         let leadership = intent.leadership();
         let durability = self.settings.durability;
         let memory = |rung: Rung| rung == Rung::Memory;
@@ -425,16 +467,18 @@ impl Election {
             may_ack_memory: false,
             admitted: false,
             readmitted: None,
+            ahead: false,
         };
-        match intent {
-            Intent::Vote { candidate, recency: theirs, .. } => {
+        match &mut intent {
+            Intent::Vote { candidate, recency: theirs, granted, .. } => {
                 let own = if self.has(Mutant::VoteOnOldPositions) {
                     self.glance.recency
                 } else {
                     recency
                 };
-                if theirs >= own || self.has(Mutant::VoteForOlderLog) {
-                    promise.vote = Some(candidate);
+                *granted = *theirs >= own || self.has(Mutant::VoteForOlderLog);
+                if *granted {
+                    promise.vote = Some(*candidate);
                     // It will follow, most likely: one write for both.
                     promise.may_ack_memory = clean && memory(durability.follower);
                 }
@@ -449,26 +493,53 @@ impl Election {
             }
             Intent::Found { .. } => promise.admitted = true,
             Intent::Follow { founder, .. } => {
-                promise.admitted = founder;
-                promise.may_ack_memory = (clean || founder) && memory(durability.follower);
+                promise.admitted = *founder;
+                promise.may_ack_memory = (clean || *founder) && memory(durability.follower);
             }
             Intent::Readmit { needed, .. } => {
-                promise.readmitted = Some(needed);
+                promise.readmitted = Some(*needed);
                 promise.may_ack_memory = memory(durability.follower);
             }
             Intent::Pull { .. } => {}
         }
         self.phase = Phase::Persisting { intent, promise, recency };
+        if self.is_durable(&promise) {
+            return self.on_persisted(now);
+        }
         if self.has(Mutant::AnswerBeforeDurable) {
             self.on_persisted(now);
         }
         self.outputs.push_back(Output::Persist(promise));
     }
 
+    /// The node state says all of it already: the vote was kept for a hand-over.
+    fn is_durable(&self, promise: &Promise) -> bool {
+        let Promise { leadership, vote, may_ack_memory, admitted, readmitted, ahead: _ } = *promise;
+        (leadership, vote) == (self.promised, self.vote)
+            && (self.may_ack_memory || !may_ack_memory)
+            && !admitted
+            && readmitted.is_none()
+    }
+
     fn on_persisted(&mut self, now: Nanos) {
+        if let Some(reservation) = self.reserving.take() {
+            return self.reserved(now, &reservation);
+        }
         let Phase::Persisting { intent, promise, recency } = self.phase else { return };
+        let decides = match intent {
+            Intent::Vote { granted, .. } => granted,
+            Intent::Stand { .. } => true,
+            _ => self.decided && promise.leadership == self.promised,
+        };
+        // What the mutant keeps for one it gives to another: it forgets that it did.
+        let forgets = self.has(Mutant::ReservedVoteTwice)
+            && promise.leadership == self.promised
+            && !self.decided
+            && self.vote.is_some();
+        if !forgets {
+            (self.vote, self.decided) = (promise.vote, decides);
+        }
         self.promised = promise.leadership;
-        self.vote = promise.vote;
         self.highest = self.highest.max(self.promised);
         self.may_ack_memory |= promise.may_ack_memory;
         if promise.admitted || promise.readmitted.is_some() {
@@ -476,8 +547,7 @@ impl Election {
             self.outputs.push_back(Output::ToCore(ControlToCore::Admitted));
         }
         match intent {
-            Intent::Vote { candidate, instance, .. } => {
-                let granted = promise.vote == Some(candidate);
+            Intent::Vote { candidate, instance, granted, .. } => {
                 self.voted(now, candidate, granted, instance);
             }
             Intent::Stand { leadership, transfer } => {
@@ -531,20 +601,20 @@ impl Election {
         if target.leader == self.settings.node {
             return;
         }
-        if target.leadership < self.promised {
+        if target.leadership < self.current() {
             // It does not know yet that a newer term was promised here.
             self.announce_to(target.leader);
             return;
         }
         match &self.phase {
-            Phase::Fencing(_) | Phase::Persisting { .. } => return,
+            _ if self.is_busy() => return,
             Phase::Following { target: own, .. } if own.leadership == target.leadership => {
                 if own.leader == target.leader {
                     self.send(target.leader, target.leadership, Message::Following);
                 }
                 return;
             }
-            Phase::Leading(_) if target.leadership == self.promised => return,
+            Phase::Leading(reign) if target.leadership == reign.leadership() => return,
             _ => {}
         }
         let founder = founder == Some(self.settings.incarnation) && !self.is_founded();
@@ -613,7 +683,9 @@ impl Election {
             Message::Canvass { round } => self.canvassed(now, index, round),
             Message::Opinion(opinion) => self.on_opinion(index, opinion),
             Message::VoteRequest { recency, instance, transfer } => {
-                let intent = Intent::Vote { candidate: from, leadership, recency, instance };
+                let candidate = from;
+                let intent =
+                    Intent::Vote { candidate, leadership, recency, instance, granted: false };
                 self.on_vote_request(now, intent, transfer);
             }
             Message::Vote { granted, instance, standing, incarnation } => {
@@ -622,6 +694,13 @@ impl Election {
             }
             Message::Founded => self.on_founded(now, Target { leadership, leader: from }),
             Message::Stand => self.on_stand(now, from, leadership),
+            Message::Reserve { term, candidate } => {
+                let by = Target { leadership, leader: from };
+                self.on_reserve(by, Leadership { term, ..leadership }, candidate);
+            }
+            Message::Reserved { term } => {
+                self.on_reserved(now, index, leadership, Leadership { term, ..leadership });
+            }
             Message::Readmit { incarnation, needed } => {
                 self.on_readmit(now, Target { leadership, leader: from }, incarnation, needed);
             }
@@ -637,10 +716,11 @@ impl Election {
     }
 
     fn on_announce(&mut self, index: usize, leadership: Leadership, announce: Announce) {
+        let current = self.current();
         let known = &mut self.known[index];
         let before = core::mem::replace(&mut known.instance, announce.instance);
         // It does not follow, or no longer does (an earlier life of its process did): it is called again.
-        if before != announce.instance || leadership < self.promised {
+        if before != announce.instance || leadership < current {
             known.following = None;
         }
         if announce.standing == Standing::Clean {
@@ -700,14 +780,14 @@ impl Election {
 
     fn announce_to(&mut self, node: NodeId) {
         let announce = self.announcement();
-        self.send(node, self.promised, announce);
+        self.send(node, self.current(), announce);
     }
 
     fn broadcast(&mut self, message: Message) {
         for index in 0..self.settings.members.len() {
             let node = self.settings.members[index].node;
             if index != self.own {
-                self.send(node, self.promised, message);
+                self.send(node, self.current(), message);
             }
         }
     }

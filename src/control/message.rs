@@ -66,6 +66,20 @@ pub enum Message {
     },
     /// The leader of the header's leadership wants the receiver to lead from now on: it stands at once.
     Stand,
+    /// The sender, leader of the leadership in the header, wants to hand the lead to `candidate`: the receiver, who follows it,
+    /// keeps its vote of the coming term for that node, durably, and follows on. Nobody else gets that vote; nor does
+    /// `candidate` yet.
+    Reserve {
+        /// The coming term, of the same generation.
+        term: Term,
+        /// Who is to lead then.
+        candidate: NodeId,
+    },
+    /// The sender has done so.
+    Reserved {
+        /// The coming term.
+        term: Term,
+    },
     /// The sender won the founding election of the leadership in the header, and its process ended before it could call: who
     /// voted for it there is a founder.
     Founded,
@@ -161,7 +175,7 @@ pub struct ControlDatagram {
     /// [`CONTROL_VERSION`].
     pub version: u8,
     /// 1 announce, 2 lead, 3 following, 4 state hash, 5 canvass, 6 opinion, 7 vote request, 8 vote, 9 stand, 10 readmit,
-    /// 11 founded.
+    /// 11 founded, 12 reserve, 13 reserved.
     pub kind: u8,
     /// Sender.
     pub node: U16,
@@ -169,16 +183,16 @@ pub struct ControlDatagram {
     pub flags: U16,
     /// Group.
     pub group: U64,
-    /// Generation the message is about (announce, opinion, vote: the newest the sender promised).
+    /// Generation the message is about (announce, canvass, opinion, vote: the newest the sender promised).
     pub generation: U64,
     /// Term of it.
     pub term: U32,
     /// Opinion, vote request: term of the sender's last frame.
     pub last_term: U32,
-    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
+    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position. Reserve, reserved: the coming term.
     pub first: U64,
     /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
-    /// readmit: an incarnation, plus one (0: none).
+    /// readmit: an incarnation, plus one (0: none). Reserve: the candidate.
     pub second: U64,
     /// Announce, vote request: the sender's instance. Vote: the receiver's.
     pub instance: U64,
@@ -274,6 +288,15 @@ impl Envelope {
                 10
             }
             Message::Founded => 11,
+            Message::Reserve { term, candidate } => {
+                wire.first = U64::new(term.0.into());
+                wire.second = U64::new(candidate.0.into());
+                12
+            }
+            Message::Reserved { term } => {
+                wire.first = U64::new(term.0.into());
+                13
+            }
         };
         wire.flags = U16::new(flags);
         wire
@@ -317,6 +340,10 @@ impl ControlDatagram {
         Recency { last, tail: Tail(Position(self.first.get())) }
     }
 
+    fn term_to_come(&self) -> Option<Term> {
+        u32::try_from(self.first.get()).ok().map(Term)
+    }
+
     fn message(&self) -> Option<Message> {
         let flags = self.flags.get();
         let standing = Standing::from_flags(flags);
@@ -352,6 +379,11 @@ impl ControlDatagram {
                 Message::Readmit { incarnation: incarnation?, needed: Position(self.first.get()) }
             }
             11 => Message::Founded,
+            12 => Message::Reserve {
+                term: self.term_to_come()?,
+                candidate: NodeId(u16::try_from(self.second.get()).ok()?),
+            },
+            13 => Message::Reserved { term: self.term_to_come()? },
             _ => return None,
         })
     }
@@ -402,6 +434,8 @@ mod tests {
             },
             Message::Stand,
             Message::Founded,
+            Message::Reserve { term: Term(u32::MAX), candidate: NodeId(u16::MAX) },
+            Message::Reserved { term: Term(4) },
             Message::Readmit { incarnation: Incarnation(u32::MAX), needed: Position(64) },
         ] {
             let envelope = Envelope { from: NodeId(2), leadership, message };

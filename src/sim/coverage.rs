@@ -21,6 +21,8 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "pull",
     "leader-sync",
+    "handed-over",
+    "kept-vote-given",
 ];
 
 /// Counts by name.

@@ -18,6 +18,11 @@ macro_rules! faults {
             pub fn named(name: &str) -> Option<Self> {
                 Self::KINDS.iter().copied().find(|kind| kind.name() == name)
             }
+            /// Its bit in a plan.
+            #[must_use]
+            pub(super) const fn bit(self) -> u32 {
+                1 << self as u32
+            }
             /// Its name in reports.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -58,6 +63,8 @@ faults! {
     DiskFull = "disk-full",
     /// A client dies.
     ClientDies = "client-death",
+    /// No fault, but as good a time for others to strike: the leader is told to hand over. Drawn by itself.
+    HandOver = "hand-over",
 }
 
 /// One strike.
@@ -72,12 +79,18 @@ pub(super) struct Strike {
     pub(super) lasts_ns: u64,
 }
 
+/// Draws the next hand-over and the time until it.
+pub(super) fn draw_hand_over(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
+    let wait = random.below(2 * plan.hand_over_gap_ns) + 1;
+    let other = random.below(plan.nodes as u64) as usize;
+    (wait, Strike { fault: Fault::HandOver, node: 0, other, sides: 0, lasts_ns: 0 })
+}
+
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let kinds = Fault::KINDS.iter().enumerate();
-    let some: Vec<_> =
-        kinds.filter(|(bit, _)| plan.faults >> bit & 1 == 1).map(|(_, kind)| *kind).collect();
+    let kinds = Fault::KINDS.iter().filter(|kind| **kind != Fault::HandOver && plan.has(**kind));
+    let some: Vec<_> = kinds.copied().collect();
     let fault =
         if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };
     let node = random.below(plan.nodes as u64) as usize;

@@ -105,6 +105,8 @@ pub(super) struct Started {
     pub(super) provisional: bool,
     pub(super) cut_epoch: CutEpoch,
     pub(super) fence: Leadership,
+    /// In that leadership.
+    pub(super) vote: Option<NodeId>,
     /// Recovery cut bytes that were torn.
     pub(super) torn: bool,
 }
@@ -191,6 +193,7 @@ impl Machine {
             provisional: recovered.state.provisional,
             cut_epoch: recovered.sync.epoch,
             fence: recovered.state.leadership,
+            vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
         };
         self.life += 1;

@@ -8,7 +8,7 @@ use super::paths::Traffic;
 use super::world::{Event, World};
 use crate::journal::segment_name;
 use crate::link::Rung;
-use crate::types::{Nanos, Position};
+use crate::types::{Nanos, NodeId, Position};
 
 /// Time in which a healed quorum must answer every client, ns.
 const PROGRESS_NS: u64 = 10 * Nanos::SECOND;
@@ -48,6 +48,7 @@ impl World {
             self.wake_client(client, at);
         }
         self.draw_strike();
+        self.draw_hand_over();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
     }
 
@@ -63,9 +64,23 @@ impl World {
         }
     }
 
+    fn draw_hand_over(&mut self) {
+        if !self.plan.has(Fault::HandOver) {
+            return;
+        }
+        let (wait, strike) = faults::draw_hand_over(&mut self.hand_over_random, &self.plan);
+        let at = self.now.plus(wait);
+        if at.0 < self.plan.chaos_ns {
+            self.schedule(at, Event::Strike(strike));
+        }
+    }
+
     /// A fault strikes.
     pub(super) fn strike(&mut self, strike: &Strike) {
-        self.draw_strike();
+        match strike.fault {
+            Fault::HandOver => self.draw_hand_over(),
+            _ => self.draw_strike(),
+        }
         if self.phase != Phase::Chaos || !self.may_strike(strike) {
             return;
         }
@@ -110,6 +125,7 @@ impl World {
                 let plan = self.plan.clone();
                 self.clients[client].restart(&plan);
             }
+            Fault::HandOver => self.hand_over(strike.other),
             _ => {
                 self.cut(strike, true);
                 self.schedule(until, Event::Relent(*strike));
@@ -145,6 +161,24 @@ impl World {
                 lives < SESSIONS_MAX as u64 / 2
             }
             _ => true,
+        }
+    }
+
+    /// Whoever leads is told to hand over to `other`, or to the best if it is that one itself.
+    fn hand_over(&mut self, other: usize) {
+        for node in 0..self.plan.nodes {
+            let machine = &mut self.machines[node];
+            let local = machine.clock.local(self.now);
+            let Some(process) = &mut machine.process else { continue };
+            let begun = if node == other {
+                process.control.step_down(local).is_ok()
+            } else {
+                process.control.transfer(local, NodeId(other as u16)).is_ok()
+            };
+            if begun {
+                self.coverage.hit("hand-over-begun", 1);
+                self.wake_soon(node, Part::Control);
+            }
         }
     }
 

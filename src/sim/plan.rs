@@ -52,6 +52,8 @@ pub struct Plan {
     pub chaos_ns: u64,
     /// Mean time between two of them, ns.
     pub fault_gap_ns: u64,
+    /// Mean time between two orders to hand over, ns.
+    pub hand_over_gap_ns: u64,
     /// A rule that is taken out, to see that this is noticed.
     pub mutant: Option<Mutant>,
     /// Kinds of faults that happen, a bit each (`Fault::KINDS`).
@@ -102,6 +104,7 @@ impl Plan {
             drift_ppm: random.below(200),
             chaos_ns: (2 + random.below(8)) * Nanos::SECOND,
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
+            hand_over_gap_ns: Nanos::SECOND,
             mutant: None,
             faults: u32::MAX,
         };
@@ -123,14 +126,26 @@ impl Plan {
         if random.below(2) == 0 {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
         }
+        plan.draw_hand_overs();
         plan
+    }
+
+    /// In a third of the worlds the lead is handed over now and then. Drawn apart, so that the other two thirds do not change.
+    fn draw_hand_overs(&mut self) {
+        let mut random = Prng::new(self.seed ^ 0x4841_4E44);
+        self.hand_over_gap_ns = [30, 200, 1_000][index(&mut random, 3)] * Nanos::MILLISECOND;
+        let bit = Fault::HandOver.bit();
+        self.faults = if random.below(3) == 0 { self.faults | bit } else { self.faults & !bit };
+    }
+
+    /// Whether this kind of fault happens.
+    pub(super) fn has(&self, kind: Fault) -> bool {
+        self.faults & kind.bit() != 0
     }
 
     /// Only these kinds of faults happen.
     pub fn only(&mut self, faults: &[Fault]) {
-        let kinds = Fault::KINDS.iter().enumerate();
-        self.faults =
-            kinds.filter(|(_, kind)| faults.contains(kind)).map(|(bit, _)| 1 << bit).sum();
+        self.faults = faults.iter().fold(0, |bits, kind| bits | kind.bit());
     }
 
     pub(super) fn mutants(&self) -> Mutants {

@@ -9,10 +9,11 @@ use super::check::Violation;
 use super::machine::{GROUP, Part, Process, Stopping};
 use super::wire::Endpoint;
 use super::world::{Event, World};
+use crate::control;
 use crate::control::constants::GroupConstants;
 use crate::control::election::{Glance, Input, Output};
 use crate::control::lane::LaneInput;
-use crate::control::message::Envelope;
+use crate::control::message::{Envelope, Message};
 use crate::journal::keeper::KeeperEvent;
 use crate::journal::node_state::{CleanMark, NodeStateError};
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise};
@@ -232,6 +233,12 @@ impl World {
                     self.process(node).persisting = true;
                 }
                 Output::Send(to, envelope) => {
+                    if let Message::Vote { granted: true, .. } = envelope.message {
+                        let core = &self.process(node).core;
+                        let (of, fence) = (envelope.leadership, core.observe().fence);
+                        let kept = self.checks.votes(node, of, to, fence)?;
+                        self.coverage.hit("kept-vote-given", u64::from(kept));
+                    }
                     let bytes: Rc<[u8]> = envelope.encode(GROUP, &constants).as_bytes().into();
                     let to = usize::from(to.0);
                     let ends = (Endpoint::Node(node), Endpoint::Node(to));
@@ -242,9 +249,18 @@ impl World {
                     }
                 }
                 Output::Event(event) => {
-                    if matches!(event, crate::control::event::Event::Founded { .. }) {
-                        self.coverage.hit("founded", 1);
-                        self.founders |= 1 << node;
+                    match event {
+                        control::event::Event::Founded { .. } => {
+                            self.coverage.hit("founded", 1);
+                            self.founders |= 1 << node;
+                        }
+                        control::event::Event::Transferred { .. } => {
+                            self.coverage.hit("handed-over", 1);
+                        }
+                        control::event::Event::TransferFailed { .. } => {
+                            self.coverage.hit("hand-over-failed", 1);
+                        }
+                        _ => {}
                     }
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));
                 }

@@ -107,6 +107,7 @@ pub(super) struct World {
     /// Of the schedule and the network; faults have one of their own, so that they stay when a schedule changes.
     pub(super) random: Prng,
     pub(super) fault_random: Prng,
+    pub(super) hand_over_random: Prng,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<SimClient>,
     pub(super) paths: Paths,
@@ -169,6 +170,7 @@ impl World {
             plan: plan.clone(),
             now: Nanos(0),
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
+            hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
             random,
             machines,
             clients,

@@ -48,6 +48,9 @@ pub(crate) struct Group {
     pub(crate) forgotten: bool,
     /// Control looks at the core's positions at any time.
     pub(crate) glances: bool,
+    /// Orders to hand the lead over. Its core reports at once that the target has everything, and takes commands on: whatever
+    /// a real one does, and more.
+    pub(crate) hand_overs: u8,
     pub(crate) mutants: Mutants,
     /// Rules of the core taken out.
     pub(crate) core: CoreRules,
@@ -163,6 +166,7 @@ pub(crate) struct State {
     /// By entry, the lowest term in which it was committed.
     committed_in: [u8; ENTRIES_MAX],
     crashes: [u8; 3],
+    hand_overs: u8,
     bad: Option<&'static str>,
 }
 
@@ -170,6 +174,7 @@ pub(crate) struct State {
 #[allow(dead_code)] // read by people, in a schedule
 pub(crate) enum Step {
     Stand { node: usize },
+    HandOver { leader: usize, to: usize },
     Deliver { to: usize, envelope: Envelope },
     CoreObeys { node: usize, order: ControlToCore },
     Written { node: usize },
@@ -209,6 +214,7 @@ impl Group {
         writes: false,
         forgotten: false,
         glances: false,
+        hand_overs: 0,
         mutants: Mutants::NONE,
         core: CoreRules::ALL,
     };
@@ -326,6 +332,10 @@ impl Group {
                 (core.role, core.entered) = (Role::Follows(leader.0), false);
             }
             ControlToCore::MayAckMemory(may) => core.may_ack = may,
+            ControlToCore::HandOver { to } if core.role == Role::Leads => {
+                let fact = CoreToControl::HandOver { to, behind: None };
+                self.feed(state, node, Input::Core(fact));
+            }
             ControlToCore::Admitted => core.provisional = false,
             _ => {}
         }
@@ -522,6 +532,9 @@ impl State {
             Message::Lead { .. }
             | Message::VoteRequest { .. }
             | Message::Readmit { .. }
+            | Message::Reserve { .. }
+            | Message::Reserved { .. }
+            | Message::Stand
             | Message::Founded => true,
             Message::Vote { granted, .. } => granted,
             _ => false,
@@ -573,6 +586,7 @@ impl Model for Group {
             committed: Log::default(),
             committed_in: [0; ENTRIES_MAX],
             crashes: [0; 3],
+            hand_overs: 0,
             bad: None,
         };
         if !self.founding {
@@ -675,6 +689,17 @@ impl Group {
                 let fence = s.nodes[node].orders.back();
                 matches!(fence, Some(ControlToCore::Fence(l)) if l.term.0 <= self.terms)
             });
+        }
+        let term = own.machine.promised().term.0;
+        if state.hand_overs < self.hand_overs && term < self.terms && own.machine.leads() {
+            for to in (0..self.nodes).filter(|to| *to != node) {
+                try_step(Step::HandOver { leader: node, to }, &|s| {
+                    s.hand_overs += 1;
+                    let begun = s.nodes[node].machine.hand_over_at_once(NOW, NodeId(to as u16));
+                    self.obey(s, node);
+                    begun
+                });
+            }
         }
         if let Some(order) = own.orders.front() {
             try_step(Step::CoreObeys { node, order: *order }, &|s| {

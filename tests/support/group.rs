@@ -72,7 +72,17 @@ impl Drop for Folder {
 
 /// The program, without variables that would change its configuration.
 pub(crate) fn quorate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    without_variables(Command::new(env!("CARGO_BIN_EXE_quorate")))
+}
+
+/// The same in a network namespace: `ip` becomes it.
+pub(crate) fn quorate_on(host: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", host, env!("CARGO_BIN_EXE_quorate")]);
+    without_variables(command)
+}
+
+fn without_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
             command.env_remove(name);
@@ -128,6 +138,8 @@ pub(crate) struct Group {
     pub(crate) nodes: Vec<Node>,
     folder: Folder,
     hot: Folder,
+    /// Network namespaces in which the nodes run, if they have any.
+    hosts: Vec<String>,
     /// Given up last, when its processes have ended.
     _turn: Turn,
 }
@@ -142,14 +154,28 @@ pub(crate) struct Node {
 impl Group {
     /// Writes the configurations, and starts nothing.
     pub(crate) fn found(nodes: u16, service: &str, set: &[&str]) -> Self {
+        Self::found_with(nodes, service, set, |init, _| {
+            init.args(["--nodes", &nodes.to_string()]);
+            Vec::new()
+        })
+    }
+
+    /// As [`Group::found`]; `tell` says to `quorate init` which nodes there are, and in which namespaces they run.
+    pub(crate) fn found_with(
+        nodes: u16,
+        service: &str,
+        set: &[&str],
+        tell: impl FnOnce(&mut Command, &Folder) -> Vec<String>,
+    ) -> Self {
         let turn = Turn::take();
         let folder = Folder::new();
         let memory = Path::new(MEMORY_DIRECTORY);
         let hot =
             if memory.is_dir() { Folder::below(memory) } else { Folder::below(folder.path()) };
         let mut init = quorate();
-        init.args(["init", "--nodes", &nodes.to_string(), "--service", service, "--dir"]);
+        init.args(["init", "--service", service, "--dir"]);
         init.arg(folder.path().join("group"));
+        let hosts = tell(&mut init, &folder);
         for pair in set {
             init.args(["--set", pair]);
         }
@@ -166,20 +192,24 @@ impl Group {
             Node { file, settings, process: None }
         };
         let nodes = (0..nodes).map(node).collect();
-        Self { nodes, folder, hot, _turn: turn }
+        Self { nodes, folder, hot, hosts, _turn: turn }
     }
 
     /// Founds a group and starts it.
     pub(crate) fn start(nodes: u16, service: &str, set: &[&str]) -> Self {
-        let mut group = Self::found(nodes, service, set);
-        for node in 0..usize::from(nodes) {
-            group.start_node(node);
+        Self::found(nodes, service, set).start_all()
+    }
+
+    /// Starts all its nodes.
+    pub(crate) fn start_all(mut self) -> Self {
+        for node in 0..self.nodes.len() {
+            self.start_node(node);
         }
-        group.wait_until("the group is whole", |statuses| {
+        self.wait_until("the group is whole", |statuses| {
             statuses.iter().all(|status| status["role"] != "none")
                 && statuses.iter().any(|status| status["quorum"] == true)
         });
-        group
+        self
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -200,7 +230,10 @@ impl Group {
     pub(crate) fn start_node_with(&mut self, node: usize, set: &[&str]) {
         let log = self.folder.path().join(format!("node-{node}.err"));
         let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = quorate();
+        let mut command = match self.hosts.get(node) {
+            Some(host) => quorate_on(host),
+            None => quorate(),
+        };
         command.args(["node", "--with-parent", &std::process::id().to_string(), "--config"]);
         command.arg(&self.nodes[node].file);
         for pair in set {

@@ -2,14 +2,25 @@
 
 use super::members::Known;
 use super::{Election, Mutants, Phase};
-use crate::types::Nanos;
+use crate::types::{Nanos, NodeId};
 
 impl Election {
     /// Stands, as if its canvass had told it to: those who explore every schedule leave the canvass out, which binds nobody.
     pub fn stand_at_once(&mut self) {
-        if !matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
+        if !self.is_busy() && self.phase != Phase::Pulling {
             self.stand(self.next_leadership(), true);
         }
+    }
+
+    /// Begins to hand the lead over, as if `to` were known to follow; returns whether it did.
+    pub fn hand_over_at_once(&mut self, now: Nanos, to: NodeId) -> bool {
+        let leadership = self.role();
+        let index = self.settings.index_of(to).expect("it is on the list");
+        let before = self.known[index];
+        self.known[index].following = leadership;
+        let begun = self.transfer(now, to).is_ok();
+        self.known[index].following = before.following;
+        begun
     }
 
     /// Takes rules out of a machine that runs already.
@@ -29,14 +40,19 @@ impl Election {
             Phase::Waiting { until } => *until = never,
             Phase::Looking(_) => self.phase = Phase::Waiting { until: never },
             Phase::Standing(candidacy) => candidacy.fold(),
+            Phase::Leading(reign) => {
+                if let Some(hand_over) = &mut reign.hand_over {
+                    hand_over.fold();
+                }
+            }
             _ => {}
         }
         (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
         (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
         (self.seen_leader, self.may_not_lead_told) = (true, true);
         for known in &mut self.known {
-            let Known { founder, readmit, .. } = *known;
-            *known = Known { founder, readmit, present: true, ..Known::default() };
+            let Known { founder, readmit, reserved, .. } = *known;
+            *known = Known { founder, readmit, reserved, present: true, ..Known::default() };
         }
     }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::members::Known;
+use super::reserve::HandOver;
 use super::{CALL_NS, Election, Intent, Mutant, Output, Phase, Target};
 use crate::control::event::{Event, TransferFailure};
 use crate::control::message::{Message, Standing};
@@ -11,26 +12,21 @@ use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position};
 
 /// A leader waits this part of the leader timeout before it stands again above a newer term: another leader calls by then.
 const RENEW_PARTS: u64 = 3;
-/// The order to stand is sent again after this, ns.
-const STAND_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
 
 /// A leadership of this node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Reign {
     leadership: Leadership,
     founding: bool,
     /// When it was first seen that somebody promised a newer leadership.
     newer: Option<Nanos>,
-    hand_over: Option<HandOver>,
+    pub(super) hand_over: Option<HandOver>,
 }
 
-/// A transfer under way.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct HandOver {
-    to: usize,
-    /// The target has everything: it is told to stand, again at this time.
-    ready: Option<Nanos>,
-    until: Nanos,
+impl Reign {
+    pub(super) fn leadership(&self) -> Leadership {
+        self.leadership
+    }
 }
 
 /// Why a transfer is not begun.
@@ -101,6 +97,7 @@ impl Election {
             *known = Known {
                 following: None,
                 readmit: None,
+                reserved: Leadership::default(),
                 founder: known.founder.filter(|_| founding),
                 ..*known
             };
@@ -130,12 +127,7 @@ impl Election {
                 self.fail_transfer(TransferFailure::TooSlow);
                 self.outputs.push_back(Output::ToCore(ControlToCore::KeepLead));
             }
-            Some(HandOver { to, ready: Some(again), until }) if now >= again => {
-                let ready = Some(now.plus(STAND_AGAIN_NS));
-                reign.hand_over = Some(HandOver { to, ready, until });
-                let node = self.settings.members[to].node;
-                self.send(node, leadership, Message::Stand);
-            }
+            Some(_) => self.go_on_handing(now),
             None if rested && electable => return self.renew(now, leadership),
             _ => {}
         }
@@ -198,8 +190,8 @@ impl Election {
                 && (known.following != Some(reign.leadership) || known.readmit.is_some())
         });
         let mut next = if calls { self.call_at } else { Nanos(u64::MAX) };
-        if let Some(HandOver { ready, until, .. }) = reign.hand_over {
-            next = next.min(until).min(ready.unwrap_or(until));
+        if let Some(hand_over) = reign.hand_over {
+            next = next.min(hand_over.deadline());
         }
         if let (Some(at), None) = (reign.newer, reign.hand_over) {
             next = next.min(at.plus(self.settings.leader_timeout_ns / RENEW_PARTS));
@@ -271,8 +263,8 @@ impl Election {
         let Phase::Leading(reign) = &mut self.phase else {
             return Err(TransferRefusal::NotLeading);
         };
-        if let Some(HandOver { to, .. }) = reign.hand_over {
-            return Err(TransferRefusal::Busy { to: self.settings.members[to].node });
+        if let Some(hand_over) = reign.hand_over {
+            return Err(TransferRefusal::Busy { to: hand_over.target(&self.settings) });
         }
         let index = self.settings.index_of(to).ok_or(TransferRefusal::Unknown { node: to })?;
         let member = self.settings.members[index];
@@ -288,10 +280,8 @@ impl Election {
         if self.known[index].following != Some(reign.leadership) || !self.known[index].present {
             return Err(TransferRefusal::NotFollowing { node: to });
         }
-        let until = now.plus(self.settings.leader_timeout_ns);
-        reign.hand_over = Some(HandOver { to: index, ready: None, until });
         self.handing = Some(to);
-        self.outputs.push_back(Output::ToCore(ControlToCore::HandOver { to }));
+        self.begin_to_hand(now, index);
         Ok(())
     }
 
@@ -320,25 +310,14 @@ impl Election {
     pub(super) fn on_hand_over(&mut self, now: Nanos, to: NodeId, behind: Option<u64>) {
         let Phase::Leading(reign) = &mut self.phase else { return };
         let Some(hand_over) = &mut reign.hand_over else { return };
-        if self.settings.members[hand_over.to].node != to {
+        if hand_over.target(&self.settings) != to {
             return;
         }
         if let Some(bytes) = behind {
             reign.hand_over = None;
             self.fail_transfer(TransferFailure::Behind { bytes });
         } else {
-            hand_over.ready = Some(now);
-        }
-    }
-
-    /// The leader wants this node to lead: it stands at once.
-    pub(super) fn on_stand(&mut self, now: Nanos, from: NodeId, leadership: Leadership) {
-        let by = Target { leadership, leader: from };
-        let follows = matches!(self.phase, Phase::Following { target, .. } if target == by);
-        if follows && self.is_electable() && self.standing == Standing::Clean {
-            let next = self.next_leadership();
-            self.stand(next, true);
-            self.advance(now);
+            hand_over.is_ready(now);
         }
     }
 

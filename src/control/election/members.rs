@@ -94,6 +94,8 @@ pub(super) struct Known {
     pub(super) promised: Leadership,
     /// Its life at the founding, when this node founded the group.
     pub(super) founder: Option<Incarnation>,
+    /// The newest leadership for which it has kept its vote for the target of a hand-over.
+    pub(super) reserved: Leadership,
     /// It is to be told that it is a voter again.
     pub(super) readmit: Option<(Incarnation, Position)>,
 }

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) told: Vec<ControlToCore>,
     pub(crate) events: Vec<Event>,
     pub(crate) pulls: Vec<NodeId>,
+    /// Writes of its node state.
+    pub(crate) writes: usize,
     heard: Nanos,
     echoes: Vec<Nanos>,
     since: Nanos,
@@ -253,6 +255,7 @@ impl Rig {
                     self.leaders.extend(led.map(|leadership| (leadership, node.settings.node)));
                 }
                 Output::Persist(promise) => {
+                    node.writes += 1;
                     node.keep(promise);
                     node.machine.handle(now, Input::Persisted);
                 }
@@ -294,6 +297,7 @@ impl Node {
             told: Vec::new(),
             events: Vec::new(),
             pulls: Vec::new(),
+            writes: 0,
             heard: Nanos(0),
             echoes: vec![Nanos(0); settings.members.len()],
             since: Nanos(0),

@@ -158,21 +158,26 @@ impl Election {
 
     /// Another node asks for this one's vote; `intent` is the vote asked for.
     pub(super) fn on_vote_request(&mut self, now: Nanos, intent: Intent, transfer: bool) {
-        let Intent::Vote { candidate, leadership, recency, instance } = intent else { return };
-        if matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. } | Phase::Pulling) {
+        let Intent::Vote { candidate, leadership, instance, .. } = intent else { return };
+        if self.is_busy() || self.phase == Phase::Pulling {
             return; // it asks again
         }
         if leadership < self.promised {
             return self.answer(candidate, false, instance);
         }
         if leadership == self.promised {
-            let entered = matches!(&self.phase, Phase::Leading(_) | Phase::Following { .. });
+            let entered = self.role() == Some(leadership);
+            let decided = self.decided || self.has(Mutant::ReservedVoteUndecided);
+            let bound = self.decided || !self.has(Mutant::ReservedVoteTwice);
             match self.vote {
-                Some(voted) if voted == candidate => return self.answer(candidate, true, instance),
-                Some(_) if !self.has(Mutant::VoteTwice) => {
+                Some(voted) if voted == candidate && decided => {
+                    return self.answer(candidate, true, instance);
+                }
+                Some(voted) if voted != candidate && bound && !self.has(Mutant::VoteTwice) => {
                     return self.answer(candidate, false, instance);
                 }
                 _ if entered => return self.answer(candidate, false, instance),
+                // If it is kept for the candidate, or an earlier life gave it: the logs decide, after the fence.
                 _ => {}
             }
         }
@@ -187,7 +192,7 @@ impl Election {
             self.outputs.push_back(super::Output::ToCore(fence));
             return;
         }
-        self.fence(Intent::Vote { candidate, leadership, recency, instance });
+        self.fence(intent);
     }
 
     fn answer(&mut self, candidate: NodeId, granted: bool, instance: u64) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Checked, Violation};
 use crate::link::Promise;
 use crate::replica::{Doing, Observation};
+use crate::sim::machine::Started;
 use crate::sim::plan::Plan;
 use crate::types::{Leadership, Nanos, NodeId};
 
@@ -19,6 +20,8 @@ pub(super) struct Leaderships {
 struct Node {
     /// Newest leadership that is durable there.
     promised: Leadership,
+    /// The vote in it was made durable ahead of the fence.
+    ahead: bool,
     votes: BTreeMap<Leadership, NodeId>,
     /// The core's fence in this life.
     fence: Leadership,
@@ -95,28 +98,59 @@ impl Leaderships {
             let text = format!("node {node} promised {} before {to}", known.promised);
             return Err(Violation::new("fence", text));
         }
-        if known.fence < to {
+        if known.fence < to && !promise.ahead {
             let text = format!("node {node} promised {to}, its core is fenced at {}", known.fence);
             return Err(Violation::new("fence", text));
         }
+        known.ahead = promise.ahead || (known.ahead && known.promised == to);
         known.promised = to;
-        let Some(vote) = promise.vote else { return Ok(()) };
-        match known.votes.insert(to, vote) {
-            Some(before) if before != vote => {
-                let text = format!("node {node} voted for {before} and {vote} in {to}");
-                Err(Violation::new("one_vote", text))
-            }
-            _ => Ok(()),
-        }
+        known.vote(node, to, promise.vote)
     }
 
-    pub(super) fn started(&mut self, node: usize, fence: Leadership) -> Checked {
+    /// A vote is sent only when it is durable, and the core takes nothing older any more.
+    pub(super) fn votes(
+        &self,
+        node: usize,
+        of: Leadership,
+        to: NodeId,
+        fence: Leadership,
+    ) -> Result<bool, Violation> {
+        let known = &self.nodes[node];
+        if known.votes.get(&of) != Some(&to) {
+            let text = format!("node {node} gives {to} a vote in {of} that is not durable");
+            return Err(Violation::new("one_vote", text));
+        }
+        if fence < of {
+            let text = format!("node {node} votes in {of}, its core is fenced at {fence}");
+            return Err(Violation::new("fence", text));
+        }
+        Ok(known.ahead && known.promised == of)
+    }
+
+    /// What is on its disk may be more than it said: the power went while it wrote.
+    pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
+        let &Started { fence, vote, .. } = started;
         let known = &mut self.nodes[node];
         known.fence = fence;
         if fence < known.promised {
             let text = format!("node {node} promised {}, and starts at {fence}", known.promised);
             return Err(Violation::new("fence", text));
         }
-        Ok(())
+        known.ahead |= fence > known.promised;
+        known.promised = fence;
+        known.vote(node, fence, vote)
+    }
+}
+
+impl Node {
+    fn vote(&mut self, node: usize, of: Leadership, vote: Option<NodeId>) -> Checked {
+        let Some(vote) = vote else { return Ok(()) };
+        match self.votes.insert(of, vote) {
+            Some(before) if before != vote => {
+                let text = format!("node {node} voted for {before} and {vote} in {of}");
+                Err(Violation::new("one_vote", text))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::client::Ended;
 use super::machine::{SimCore, Started};
 use super::plan::Plan;
 use crate::link::{Promise, Shared};
-use crate::types::Nanos;
+use crate::types::{Leadership, Nanos, NodeId};
 
 /// A promise that was broken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,10 +111,21 @@ impl Checks {
         self.leaderships.promised(node, promise)
     }
 
+    /// Control of `node` sends its vote, its core being fenced to `fence`. Whether that vote had been kept ahead.
+    pub(super) fn votes(
+        &self,
+        node: usize,
+        of: Leadership,
+        to: NodeId,
+        fence: Leadership,
+    ) -> Result<bool, Violation> {
+        self.leaderships.votes(node, of, to, fence)
+    }
+
     /// The process of `node` has started again.
     pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
         self.history.restarted(node);
-        self.leaderships.started(node, started.fence)?;
+        self.leaderships.started(node, started)?;
         self.logs.started(node, started)
     }
 
