@@ -10,12 +10,18 @@
 mod explore;
 #[path = "model/group.rs"]
 mod group;
+#[path = "model/node_state.rs"]
+mod node_state;
+#[path = "model/verified.rs"]
+mod verified;
 
 use std::time::{Duration, Instant};
 
-use explore::{Found, explore};
+use explore::{Found, Model, explore};
 use group::{CoreRules, Group};
+use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
+use verified::Verified;
 
 /// Bounds of a case that is not explored to its end, and of the search for a broken rule.
 const STATES_MAX: usize = 2_000_000;
@@ -31,7 +37,7 @@ fn either<T>(short: T, larger: T) -> T {
 }
 
 /// Every state within the bounds keeps every invariant.
-fn holds(name: &str, group: &Group) {
+fn holds<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
     match explore(group, either(STATES_MAX, 40_000_000), either(TIME, 10 * TIME)) {
         Found::Holds { states, depth } => {
@@ -42,7 +48,7 @@ fn holds(name: &str, group: &Group) {
 }
 
 /// As far as the bounds on states and time go, every state keeps every invariant.
-fn holds_so_far(name: &str, group: &Group) {
+fn holds_so_far<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
     match explore(group, either(30_000, 10_000_000), either(TIME, 5 * TIME)) {
         Found::Holds { states, depth } => {
@@ -57,7 +63,7 @@ fn holds_so_far(name: &str, group: &Group) {
 }
 
 /// The rule that was taken out is missed.
-fn breaks(name: &str, group: &Group, expected: &[&str]) {
+fn breaks<M: Model>(name: &str, group: &M, expected: &[&str]) {
     let begin = Instant::now();
     match explore(group, STATES_MAX, 4 * TIME) {
         Found::Broken { rule, schedule, states } => {
@@ -195,4 +201,110 @@ fn m8_off_founding_by_a_majority() {
     let group = Group { founding: true, wipes: 1, ..Group::THREE };
     let group = without(Mutant::ProvisionalVotesCount, group);
     breaks("M8 off: founding by a majority", &group, ANY);
+}
+
+fn verified_without(mutants: &[Mutant]) -> Verified {
+    let mutants = mutants.iter().fold(Mutants::NONE, |planted, mutant| planted.with(*mutant));
+    Verified { mutants, ..Verified::THREE }
+}
+
+#[test]
+fn m1_verified_counts() {
+    holds("M1 on, terms 3, log 2", &Verified::THREE);
+}
+
+#[test]
+fn m1_datagrams_that_frames_straddle() {
+    let world = Verified { piece: 48, terms: either(2, 3), ..Verified::THREE };
+    holds("M1 on, half frames, terms 2 (3), log 2", &world);
+}
+
+#[test]
+fn m1_five_nodes() {
+    let world = Verified { nodes: 5, ..Verified::THREE };
+    holds_so_far("M1 on, five nodes, terms 3, log 2", &world);
+}
+
+#[test]
+fn d1_off_an_old_log_is_acknowledged() {
+    breaks("M1 off: D1", &verified_without(&[Mutant::AcknowledgeUnmatched]), ANY);
+}
+
+#[test]
+fn m1_off_an_old_log_is_applied() {
+    let world = verified_without(&[Mutant::CommitUnmatched]);
+    breaks("M1 off: apply", &world, &["a node applied what is not committed"]);
+}
+
+#[test]
+fn m1_off_the_match_answer_is_used_twice() {
+    let lost =
+        ["a leader lacks a committed entry", "two committed histories", "what was applied is cut"];
+    breaks("M1 off: match twice", &verified_without(&[Mutant::MatchTwice]), &lost);
+}
+
+/// A chain proves what stands before a frame, not whose log it is in: an old leader's frame chains to what the new one has.
+#[test]
+fn m1_off_old_ranges_are_kept() {
+    let world = verified_without(&[Mutant::KeepOldRanges]);
+    breaks("M1 off: old ranges", &world, &["a node applied what is not committed"]);
+}
+
+#[test]
+fn m1_a_datagram_that_is_not_what_was_sent() {
+    let world = Verified { spoiled: 1, terms: either(2, 3), ..Verified::THREE };
+    holds("M1 on, a spoiled datagram, terms 2 (3), log 2", &world);
+}
+
+#[test]
+fn m1_off_the_chain_is_not_checked() {
+    let world = Verified { spoiled: 1, ..verified_without(&[Mutant::SkipChain]) };
+    breaks("M1 off: chain", &world, ANY);
+}
+
+const VOTES_WITHOUT: &[&str] = &["it votes without what it acknowledged"];
+
+fn writes_without(name: &str, mutant: Mutant) {
+    let world = Writes { mutants: Mutants::NONE.with(mutant), ..Writes::ON };
+    breaks(name, &world, VOTES_WITHOUT);
+}
+
+#[test]
+fn m4_every_order_of_writes_and_crashes() {
+    holds("M4 on, four crashes", &Writes::ON);
+}
+
+#[test]
+fn d5_off_the_clean_mark_stays() {
+    writes_without("M4 off: clean mark removed (D5)", Mutant::CleanMarkStays);
+}
+
+#[test]
+fn m4_off_a_clean_mark_clears_provisional() {
+    writes_without("M4 off: clean mark keeps provisional", Mutant::CleanMarkClears);
+}
+
+#[test]
+fn m4_off_the_clean_mark_before_the_last_sync() {
+    writes_without("M4 off: sync before clean mark", Mutant::CleanMarkBeforeSync);
+}
+
+#[test]
+fn m4_off_memory_is_promised_before_it_is_allowed() {
+    writes_without("M4 off: allowed before promised", Mutant::PromiseBeforeAllowed);
+}
+
+#[test]
+fn m4_off_memory_is_forbidden_before_a_sync() {
+    writes_without("M4 off: sync before forbidding", Mutant::ForbidBeforeSync);
+}
+
+#[test]
+fn m4_off_provisional_is_forgotten() {
+    writes_without("M4 off: provisional is durable", Mutant::ForgetProvisional);
+}
+
+#[test]
+fn m4_off_readmitted_before_it_holds_what_it_lacked() {
+    writes_without("M4 off: readmission waits", Mutant::ReadmitBeforeSync);
 }

@@ -227,7 +227,7 @@ pub fn parse(
 
 /// One missing range, `from..to`.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
 pub struct NakRange {
@@ -290,7 +290,7 @@ pub struct MatchRequest {
 
 /// The leader's answer: its own latest frames at or below the asked (generation, term).
 #[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
 pub struct MatchAnswer {
