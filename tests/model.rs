@@ -12,6 +12,10 @@ mod explore;
 mod group;
 #[path = "model/node_state.rs"]
 mod node_state;
+#[path = "model/small.rs"]
+mod small;
+#[path = "model/sync.rs"]
+mod sync;
 #[path = "model/verified.rs"]
 mod verified;
 
@@ -21,6 +25,7 @@ use explore::{Found, Model, explore};
 use group::{CoreRules, Group};
 use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
+use sync::Sync;
 use verified::Verified;
 
 /// Bounds of a case that is not explored to its end, and of the search for a broken rule.
@@ -151,6 +156,36 @@ fn d5_off_an_answer_before_the_vote_is_durable() {
 fn m3_memory_acknowledgements_and_machine_crashes() {
     let group = Group { syncs: true, machine_crashes: 2, ..Group::THREE };
     holds_so_far("M3 on, terms 2, log 2, two crashes", &group);
+}
+
+#[test]
+fn m3_three_terms() {
+    let group = Group { terms: 3, syncs: true, machine_crashes: 1, ..Group::THREE };
+    holds_so_far("M3 on, terms 3, log 2, one crash", &group);
+}
+
+#[test]
+fn m3_three_terms_after_an_acknowledged_entry_was_lost() {
+    let group = Group { terms: 3, syncs: true, forgotten: true, ..Group::THREE };
+    holds_so_far("M3 on, one has forgotten, terms 3, log 2", &group);
+}
+
+#[test]
+fn m3_five_nodes() {
+    let group = Group { nodes: 5, syncs: true, machine_crashes: 2, ..Group::THREE };
+    holds_so_far("M3 on, five nodes, terms 2, log 2, two crashes", &group);
+}
+
+#[test]
+fn m3_five_nodes_after_an_acknowledged_entry_was_lost() {
+    let group = Group { nodes: 5, syncs: true, forgotten: true, ..Group::THREE };
+    holds_so_far("M3 on, five nodes, one has forgotten, terms 2, log 2", &group);
+}
+
+#[test]
+fn m3_off_five_nodes_votes_of_those_who_may_have_forgotten_count() {
+    let group = Group { nodes: 5, syncs: true, forgotten: true, ..Group::THREE };
+    breaks("M3 off: votes, five nodes", &without(Mutant::ProvisionalVotesCount, group), LACKS);
 }
 
 #[test]
@@ -307,4 +342,44 @@ fn m4_off_provisional_is_forgotten() {
 #[test]
 fn m4_off_readmitted_before_it_holds_what_it_lacked() {
     writes_without("M4 off: readmission waits", Mutant::ReadmitBeforeSync);
+}
+
+const STUCK: &[&str] = &["a majority is alive and talks, and nobody leads"];
+
+#[test]
+fn m6_the_log_of_a_node_that_never_leads() {
+    holds("M6 on, three nodes, terms 2 (3), log 2", &Sync { terms: either(2, 3), ..Sync::THREE });
+}
+
+#[test]
+fn m6_the_log_of_an_observer() {
+    let world = Sync { nodes: 4, never: 3, observers: 3, terms: either(2, 3), ..Sync::THREE };
+    holds_so_far("M6 on, three voters and an observer", &world);
+}
+
+#[test]
+fn m6_five_nodes_of_which_two_never_lead() {
+    holds_so_far("M6 on, five nodes", &Sync { nodes: 5, never: 3, observers: 5, ..Sync::THREE });
+}
+
+#[test]
+fn m6_off_priority_before_recency() {
+    let mutants = Mutants::NONE.with(Mutant::PriorityBeatsRecency);
+    breaks("M6 off: recency first", &Sync { mutants, ..Sync::THREE }, STUCK);
+    let mutants = mutants.with(Mutant::VoteForOlderLog);
+    breaks("M6 off: recency first, voters too", &Sync { mutants, ..Sync::THREE }, LACKS);
+}
+
+#[test]
+fn m6_off_no_leader_sync() {
+    let mutants = Mutants::NONE.with(Mutant::NoLeaderSync);
+    breaks("M6 off: leader sync", &Sync { mutants, ..Sync::THREE }, STUCK);
+}
+
+/// A take-over that was begun before a leader called, and goes on after it, cuts what was acknowledged to that leader: the
+/// order to follow must reach the core behind the order to take over, and end it.
+#[test]
+fn m6_off_a_take_over_outlives_the_call_of_a_leader() {
+    let world = Sync { call_ends_take_over: false, ..Sync::THREE };
+    breaks("M6 off: a call ends a take-over", &world, LACKS);
 }

@@ -26,6 +26,7 @@ mod replay;
 #[cfg(test)]
 mod role_tests;
 mod settings;
+pub mod take_over;
 #[cfg(test)]
 pub(crate) mod tests;
 

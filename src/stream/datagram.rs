@@ -227,9 +227,10 @@ pub fn parse(
 
 /// One missing range, `from..to`.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
+#[derive(Hash)]
 pub struct NakRange {
     /// First missing byte.
     pub from: U64,
@@ -290,9 +291,10 @@ pub struct MatchRequest {
 
 /// The leader's answer: its own latest frames at or below the asked (generation, term).
 #[derive(
-    Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
+#[derive(Hash)]
 pub struct MatchAnswer {
     /// The request it answers.
     pub request: U64,

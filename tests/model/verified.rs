@@ -5,31 +5,18 @@
 //! facts: they may arrive at any later time, any number of times. Nodes are interchangeable, so states are sorted. All
 //! frames are of one length.
 
-use quorate::frame::payload::TermStart;
-use quorate::frame::{Kind, Predecessor};
-use quorate::journal::SegmentMemory;
-use quorate::journal::hot::{HeaderPage, HotLog, HotSettings};
-use quorate::limits::SEGMENT_BYTES_MIN;
-use quorate::link::Recency;
 use quorate::mutants::Mutants;
 use quorate::replica::entering::{Arrived, Entering, Step as Entered};
 use quorate::replica::matching;
 use quorate::replica::quorum::{LeaderSide, Progress, commit_position};
 use quorate::stream::datagram::MatchAnswer;
 use quorate::stream::{Receiver, ReceiverSettings};
-use quorate::types::{
-    Commit, Generation, GroupId, Leadership, Nanos, Position, Tail, Term, Timestamp,
-};
-use zerocopy::IntoBytes;
+use quorate::types::{Commit, Nanos, Position, Term};
 
 use crate::explore::{Model, Part, fingerprint};
+use crate::small::{FRAME, Log, append, blank_log, bytes_of, leadership, recency};
 
 const TERMS_MAX: usize = 4;
-const GROUP: GroupId = GroupId(7);
-const GENERATION: Generation = Generation { counter: 1, random: 1 };
-const FRAME: u64 = 64;
-/// As much memory as the longest log needs, and the word behind it.
-const MEMORY: usize = 8 * FRAME as usize;
 const NOW: Nanos = Nanos(Nanos::SECOND);
 /// Of a frame, a byte of its payload.
 const SPOILED: usize = 48;
@@ -48,33 +35,6 @@ pub(crate) struct Verified {
     pub(crate) spoiled: u8,
     pub(crate) mutants: Mutants,
 }
-
-/// A segment that says that it is large.
-#[derive(Clone, Hash)]
-struct Small([u8; MEMORY]);
-
-impl SegmentMemory for Small {
-    fn payload_bytes(&self) -> u64 {
-        SEGMENT_BYTES_MIN
-    }
-    fn header_mut(&mut self) -> &mut [u8] {
-        &mut []
-    }
-    fn bytes(&self, offset: u64, length: usize) -> &[u8] {
-        &self.0[offset as usize..][..length]
-    }
-    fn bytes_mut(&mut self, offset: u64, length: usize) -> &mut [u8] {
-        &mut self.0[offset as usize..][..length]
-    }
-    fn publish(&mut self, offset: u64, word: u32) {
-        self.0[offset as usize..][..4].copy_from_slice(&word.to_le_bytes());
-    }
-    fn published(&self, offset: u64) -> u32 {
-        u32::from_le_bytes(self.0[offset as usize..][..4].try_into().unwrap())
-    }
-}
-
-type Log = HotLog<Small>;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Role {
@@ -130,50 +90,9 @@ pub(crate) enum Step {
     LearnsCommit { term: u32, upto: u64 },
 }
 
-fn leadership(term: u32) -> Leadership {
-    Leadership { generation: GENERATION, term: Term(term) }
-}
-
-fn recency(log: &Log) -> Recency {
-    Recency { last: log.last_leadership(), tail: Tail(log.tail().position) }
-}
-
-/// The bytes of an entry, its chain among them.
-fn bytes_of(log: &Log, entry: usize) -> u64 {
-    let from = Position(entry as u64 * FRAME);
-    fingerprint(&log.chunk(from, from.plus(FRAME), FRAME as usize).unwrap().bytes)
-}
-
-fn append(log: &mut Log, term: u32, opening: bool) {
-    let start = TermStart {
-        generation: GENERATION.to_u64().into(),
-        base: log.tail().position.0.into(),
-        service_version: 0.into(),
-        leader: 0.into(),
-        reserved: 0.into(),
-    };
-    let kind = if opening { Kind::TermStart } else { Kind::GroupSetting };
-    log.append(kind, Term(term), Timestamp(1), &[start.as_bytes()]).unwrap();
-}
-
 impl Verified {
     pub(crate) const THREE: Self =
         Self { nodes: 3, terms: 3, entries: 2, piece: FRAME, spoiled: 0, mutants: Mutants::NONE };
-
-    fn blank_log(&self) -> Log {
-        let settings = HotSettings {
-            segment_bytes: SEGMENT_BYTES_MIN,
-            window_bytes: SEGMENT_BYTES_MIN / 4,
-            group: GROUP,
-            generation: GENERATION,
-            header: HeaderPage { enter: |_, _| {}, before: |_| None },
-            terms: Vec::new(),
-        };
-        let mut log = HotLog::new(settings, Predecessor::genesis(GROUP));
-        assert!(log.add_segment(Position(0), Small([0; MEMORY])).is_ok());
-        log.plant(self.mutants);
-        log
-    }
 
     /// Candidate `i` is elected by `others`, and opens its term.
     fn elect(state: &mut State, i: usize, others: &[usize], term: u32) {
@@ -337,7 +256,7 @@ impl Model for Verified {
         let node = Part::new(Node {
             term: 0,
             role: Role::None,
-            log: Part::new(self.blank_log()),
+            log: Part::new(blank_log(self.mutants)),
             receiver: Part::new(receiver),
             requests: 0,
             commit: Position(0),
