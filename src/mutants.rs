@@ -52,10 +52,33 @@ pub enum Mutant {
     ReservedVoteUndecided,
     /// A vote that is kept for one candidate is given to another, and then to the one all the same.
     ReservedVoteTwice,
+    // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
+    /// A follower commits what its leader tells before it knows where their logs part.
+    CommitUnmatched,
+    /// An answer to where the logs part is taken though no question is open.
+    MatchTwice,
+    /// What arrived from older leaders, out of order, stays when a new leadership is entered.
+    KeepOldRanges,
+    /// A frame is taken whatever stands before it.
+    SkipChain,
+    /// The clean mark of the last stop is not removed by a start.
+    CleanMarkStays,
+    /// A clean mark makes a node that may have forgotten a voter again.
+    CleanMarkClears,
+    /// The clean mark is written before the last sync.
+    CleanMarkBeforeSync,
+    /// Memory is promised before that is allowed on the disk.
+    PromiseBeforeAllowed,
+    /// The permission to promise memory is taken back before everything promised is on the disk.
+    ForbidBeforeSync,
+    /// That a node may have forgotten what it promised is itself forgotten by its next start.
+    ForgetProvisional,
+    /// A node is a voter again before it holds what it lacked.
+    ReadmitBeforeSync,
 }
 
 impl Mutant {
-    /// All of them: the name that each goes by, and the checkers of the simulator of which one must notice it.
+    /// Those that the simulator plants: the name that each goes by, and the checkers of which one must notice it.
     pub const ALL: &'static [(Self, &'static str, &'static [&'static str])] = &[
         (Self::VoteBeforeFence, "vote-before-fence", ELECTED_WRONGLY),
         (Self::VoteOnOldPositions, "vote-on-old-positions", ELECTED_WRONGLY),
@@ -105,7 +128,7 @@ const ELECTED_WRONGLY: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Mutants {
     #[cfg(any(test, feature = "sim"))]
-    planted: u32,
+    planted: u64,
 }
 
 impl Mutants {
@@ -119,13 +142,13 @@ impl Mutants {
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub const fn with(self, mutant: Mutant) -> Self {
-        Self { planted: self.planted | 1 << mutant as u32 }
+        Self { planted: self.planted | 1 << mutant as u64 }
     }
 
     /// Whether the rule is taken out.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) const fn has(self, mutant: Mutant) -> bool {
-        self.planted >> mutant as u32 & 1 == 1
+        self.planted >> mutant as u64 & 1 == 1
     }
 
     /// Whether the rule is taken out: never.

@@ -10,12 +10,23 @@
 mod explore;
 #[path = "model/group.rs"]
 mod group;
+#[path = "model/node_state.rs"]
+mod node_state;
+#[path = "model/small.rs"]
+mod small;
+#[path = "model/sync.rs"]
+mod sync;
+#[path = "model/verified.rs"]
+mod verified;
 
 use std::time::{Duration, Instant};
 
-use explore::{Found, explore};
+use explore::{Found, Model, explore};
 use group::{CoreRules, Group};
+use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
+use sync::Sync;
+use verified::Verified;
 
 /// Bounds of a case that is not explored to its end, and of the search for a broken rule.
 const STATES_MAX: usize = 2_000_000;
@@ -31,7 +42,7 @@ fn either<T>(short: T, larger: T) -> T {
 }
 
 /// Every state within the bounds keeps every invariant.
-fn holds(name: &str, group: &Group) {
+fn holds<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
     match explore(group, either(STATES_MAX, 40_000_000), either(TIME, 10 * TIME)) {
         Found::Holds { states, depth } => {
@@ -42,7 +53,7 @@ fn holds(name: &str, group: &Group) {
 }
 
 /// As far as the bounds on states and time go, every state keeps every invariant.
-fn holds_so_far(name: &str, group: &Group) {
+fn holds_so_far<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
     match explore(group, either(30_000, 10_000_000), either(TIME, 5 * TIME)) {
         Found::Holds { states, depth } => {
@@ -57,7 +68,7 @@ fn holds_so_far(name: &str, group: &Group) {
 }
 
 /// The rule that was taken out is missed.
-fn breaks(name: &str, group: &Group, expected: &[&str]) {
+fn breaks<M: Model>(name: &str, group: &M, expected: &[&str]) {
     let begin = Instant::now();
     match explore(group, STATES_MAX, 4 * TIME) {
         Found::Broken { rule, schedule, states } => {
@@ -148,6 +159,36 @@ fn m3_memory_acknowledgements_and_machine_crashes() {
 }
 
 #[test]
+fn m3_three_terms() {
+    let group = Group { terms: 3, syncs: true, machine_crashes: 1, ..Group::THREE };
+    holds_so_far("M3 on, terms 3, log 2, one crash", &group);
+}
+
+#[test]
+fn m3_three_terms_after_an_acknowledged_entry_was_lost() {
+    let group = Group { terms: 3, syncs: true, forgotten: true, ..Group::THREE };
+    holds_so_far("M3 on, one has forgotten, terms 3, log 2", &group);
+}
+
+#[test]
+fn m3_five_nodes() {
+    let group = Group { nodes: 5, syncs: true, machine_crashes: 2, ..Group::THREE };
+    holds_so_far("M3 on, five nodes, terms 2, log 2, two crashes", &group);
+}
+
+#[test]
+fn m3_five_nodes_after_an_acknowledged_entry_was_lost() {
+    let group = Group { nodes: 5, syncs: true, forgotten: true, ..Group::THREE };
+    holds_so_far("M3 on, five nodes, one has forgotten, terms 2, log 2", &group);
+}
+
+#[test]
+fn m3_off_five_nodes_votes_of_those_who_may_have_forgotten_count() {
+    let group = Group { nodes: 5, syncs: true, forgotten: true, ..Group::THREE };
+    breaks("M3 off: votes, five nodes", &without(Mutant::ProvisionalVotesCount, group), LACKS);
+}
+
+#[test]
 fn m3_off_votes_of_those_who_may_have_forgotten_count() {
     let group = Group { syncs: true, forgotten: true, ..Group::THREE };
     breaks("M3 off: votes", &without(Mutant::ProvisionalVotesCount, group), LACKS);
@@ -221,4 +262,150 @@ fn a13_off_a_kept_vote_is_given_without_a_fence() {
 fn a13_off_a_kept_vote_is_given_away() {
     let group = without(Mutant::ReservedVoteTwice, HANDS_OVER);
     breaks("off: kept votes are kept", &group, TWO_LEADERS);
+}
+
+fn verified_without(mutants: &[Mutant]) -> Verified {
+    let mutants = mutants.iter().fold(Mutants::NONE, |planted, mutant| planted.with(*mutant));
+    Verified { mutants, ..Verified::THREE }
+}
+
+#[test]
+fn m1_verified_counts() {
+    holds("M1 on, terms 3, log 2", &Verified::THREE);
+}
+
+#[test]
+fn m1_datagrams_that_frames_straddle() {
+    let world = Verified { piece: 48, terms: either(2, 3), ..Verified::THREE };
+    holds("M1 on, half frames, terms 2 (3), log 2", &world);
+}
+
+#[test]
+fn m1_five_nodes() {
+    let world = Verified { nodes: 5, ..Verified::THREE };
+    holds_so_far("M1 on, five nodes, terms 3, log 2", &world);
+}
+
+#[test]
+fn d1_off_an_old_log_is_acknowledged() {
+    breaks("M1 off: D1", &verified_without(&[Mutant::AcknowledgeUnmatched]), ANY);
+}
+
+#[test]
+fn m1_off_an_old_log_is_applied() {
+    let world = verified_without(&[Mutant::CommitUnmatched]);
+    breaks("M1 off: apply", &world, &["a node applied what is not committed"]);
+}
+
+#[test]
+fn m1_off_the_match_answer_is_used_twice() {
+    let lost =
+        ["a leader lacks a committed entry", "two committed histories", "what was applied is cut"];
+    breaks("M1 off: match twice", &verified_without(&[Mutant::MatchTwice]), &lost);
+}
+
+/// A chain proves what stands before a frame, not whose log it is in: an old leader's frame chains to what the new one has.
+#[test]
+fn m1_off_old_ranges_are_kept() {
+    let world = verified_without(&[Mutant::KeepOldRanges]);
+    breaks("M1 off: old ranges", &world, &["a node applied what is not committed"]);
+}
+
+#[test]
+fn m1_a_datagram_that_is_not_what_was_sent() {
+    let world = Verified { spoiled: 1, terms: either(2, 3), ..Verified::THREE };
+    holds("M1 on, a spoiled datagram, terms 2 (3), log 2", &world);
+}
+
+#[test]
+fn m1_off_the_chain_is_not_checked() {
+    let world = Verified { spoiled: 1, ..verified_without(&[Mutant::SkipChain]) };
+    breaks("M1 off: chain", &world, ANY);
+}
+
+const VOTES_WITHOUT: &[&str] = &["it votes without what it acknowledged"];
+
+fn writes_without(name: &str, mutant: Mutant) {
+    let world = Writes { mutants: Mutants::NONE.with(mutant), ..Writes::ON };
+    breaks(name, &world, VOTES_WITHOUT);
+}
+
+#[test]
+fn m4_every_order_of_writes_and_crashes() {
+    holds("M4 on, four crashes", &Writes::ON);
+}
+
+#[test]
+fn d5_off_the_clean_mark_stays() {
+    writes_without("M4 off: clean mark removed (D5)", Mutant::CleanMarkStays);
+}
+
+#[test]
+fn m4_off_a_clean_mark_clears_provisional() {
+    writes_without("M4 off: clean mark keeps provisional", Mutant::CleanMarkClears);
+}
+
+#[test]
+fn m4_off_the_clean_mark_before_the_last_sync() {
+    writes_without("M4 off: sync before clean mark", Mutant::CleanMarkBeforeSync);
+}
+
+#[test]
+fn m4_off_memory_is_promised_before_it_is_allowed() {
+    writes_without("M4 off: allowed before promised", Mutant::PromiseBeforeAllowed);
+}
+
+#[test]
+fn m4_off_memory_is_forbidden_before_a_sync() {
+    writes_without("M4 off: sync before forbidding", Mutant::ForbidBeforeSync);
+}
+
+#[test]
+fn m4_off_provisional_is_forgotten() {
+    writes_without("M4 off: provisional is durable", Mutant::ForgetProvisional);
+}
+
+#[test]
+fn m4_off_readmitted_before_it_holds_what_it_lacked() {
+    writes_without("M4 off: readmission waits", Mutant::ReadmitBeforeSync);
+}
+
+const STUCK: &[&str] = &["a majority is alive and talks, and nobody leads"];
+
+#[test]
+fn m6_the_log_of_a_node_that_never_leads() {
+    holds("M6 on, three nodes, terms 2 (3), log 2", &Sync { terms: either(2, 3), ..Sync::THREE });
+}
+
+#[test]
+fn m6_the_log_of_an_observer() {
+    let world = Sync { nodes: 4, never: 3, observers: 3, terms: either(2, 3), ..Sync::THREE };
+    holds_so_far("M6 on, three voters and an observer", &world);
+}
+
+#[test]
+fn m6_five_nodes_of_which_two_never_lead() {
+    holds_so_far("M6 on, five nodes", &Sync { nodes: 5, never: 3, observers: 5, ..Sync::THREE });
+}
+
+#[test]
+fn m6_off_priority_before_recency() {
+    let mutants = Mutants::NONE.with(Mutant::PriorityBeatsRecency);
+    breaks("M6 off: recency first", &Sync { mutants, ..Sync::THREE }, STUCK);
+    let mutants = mutants.with(Mutant::VoteForOlderLog);
+    breaks("M6 off: recency first, voters too", &Sync { mutants, ..Sync::THREE }, LACKS);
+}
+
+#[test]
+fn m6_off_no_leader_sync() {
+    let mutants = Mutants::NONE.with(Mutant::NoLeaderSync);
+    breaks("M6 off: leader sync", &Sync { mutants, ..Sync::THREE }, STUCK);
+}
+
+/// A take-over that was begun before a leader called, and goes on after it, cuts what was acknowledged to that leader: the
+/// order to follow must reach the core behind the order to take over, and end it.
+#[test]
+fn m6_off_a_take_over_outlives_the_call_of_a_leader() {
+    let world = Sync { call_ends_take_over: false, ..Sync::THREE };
+    breaks("M6 off: a call ends a take-over", &world, LACKS);
 }

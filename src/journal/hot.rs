@@ -30,6 +30,7 @@ use super::terms::{TermSpan, TermStartAt, TermTable};
 use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::mutants::Mutants;
 use crate::types::{CutEpoch, Generation, GroupId, Leadership, Position, Term, Verified};
 
 /// What a hot log is made with.
@@ -50,7 +51,7 @@ pub struct HotSettings {
 }
 
 /// The layout of a segment's header page, as two functions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 pub struct HeaderPage {
     /// Fills the page of a segment whose first frame is about to be published.
     pub enter: fn(page: &mut [u8], start: &SegmentStart),
@@ -98,6 +99,7 @@ pub struct SegmentStart {
 }
 
 /// The log of one node as its core holds it.
+#[derive(Clone, Hash)]
 pub struct HotLog<M> {
     segments: Segments<M>,
     payload_bytes_max: usize,
@@ -114,10 +116,12 @@ pub struct HotLog<M> {
     claimed: Option<Claim>,
     /// What the hottest path would otherwise look up again for each frame.
     here: Here,
+    /// Rules taken out, to prove that this is noticed.
+    mutants: Mutants,
 }
 
 /// The tail's segment.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Hash)]
 struct Here {
     /// Its number.
     number: usize,
@@ -127,7 +131,7 @@ struct Here {
     step_at: Position,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Hash)]
 struct Claim {
     payload_bytes: usize,
     pads: bool,
@@ -155,7 +159,14 @@ impl<M: SegmentMemory> HotLog<M> {
             frontier: [0; 4],
             claimed: None,
             here: Here { number: 0, room_end: tail.position, step_at: tail.position },
+            mutants: Mutants::NONE,
         }
+    }
+
+    /// Takes rules out.
+    #[cfg(feature = "sim")]
+    pub fn plant(&mut self, mutants: Mutants) {
+        self.mutants = mutants;
     }
 
     /// End of the log, and all that is needed to judge or write the next frame.

@@ -7,12 +7,21 @@ use crate::types::{Position, Sequence};
 /// One entry per step: what stands before the first frame at least one step above the entry before.
 ///
 /// All memory is taken at construction; recording never allocates.
-#[derive(Debug)]
+#[derive(Hash, Debug)]
 pub(crate) struct SparseIndex {
     step_bytes: u64,
     entries: Vec<Predecessor>,
     /// The next frame at or above this is recorded.
     next: Position,
+}
+
+impl Clone for SparseIndex {
+    /// With as much room: recording never allocates in a copy either.
+    fn clone(&self) -> Self {
+        let mut entries = Vec::with_capacity(self.entries.capacity());
+        entries.extend_from_slice(&self.entries);
+        Self { entries, ..*self }
+    }
 }
 
 impl SparseIndex {

@@ -1,7 +1,7 @@
 //! What a node must never forget: its term, its vote, its life as a voter, and what it was allowed to promise.
 //!
 //! The state changes only through the functions here, each of which refuses what its write-order rule forbids. The rules
-//! (DESIGN §6, explored exhaustively in `model_tests`):
+//! (DESIGN §6, explored exhaustively in `tests/model.rs`):
 //!
 //! 1. A new boot id or incarnation, `provisional`, and the removal of the clean mark are **one** write, durable before the
 //!    first acknowledgement or vote after a start.
@@ -13,9 +13,6 @@
 
 mod store;
 
-#[cfg(test)]
-mod model_tests;
-
 pub use store::{
     NODE_STATE_COPY_BYTES, NODE_STATE_NAME, NodeStateError, NodeStateStore, decode_node_state,
 };
@@ -25,6 +22,7 @@ use core::fmt;
 use crate::frame::Predecessor;
 use crate::journal::terms::TermStartAt;
 use crate::link::Promise;
+use crate::mutants::{Mutant, Mutants};
 use crate::types::{
     Commit, CutEpoch, Durable, GroupId, Incarnation, Leadership, NodeId, Position, Tail,
 };
@@ -78,6 +76,8 @@ pub struct NodeState {
     pub clean_mark: Option<CleanMark>,
     /// The newest cut of its log.
     pub truncation: Option<Truncation>,
+    /// Rules taken out, to prove that this is noticed; never on the disk.
+    pub mutants: Mutants,
 }
 
 /// What a start finds.
@@ -165,6 +165,7 @@ impl NodeState {
             founded: false,
             clean_mark: None,
             truncation: None,
+            mutants: Mutants::NONE,
         }
     }
 
@@ -191,12 +192,16 @@ impl NodeState {
             && input.hot_whole;
         let memory_lost = !hot_intact && previous.may_ack_memory && previous.clean_mark.is_none();
         let lost = memory_lost || input.promise_lost;
+        let has = |mutant| previous.mutants.has(mutant);
+        let cleared = has(Mutant::ForgetProvisional)
+            || (has(Mutant::CleanMarkClears) && previous.clean_mark.is_some());
+        let kept_mark = previous.clean_mark.filter(|_| has(Mutant::CleanMarkStays));
         let state = Self {
             boot_id: input.boot_id,
             hot_tier_id: input.hot_tier_id,
             incarnation: Incarnation(previous.incarnation.0 + u32::from(lost)),
-            provisional: previous.provisional || lost,
-            clean_mark: None,
+            provisional: (previous.provisional && !cleared) || lost,
+            clean_mark: kept_mark,
             ..previous.clone()
         };
         StartDecision { state, hot_intact, stateless: !previous.founded }
@@ -205,13 +210,13 @@ impl NodeState {
     /// Whether it may vote as an ordinary voter.
     #[must_use]
     pub const fn may_vote(&self) -> bool {
-        self.clean_mark.is_none() && !self.provisional
+        self.is_started() && !self.provisional
     }
 
     /// Whether a status may promise what is only in memory.
     #[must_use]
     pub const fn may_promise_memory(&self) -> bool {
-        self.may_vote() && self.may_ack_memory
+        self.may_vote() && (self.may_ack_memory || self.mutants.has(Mutant::PromiseBeforeAllowed))
     }
 
     /// Takes over what control is about to act on; `durable` is what of the log is on the disk.
@@ -272,7 +277,9 @@ impl NodeState {
     ) -> Result<(), Refused> {
         self.started()?;
         self.ordinary()?;
-        covered(acknowledged, durable)?;
+        if !self.mutants.has(Mutant::ForbidBeforeSync) {
+            covered(acknowledged, durable)?;
+        }
         self.may_ack_memory = false;
         Ok(())
     }
@@ -287,7 +294,9 @@ impl NodeState {
         if !self.provisional {
             return Err(Refused::NotProvisional);
         }
-        covered(needed, durable)?;
+        if !self.mutants.has(Mutant::ReadmitBeforeSync) {
+            covered(needed, durable)?;
+        }
         self.provisional = false;
         self.founded = true;
         Ok(())
@@ -372,7 +381,9 @@ impl NodeState {
     /// While the log's end is not on the disk.
     pub fn stop(&mut self, mark: CleanMark, durable: Durable) -> Result<(), Refused> {
         self.started()?;
-        covered(mark.tail.position, durable)?;
+        if !self.mutants.has(Mutant::CleanMarkBeforeSync) {
+            covered(mark.tail.position, durable)?;
+        }
         if mark.commit.position() > mark.tail.position {
             let tail = Tail(mark.tail.position);
             return Err(Refused::Behind { tail, needed: mark.commit.position() });
@@ -381,8 +392,12 @@ impl NodeState {
         Ok(())
     }
 
+    const fn is_started(&self) -> bool {
+        self.clean_mark.is_none() || self.mutants.has(Mutant::CleanMarkStays)
+    }
+
     fn started(&self) -> Result<(), Refused> {
-        if self.clean_mark.is_some() { Err(Refused::NotStarted) } else { Ok(()) }
+        if self.is_started() { Ok(()) } else { Err(Refused::NotStarted) }
     }
 
     fn ordinary(&self) -> Result<(), Refused> {

@@ -26,7 +26,7 @@ pub struct TermSpan {
 }
 
 /// The newest starts of terms in a log, oldest first. Bounded: when it is full the oldest goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TermTable {
     starts: VecDeque<TermStartAt>,
     /// A leader of a newer term has written padding, but its term start, which names the generation, is not here yet.

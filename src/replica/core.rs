@@ -11,8 +11,8 @@ use super::cut::Cutting;
 use super::follower::Following;
 use super::leader::Leading;
 use super::matching;
-use super::pull::Pulling;
 use super::settings::CoreSettings;
+use super::take_over::TakeOver;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
@@ -61,7 +61,7 @@ pub(super) enum Work {
     /// Following.
     Follower(Following),
     /// Taking over another node's log, without a role.
-    Puller(Pulling),
+    Puller(TakeOver),
     /// A disk failed, or the log contradicts the leader's, or the node is stopping: nothing is accepted or acknowledged.
     Halted,
 }

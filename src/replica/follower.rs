@@ -6,11 +6,12 @@ use zerocopy::little_endian::{U32, U64};
 use super::core::{Core, Deadlines, Now, Work};
 use super::counters::Counters;
 use super::cut::Cutting;
-use super::matching::{self, Verdict};
+use super::entering::{Arrived, Entering, Progressed, Step};
+use super::matching;
 use super::settings::CoreSettings;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
-use crate::journal::hot::{HotLog, Refusal};
+use crate::journal::hot::{BadFrame, HotLog};
 use crate::link::{CoreEvent, CoreToControl};
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
@@ -20,7 +21,7 @@ use crate::stream::datagram::{
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Medium, Receiver, ReceiverOutput, ReceiverSettings};
-use crate::types::{Commit, Leadership, Nanos, NodeId, Position, Received, Tail, Term};
+use crate::types::{Commit, Leadership, Nanos, NodeId, Position, Tail};
 
 /// A match request is repeated after this, doubling up to the heartbeat, ns.
 const MATCH_RETRY_NS: u64 = 2 * Nanos::MILLISECOND;
@@ -34,7 +35,8 @@ const BAD_FRAMES_MAX: u32 = 16;
 pub(super) struct Following {
     leadership: Leadership,
     leader: NodeId,
-    phase: Phase,
+    entering: Entering,
+    asking: Asking,
     /// Commit position the leader told, which may lie above what is verified here.
     leader_commit: Position,
     /// The leader's newest send stamp, and when it came.
@@ -47,21 +49,19 @@ pub(super) struct Following {
     whole_end: Position,
 }
 
+/// When the leader is asked where the logs part.
 #[derive(Debug)]
-enum Phase {
-    /// Asking where the logs part. The answer is bound to `request` and used once.
-    Matching {
-        request: u64,
-        limit: Leadership,
-        retry_at: Nanos,
-        retry_ns: u64,
-        /// When it was asked, if once: then the answer's delay is a round trip.
-        asked_once_at: Option<Nanos>,
-    },
-    /// Taking the stream.
-    Streaming,
-    /// The leader's memory does not reach back to here, or the logs contradict each other: control knows.
-    Stuck,
+struct Asking {
+    retry_at: Nanos,
+    retry_ns: u64,
+    /// When it was asked, if once: then the answer's delay is a round trip.
+    once_at: Option<Nanos>,
+}
+
+impl Asking {
+    fn at(now: Nanos) -> Self {
+        Self { retry_at: now, retry_ns: MATCH_RETRY_NS, once_at: None }
+    }
 }
 
 /// The receiver of a follower, made once.
@@ -84,7 +84,7 @@ pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
 impl Following {
     /// The log is known to be the leader's, as far as it goes.
     pub(super) fn is_matched(&self) -> bool {
-        matches!(self.phase, Phase::Streaming)
+        self.entering.is_matched()
     }
 
     /// Places the bytes of one datagram of this leadership.
@@ -102,34 +102,16 @@ impl Following {
             return;
         }
         self.heard(now, header);
-        if !matches!(self.phase, Phase::Streaming) {
-            counters.dropped_window += 1;
-            return;
-        }
-        let from = header.position();
-        let end = from.plus(body.len() as u64);
-        let to = if header.flags & FLAG_PADS != 0 {
-            // Padding ends its segment; its body is zero and was not sent.
-            let last = Position(end.0.saturating_sub(1));
-            last.segment_base(log.segment_bytes()).plus(log.segment_bytes())
-        } else {
-            end
+        let arrived = Arrived {
+            from: header.position(),
+            bytes: body,
+            pads: header.flags & FLAG_PADS != 0,
+            repair: header.flags & FLAG_REPAIR != 0,
         };
-        if to > log.end_of_room() {
-            // No segment for it yet: it will be asked for again.
-            counters.dropped_window += 1;
-            return;
+        match self.entering.place(now, arrived, receiver, log) {
+            Some(outcome) => counters.count(outcome),
+            None => counters.dropped_window += 1,
         }
-        let repair = header.flags & FLAG_REPAIR != 0;
-        let outcome = receiver.on_data(now, from, to, repair, |missing_from, missing_to| {
-            let missing_to = missing_to.min(end);
-            if missing_from < missing_to {
-                let start = missing_from.since(from) as usize;
-                let stop = missing_to.since(from) as usize;
-                log.place(missing_from, &body[start..stop]);
-            }
-        });
-        counters.count(outcome);
     }
 
     fn heard(&mut self, now: Nanos, header: &DatagramHeader) {
@@ -150,19 +132,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         self.leave_role();
-        self.log.forget_above_tail();
-        let limit = Leadership { generation: leadership.generation, term: Term(u32::MAX) };
         self.match_requests += 1;
+        let (request, mutants) = (self.match_requests, self.settings.mutants);
         self.work = Work::Follower(Following {
             leadership,
             leader,
-            phase: Phase::Matching {
-                request: self.match_requests,
-                limit,
-                retry_at: now.at,
-                retry_ns: MATCH_RETRY_NS,
-                asked_once_at: None,
-            },
+            entering: Entering::begin(&mut self.log, leadership, request, mutants),
+            asking: Asking::at(now.at),
             leader_commit: Position(0),
             echo: (Nanos(0), now.at),
             told: None,
@@ -190,11 +166,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     pub(super) fn follower_deadlines(&self) -> Deadlines {
         let Work::Follower(following) = &self.work else { return Deadlines::default() };
-        let sharp = match following.phase {
-            Phase::Matching { .. } if self.cutting.is_some() => None,
-            Phase::Matching { retry_at, .. } => Some(retry_at),
-            Phase::Streaming => self.receiver.deadline(),
-            Phase::Stuck => None,
+        let sharp = match following.entering {
+            Entering::Matching { .. } => Some(following.asking.retry_at),
+            Entering::Streaming => self.receiver.deadline(),
+            Entering::Cutting | Entering::Stuck => None,
         };
         Deadlines { sharp, soft: Some(following.status_due) }
     }
@@ -202,75 +177,41 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     fn ask_for_match(&mut self, now: Now) {
         let Work::Follower(following) = &mut self.work else { return };
         let leader = following.leader;
-        let Phase::Matching { request, limit, retry_at, retry_ns, asked_once_at } =
-            &mut following.phase
-        else {
-            return;
-        };
-        if now.at < *retry_at {
+        let Entering::Matching { request, limit } = following.entering else { return };
+        let asking = &mut following.asking;
+        if now.at < asking.retry_at {
             return;
         }
-        let (request, limit) = (*request, *limit);
-        *asked_once_at = (*retry_ns == MATCH_RETRY_NS).then_some(now.at);
-        *retry_at = now.at.plus(*retry_ns);
-        *retry_ns = (*retry_ns * 2).min(self.settings.heartbeat_ns.max(MATCH_RETRY_NS));
+        asking.once_at = (asking.retry_ns == MATCH_RETRY_NS).then_some(now.at);
+        asking.retry_at = now.at.plus(asking.retry_ns);
+        asking.retry_ns = (asking.retry_ns * 2).min(self.settings.heartbeat_ns.max(MATCH_RETRY_NS));
         let question = matching::question(&self.log, request, limit);
         let header = self.header(DatagramKind::MatchRequest, now);
         self.send(Destination::Node(leader), &header, question.as_bytes());
     }
 
     pub(super) fn on_match_answer(&mut self, now: Now, answer: &MatchAnswer) {
-        if self.cutting.is_some() {
-            return; // it was answered
-        }
         let Work::Follower(following) = &mut self.work else { return };
-        let Phase::Matching { request, limit, retry_at, retry_ns, asked_once_at } =
-            &mut following.phase
-        else {
-            return; // used once: a late duplicate never cuts
-        };
-        if answer.request.get() != *request {
-            return;
-        }
-        if let Some(asked_at) = *asked_once_at {
+        let (commit, next, mutants) = (self.commit, self.match_requests + 1, self.settings.mutants);
+        let step = following.entering.on_answer(&self.log, commit, answer, next, mutants);
+        if step != Step::Ignored
+            && let Some(asked_at) = following.asking.once_at
+        {
             self.receiver.guess_round_trip(now.at.since(asked_at));
         }
-        match matching::judge(&self.log, answer) {
-            Verdict::AskBelow(below) => {
-                self.match_requests += 1;
-                *request = self.match_requests;
-                *limit = below;
-                (*retry_at, *retry_ns) = (now.at, MATCH_RETRY_NS);
+        match step {
+            Step::Ignored => {}
+            Step::AskAgain => {
+                self.match_requests = next;
+                following.asking = Asking::at(now.at);
             }
-            Verdict::Match(at) => self.enter_at(at, now),
-            Verdict::Gone(lowest) => self.stuck(lowest),
-            Verdict::Contradiction { position, own, leaders } => {
-                following.phase = Phase::Stuck;
+            Step::Cut(at) => self.start_cut(at),
+            Step::Stream => self.enter_stream(now),
+            Step::Gone(lowest) => self.range_gone(lowest),
+            Step::Diverged { position, own, leaders } => {
                 self.event(CoreEvent::Diverged { position, own, leaders });
             }
-            Verdict::Nonsense => self.counters.dropped_garbage += 1,
-        }
-    }
-
-    /// The match point is known: cut what lies above, or begin at once.
-    fn enter_at(&mut self, mut at: Predecessor, now: Now) {
-        if self.planted(Mutant::CutCommitted) {
-            at = self.log.predecessor_at(self.log.hot_base()).unwrap_or(at);
-            return self.start_cut(at);
-        }
-        if at.position < self.commit.0 {
-            // Within one generation a leader holds everything committed; this one does not: nobody's bytes are cut for it.
-            if let Work::Follower(following) = &mut self.work {
-                following.phase = Phase::Stuck;
-            }
-            let own = self.log.predecessor_at(self.commit.0).map_or(at.chain, |p| p.chain);
-            self.event(CoreEvent::Diverged { position: at.position, own, leaders: at.chain });
-            return;
-        }
-        if at.position < self.log.tail().position {
-            self.start_cut(at);
-        } else {
-            self.enter_stream(now);
+            Step::Nonsense => self.counters.dropped_garbage += 1,
         }
     }
 
@@ -278,27 +219,25 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     pub(super) fn enter_stream(&mut self, now: Now) {
         let Work::Follower(following) = &mut self.work else { return };
         let tail = self.log.tail().position;
-        following.phase = Phase::Streaming;
+        following.entering.stream(&self.log, &mut self.receiver, self.settings.mutants);
         following.status_due = now.at;
-        self.receiver.restart(tail);
         let leadership = following.leadership;
         self.tell(CoreToControl::Entered { leadership, leads: false, tail: Tail(tail) });
     }
 
-    fn stuck(&mut self, lowest: Position) {
-        let Work::Follower(following) = &mut self.work else { return };
-        if !matches!(following.phase, Phase::Stuck) {
-            following.phase = Phase::Stuck;
-            let needed = self.log.tail().position;
-            self.event(CoreEvent::RangeGone { needed, lowest });
-        }
+    fn range_gone(&mut self, lowest: Position) {
+        let needed = self.log.tail().position;
+        self.event(CoreEvent::RangeGone { needed, lowest });
     }
 
     pub(super) fn on_gone(&mut self, header: &DatagramHeader) {
-        let Work::Follower(following) = &self.work else { return };
-        if header.node() == Some(following.leader) && header.position() > self.receiver.received().0
+        let Work::Follower(following) = &mut self.work else { return };
+        if header.node() == Some(following.leader)
+            && header.position() > self.receiver.received().0
+            && following.entering != Entering::Stuck
         {
-            self.stuck(header.position());
+            following.entering.give_up();
+            self.range_gone(header.position());
         }
     }
 
@@ -310,7 +249,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         following.heard(now.at, header);
         following.status_due = now.at; // the echo is what tells the leader that it is heard
-        if matches!(following.phase, Phase::Streaming) {
+        if following.is_matched() {
             if header.flags & FLAG_WHOLE != 0 {
                 following.whole_end = following.whole_end.max(header.position());
             }
@@ -320,49 +259,43 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     fn verify(&mut self, now: Now) -> usize {
         let Work::Follower(following) = &mut self.work else { return 0 };
-        if !matches!(following.phase, Phase::Streaming) {
-            return 0;
-        }
-        let received: Received = self.receiver.received();
-        let verification = self.log.verify(received, VERIFY_FRAMES_MAX, following.leadership.term);
-        if verification.frames > 0 {
+        let (term, whole_end) = (following.leadership.term, following.whole_end);
+        let Progressed { frames, bad } = following.entering.verify(
+            &self.receiver,
+            &mut self.log,
+            VERIFY_FRAMES_MAX,
+            term,
+            whole_end,
+        );
+        if frames > 0 {
             following.bad_frames = 0;
-        }
-        let whole_end = following.whole_end;
-        if verification.frames > 0 {
             self.share_positions();
         }
-        // A frame that claims to end above all that the leader has is as bad as one that does not chain.
-        let beyond = verification.incomplete.is_some_and(|end| end > whole_end)
-            && whole_end > self.log.tail().position
-            && received.0 >= whole_end;
-        let bad = if beyond {
-            Some(self.log.reopen(received, Refusal::BeyondSender))
-        } else {
-            verification.bad
-        };
         if let Some(bad) = bad {
-            self.counters.bad_frames += 1;
-            let Work::Follower(following) = &mut self.work else { return 0 };
-            following.bad_frames += 1;
-            let give_up = following.bad_frames > BAD_FRAMES_MAX
-                || !self.receiver.reopen(now.at, bad.position, bad.reopened_to);
-            if give_up {
-                following.phase = Phase::Stuck;
-            }
-            if give_up || self.counters.bad_frames == 1 {
-                self.event(CoreEvent::BadFrame { position: bad.position });
-            }
+            self.bad_frame(now, bad);
         }
-        verification.frames
+        frames
+    }
+
+    /// It is asked for again, a bounded number of times.
+    fn bad_frame(&mut self, now: Now, bad: BadFrame) {
+        self.counters.bad_frames += 1;
+        let Work::Follower(following) = &mut self.work else { return };
+        following.bad_frames += 1;
+        let give_up = following.bad_frames > BAD_FRAMES_MAX
+            || !self.receiver.reopen(now.at, bad.position, bad.reopened_to);
+        if give_up {
+            following.entering.give_up();
+        }
+        if give_up || self.counters.bad_frames == 1 {
+            self.event(CoreEvent::BadFrame { position: bad.position });
+        }
     }
 
     fn advance_follower_commit(&mut self) {
         let Work::Follower(following) = &self.work else { return };
-        if !matches!(following.phase, Phase::Streaming) {
-            return;
-        }
-        let known = following.leader_commit.min(self.log.tail().position);
+        let (told, tail) = (following.leader_commit, self.log.tail().position);
+        let known = following.entering.commits(told, tail, self.settings.mutants);
         if known > self.commit.0 {
             self.set_commit(Commit(known));
         }
@@ -370,7 +303,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     fn send_naks(&mut self, now: Now) {
         let Work::Follower(following) = &self.work else { return };
-        if !matches!(following.phase, Phase::Streaming) {
+        if !following.is_matched() {
             return;
         }
         // On multicast the others hear it too and wait for the same repair: one datagram either way.
@@ -397,7 +330,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// Another follower asked: what is missing here too comes with its repair.
     pub(super) fn overhear_nak(&mut self, now: Now, ranges: &[NakRange]) {
         let Work::Follower(following) = &self.work else { return };
-        if matches!(following.phase, Phase::Streaming) {
+        if following.is_matched() {
             self.receiver.on_overheard_nak(now.at, ranges);
         }
     }
@@ -412,12 +345,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mutants = self.settings.mutants;
         let Work::Follower(following) = &mut self.work else { return };
         let mut flags = 0;
-        let entering = !matches!(following.phase, Phase::Streaming);
-        if !entering && mutants.has(Mutant::AcknowledgeAhead) {
+        if following.is_matched() && mutants.has(Mutant::AcknowledgeAhead) {
             verified = verified.max(following.whole_end);
             promised = verified;
         }
-        if entering && !mutants.has(Mutant::AcknowledgeUnmatched) {
+        if !following.entering.acknowledges(mutants) {
             // Nothing here is known to be of the leader's log: it is heard, and that is all.
             flags = STATUS_ENTERING;
             let nothing = Position(0);

@@ -13,6 +13,7 @@ mod core;
 mod counters;
 mod cut;
 mod early;
+pub mod entering;
 mod follower;
 mod leader;
 pub mod matching;
@@ -26,6 +27,7 @@ mod replay;
 mod role_tests;
 mod settings;
 pub mod snapshotter;
+pub mod take_over;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -230,6 +230,7 @@ pub fn parse(
     Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
+#[derive(Hash)]
 pub struct NakRange {
     /// First missing byte.
     pub from: U64,
@@ -293,6 +294,7 @@ pub struct MatchRequest {
     Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
+#[derive(Hash)]
 pub struct MatchAnswer {
     /// The request it answers.
     pub request: U64,

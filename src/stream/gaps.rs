@@ -29,7 +29,7 @@ impl Gap {
 }
 
 /// The gaps. Never allocates after construction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Gaps {
     list: Vec<Gap>,
     capacity: usize,

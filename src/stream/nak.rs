@@ -62,6 +62,10 @@ impl NakPace {
             guessed_at: Nanos(0),
         }
     }
+    #[cfg(feature = "sim")]
+    pub(crate) fn fold(&mut self) {
+        (self.halved_at, self.first_due, self.guessed_at) = (Nanos(0), Nanos(0), Nanos(0));
+    }
     pub(crate) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }

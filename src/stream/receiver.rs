@@ -77,7 +77,7 @@ pub struct ReceiverCounters {
 }
 
 /// The receiving side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Receiver {
     window_bytes: u64,
     gaps: Gaps,
@@ -119,6 +119,20 @@ impl Receiver {
             counters: ReceiverCounters::default(),
         }
     }
+
+    /// Forgets what only says when things happen, so that those who explore every schedule see states that differ in
+    /// nothing else as one.
+    #[cfg(feature = "sim")]
+    pub fn fold(&mut self) {
+        for gap in self.gaps.iter_mut() {
+            *gap = Gap::seen(gap.from, gap.to, Nanos(0));
+        }
+        self.next_due = Nanos(u64::MAX);
+        self.waits_for_room = false;
+        self.counters = ReceiverCounters::default();
+        self.pace.fold();
+    }
+
     /// Forgets every range and starts over at `start`, as on entering a leadership. What was measured stays.
     pub fn restart(&mut self, start: Position) {
         self.gaps.clear();

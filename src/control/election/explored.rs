@@ -23,6 +23,14 @@ impl Election {
         begun
     }
 
+    /// Asks the others, as if its leader had been silent for long enough. Only who may lead does.
+    pub fn look_at_once(&mut self, now: Nanos) {
+        let idle = matches!(self.phase, Phase::Waiting { .. } | Phase::Following { .. });
+        if idle && self.is_electable() {
+            self.look(now);
+        }
+    }
+
     /// Takes rules out of a machine that runs already.
     pub fn plant(&mut self, mutants: Mutants) {
         self.settings.mutants = mutants;
@@ -48,7 +56,8 @@ impl Election {
             _ => {}
         }
         (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
-        (self.announce_at, self.call_at, self.not_before) = (never, never, Nanos(0));
+        (self.announce_at, self.call_at) = (never, never);
+        (self.not_before, self.pull_not_before) = (Nanos(0), Nanos(0));
         (self.seen_leader, self.may_not_lead_told) = (true, true);
         for known in &mut self.known {
             let Known { founder, readmit, reserved, .. } = *known;

@@ -7,6 +7,7 @@ use crate::limits::HOT_SEGMENTS_MAX;
 use crate::types::Position;
 
 /// The segments, oldest first.
+#[derive(Clone, Hash)]
 pub(super) struct Segments<M> {
     /// Bytes of a segment's payload, the same as a shift, and what of a position is its offset.
     bytes: u64,
@@ -19,6 +20,7 @@ pub(super) struct Segments<M> {
 }
 
 /// A power of two in size, so that its place is found by a shift.
+#[derive(Clone, Hash)]
 #[repr(align(128))]
 struct Entry<M> {
     /// Stays when the segment goes: its memory is taken once.
@@ -27,6 +29,7 @@ struct Entry<M> {
 }
 
 /// One segment.
+#[derive(Clone, Hash)]
 pub(super) struct Slot<M> {
     pub(super) base: Position,
     pub(super) memory: M,

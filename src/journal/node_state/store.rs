@@ -19,6 +19,7 @@ use crate::frame::Predecessor;
 use crate::frame::crc::crc32c;
 use crate::journal::memory::{Disk, DurableFile};
 use crate::journal::seal::Mark;
+use crate::mutants::Mutants;
 use crate::types::{
     Commit, CutEpoch, Generation, GroupId, Incarnation, Leadership, NodeId, Position, Term,
 };
@@ -371,6 +372,7 @@ impl Block {
                 at: self.truncation.predecessor(),
                 epoch: CutEpoch(self.truncation_epoch.get()),
             }),
+            mutants: Mutants::NONE,
         }
     }
 }

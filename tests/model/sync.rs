@@ -1,0 +1,548 @@
+//! M6: leader sync. Some nodes never lead; where such a node has the most recent log, the best of the others takes it over
+//! before a term is raised. The election, the lane between controls, and what a core decides in a take-over, as they ship.
+//!
+//! A canvass is one step, with the vote that follows where it comes to one: among the nodes that are heard in it. One node
+//! may die for good.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use quorate::control::election::{
+    Election, ElectionSettings, Glance, Input, Member, Mutants, Output,
+};
+use quorate::control::lane::{Lane, LaneAnswer, LaneInput, LaneOutput, LaneRequest};
+use quorate::control::message::{Envelope, Message, Standing};
+use quorate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, LaneFact, Recency, Rung};
+use quorate::replica::matching;
+use quorate::replica::quorum::{LeaderSide, Progress, commit_position};
+use quorate::replica::take_over::{Reply, TakeOver};
+use quorate::types::{Commit, Durable, Incarnation, Leadership, Nanos, NodeId, Position};
+
+use crate::explore::{Model, Part};
+use crate::small::{FRAME, Log, append, blank_log, bytes_of, copy, entries, leadership, recency};
+
+const NODES_MAX: usize = 5;
+const TERMS_MAX: usize = 12;
+const TIMEOUT_NS: u64 = Nanos::SECOND;
+/// After so long the answers to a canvass are judged.
+const COLLECTED_NS: u64 = 30 * Nanos::MILLISECOND;
+const NOW: Nanos = Nanos(Nanos::SECOND);
+/// So late that nobody hears a leader any more.
+const LATER: Nanos = Nanos(9 * Nanos::SECOND);
+
+/// What is explored, and within which bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sync {
+    pub(crate) nodes: usize,
+    /// From this one on they never lead: priority 0,
+    pub(crate) never: usize,
+    /// and from this one on they are observers.
+    pub(crate) observers: usize,
+    pub(crate) terms: u32,
+    pub(crate) entries: u64,
+    /// A core that is told to follow ends its take-over.
+    pub(crate) call_ends_take_over: bool,
+    pub(crate) mutants: Mutants,
+}
+
+#[derive(Clone, Hash, Debug)]
+struct Node {
+    machine: Election,
+    log: Part<Log>,
+    fence: Leadership,
+    /// End of the entry that opened its term.
+    leads: Option<Position>,
+    commit: Position,
+    pulls: Option<(NodeId, Recency)>,
+    dead: bool,
+}
+
+#[derive(Clone, Hash, Debug, Default)]
+struct Reign {
+    leader: Option<usize>,
+    log: Option<Part<Log>>,
+    said: [Position; NODES_MAX],
+}
+
+#[derive(Clone, Hash, Debug)]
+pub(crate) struct State {
+    nodes: Vec<Part<Node>>,
+    reigns: [Part<Reign>; TERMS_MAX],
+    /// By entry: its bytes, and the lowest term in which it was committed.
+    committed: Vec<(u64, u32)>,
+    bad: Option<&'static str>,
+}
+
+#[derive(Clone, Debug)]
+#[allow(dead_code)] // read by people, in a schedule
+pub(crate) enum Step {
+    Die { node: usize },
+    Canvass { node: usize, heard: Vec<usize>, leads: bool, pulls: bool },
+    TakesOver { node: usize, pieces: u64, whole: bool },
+    LosesQuorum { node: usize },
+    Receive { node: usize, term: u32, upto: u64 },
+    Propose { leader: usize },
+    Commit { leader: usize, upto: u64 },
+}
+
+type Mail = VecDeque<(usize, Envelope)>;
+
+fn term_of(leadership: Leadership) -> usize {
+    leadership.term.0 as usize
+}
+
+impl Sync {
+    pub(crate) const THREE: Self = Self {
+        nodes: 3,
+        never: 2,
+        observers: 3,
+        terms: 3,
+        entries: 2,
+        call_ends_take_over: true,
+        mutants: Mutants::NONE,
+    };
+
+    fn members(&self) -> Vec<Member> {
+        let member = |n| Member {
+            node: NodeId(n as u16),
+            voter: n < self.observers,
+            priority: u8::from(n < self.never),
+        };
+        (0..self.nodes).map(member).collect()
+    }
+
+    fn voters(&self) -> usize {
+        self.nodes.min(self.observers)
+    }
+
+    fn node(&self, n: usize) -> Node {
+        let machine = Election::new(ElectionSettings {
+            node: NodeId(n as u16),
+            members: self.members(),
+            promised: leadership(0),
+            vote: None,
+            standing: Standing::Clean,
+            won_founding: false,
+            may_ack_memory: true,
+            incarnation: Incarnation(0),
+            durability: Durability { leader: Rung::Memory, follower: Rung::Memory },
+            leader_timeout_ns: TIMEOUT_NS,
+            start_wait_ns: 0,
+            generation_random: 1,
+            instance: 1 + n as u64,
+            seed: 1,
+            mutants: self.mutants,
+        });
+        Node {
+            machine,
+            log: Part::new(blank_log(Mutants::NONE)),
+            fence: leadership(0),
+            leads: None,
+            commit: Position(0),
+            pulls: None,
+            dead: false,
+        }
+    }
+
+    /// Gives an input to a machine, and does what it wants; what it sends goes to `mail`.
+    fn feed(&self, state: &mut State, n: usize, now: Nanos, input: Input, mail: &mut Mail) {
+        state.nodes[n].machine.handle(now, input);
+        while let Some(output) = state.nodes[n].machine.poll() {
+            let node = &mut *state.nodes[n];
+            match output {
+                Output::ToCore(ControlToCore::Fence(leadership)) => {
+                    if leadership > node.fence {
+                        (node.fence, node.leads, node.pulls) = (leadership, None, None);
+                    }
+                    let fact = CoreToControl::Fenced {
+                        leadership: node.fence,
+                        recency: recency(&node.log),
+                        durable: Durable(node.log.tail().position),
+                    };
+                    node.machine.handle(now, Input::Core(fact));
+                }
+                Output::ToCore(ControlToCore::Lead(leadership)) => self.lead(state, n, leadership),
+                Output::ToCore(ControlToCore::Follow { .. }) if self.call_ends_take_over => {
+                    node.pulls = None;
+                }
+                Output::Persist(_) => node.machine.handle(now, Input::Persisted),
+                Output::Send(to, envelope) => mail.push_back((to.0 as usize, envelope)),
+                Output::Pull { from, recency } => node.pulls = Some((from, recency)),
+                Output::ToCore(_) | Output::Event(_) => {}
+                Output::Halt => state.bad = Some("a machine halted"),
+            }
+        }
+    }
+
+    fn lead(&self, state: &mut State, n: usize, leadership: Leadership) {
+        let node = &mut *state.nodes[n];
+        let term = leadership.term.0;
+        let held = entries(&node.log);
+        for (entry, (bytes, in_term)) in state.committed.iter().enumerate() {
+            let lacks = entry as u64 >= held || bytes_of(&node.log, entry) != *bytes;
+            if *in_term < term && lacks {
+                state.bad = Some("a leader lacks a committed entry");
+            }
+        }
+        if n >= self.never.min(self.observers) {
+            state.bad = Some("a node leads that never may");
+        }
+        if state.reigns[term as usize].leader.is_some_and(|leader| leader != n) {
+            state.bad = Some("two leaders in one term");
+        }
+        append(&mut node.log, term, true);
+        node.leads = Some(node.log.tail().position);
+        let reign = &mut state.reigns[term as usize];
+        (reign.leader, reign.log) = (Some(n), Some(node.log.clone()));
+    }
+
+    fn folded(state: &mut State) {
+        for node in &mut state.nodes {
+            node.machine.fold();
+        }
+    }
+
+    /// Delivers what is sent among `heard` until nothing is, but for what a new leader calls.
+    fn deliver(&self, state: &mut State, heard: u32, now: Nanos, mail: &mut Mail) {
+        while let Some((to, envelope)) = mail.pop_front() {
+            let from = envelope.from.0 as usize;
+            let calls = matches!(envelope.message, Message::Lead { .. } | Message::Announce(_));
+            if !calls && heard >> to & 1 == 1 && heard >> from & 1 == 1 {
+                self.feed(state, to, now, Input::Message(envelope), mail);
+            }
+        }
+    }
+
+    /// Node `n` asks those in `heard` (itself among them), and stands or takes over a log if that is what comes of it.
+    fn canvass(&self, state: &mut State, n: usize, heard: u32) {
+        let mut mail = Mail::new();
+        for node in 0..self.nodes {
+            let glance = Glance { heard: Nanos(0), recency: recency(&state.nodes[node].log) };
+            self.feed(state, node, NOW, Input::Glance(glance), &mut mail);
+        }
+        mail.clear();
+        Self::folded(state);
+        let fence = state.nodes[n].fence;
+        state.nodes[n].machine.look_at_once(LATER);
+        self.feed(state, n, LATER, Input::Tick, &mut mail);
+        // Only this node's questions: what others come to think is a step of theirs.
+        mail.retain(|(_, envelope)| envelope.from.0 as usize == n);
+        let mut requests = Mail::new();
+        for _ in 0..4 * self.nodes {
+            let (to, envelope) = match mail.pop_front() {
+                Some(letter) => letter,
+                None => break,
+            };
+            let heard = heard >> to & 1 == 1 && heard >> envelope.from.0 & 1 == 1;
+            let asks = matches!(envelope.message, Message::Canvass { .. } | Message::Opinion(_));
+            if heard && asks {
+                let mut said = Mail::new();
+                self.feed(state, to, LATER, Input::Message(envelope), &mut said);
+                let opinion = |e: &Envelope| matches!(e.message, Message::Opinion(_));
+                requests
+                    .extend(said.iter().filter(|(from, e)| *from != to && !opinion(e)).copied());
+                said.retain(|(_, e)| opinion(e));
+                mail.extend(said);
+            }
+        }
+        let mut mail = requests;
+        // The answers are in; then its turn comes, however far down the list it is.
+        let mut turn = LATER;
+        for wait_ns in [COLLECTED_NS, TIMEOUT_NS * self.nodes as u64 / 4] {
+            if state.nodes[n].fence == fence && state.nodes[n].pulls.is_none() {
+                turn = turn.plus(wait_ns);
+                self.feed(state, n, turn, Input::Tick, &mut mail);
+            }
+        }
+        mail.retain(|(_, e)| matches!(e.message, Message::VoteRequest { .. }));
+        self.deliver(state, heard, turn, &mut mail);
+        Self::folded(state);
+    }
+
+    /// The lane carries the log of another node here, `pieces` frames of it at most; the core takes it.
+    fn take_over(&self, state: &mut State, n: usize, pieces: u64) -> bool {
+        let (from, goal) = state.nodes[n].pulls.take().unwrap();
+        let source = state.nodes[from.0 as usize].clone();
+        let asker = NodeId(n as u16);
+        let (mut lane, mut core) = (Lane::new(0), None);
+        let mut left = pieces;
+        let mut inputs = VecDeque::from([LaneInput::Pull { from, recency: goal }]);
+        let mut whole = false;
+        while let Some(input) = inputs.pop_front() {
+            lane.handle(NOW, input);
+            while let Some(output) = lane.poll() {
+                match output {
+                    LaneOutput::ToCore(order) => {
+                        inputs.extend(Self::core_takes(state, n, &mut core, order));
+                    }
+                    LaneOutput::Ask(_, _) if source.dead => {}
+                    LaneOutput::Ask(_, LaneRequest::Match(question)) => {
+                        let reply = matching::reply(&source.log, &question);
+                        let number = question.number;
+                        let answer = LaneAnswer::Match { number, reply };
+                        inputs.push_back(LaneInput::Answered { from, answer });
+                    }
+                    LaneOutput::Ask(_, LaneRequest::Range { number, from: at, to }) => {
+                        let to = to.min(at.plus(FRAME)).min(source.log.tail().position);
+                        if left > 0 && at < to {
+                            left -= 1;
+                            let chunk = source.log.chunk(at, to, FRAME as usize).unwrap();
+                            let bytes: Arc<[u8]> = chunk.bytes.into();
+                            let answer = LaneAnswer::Bytes { number, from: at, bytes };
+                            inputs.push_back(LaneInput::Answered { from, answer });
+                        }
+                    }
+                    LaneOutput::Chunk(chunk) => {
+                        let node = &mut *state.nodes[n];
+                        let taking: TakeOver = core.unwrap();
+                        let number = chunk.number;
+                        let done =
+                            taking.place(&mut node.log, number, chunk.from, &chunk.bytes).unwrap();
+                        let tail = node.log.tail().position;
+                        // The source has another log by now, perhaps: its newer frames are not taken.
+                        inputs.push_back(LaneInput::Core(match done.bad {
+                            Some(_) => LaneFact::Refuses { number },
+                            None => LaneFact::Stands { number, tail },
+                        }));
+                    }
+                    LaneOutput::Ended(ended) => whole = ended,
+                    LaneOutput::Answer(..) | LaneOutput::Read { .. } => {
+                        unreachable!("node {asker} asks only")
+                    }
+                }
+            }
+        }
+        self.feed(state, n, NOW, Input::Pulled(whole), &mut Mail::new());
+        Self::folded(state);
+        whole
+    }
+
+    /// What the shell of the decisions does: fence, cut, report.
+    fn core_takes(
+        state: &mut State,
+        n: usize,
+        core: &mut Option<TakeOver>,
+        order: ControlToCore,
+    ) -> Option<LaneInput> {
+        let node = &mut *state.nodes[n];
+        let fact = match order {
+            ControlToCore::TakeOver { number, last } => {
+                *core = TakeOver::begin(&node.log, node.fence, number, last);
+                match core {
+                    Some(begun) => LaneFact::Asks(begun.question(&node.log)),
+                    None => LaneFact::Refuses { number },
+                }
+            }
+            ControlToCore::MatchReply { number, reply } => {
+                let taking = core.as_mut()?;
+                match taking.on_reply(&node.log, Commit(node.commit), number, reply) {
+                    Reply::Ignored => return None,
+                    Reply::AskAgain(question) => LaneFact::Asks(question),
+                    Reply::Cut(at) => {
+                        node.log.cut(at).unwrap();
+                        LaneFact::Stands { number, tail: at.position }
+                    }
+                    Reply::Take => LaneFact::Stands { number, tail: node.log.tail().position },
+                    Reply::Refuse | Reply::Diverged { .. } => LaneFact::Refuses { number },
+                }
+            }
+            _ => return None,
+        };
+        Some(LaneInput::Core(fact))
+    }
+
+    fn loses_quorum(&self, state: &mut State, n: usize) {
+        state.nodes[n].leads = None;
+        let lost = Input::Core(CoreToControl::Event(CoreEvent::Quorum { present: false }));
+        self.feed(state, n, NOW, lost, &mut Mail::new());
+        Self::folded(state);
+    }
+
+    /// The leader of `term` calls node `n`, which takes its log up to `upto`.
+    fn receive(&self, state: &mut State, n: usize, term: usize, upto: u64) {
+        let Reign { leader, log, .. } = (*state.reigns[term]).clone();
+        let (leader, log) = (leader.unwrap(), log.unwrap());
+        let leadership = leadership(term as u32);
+        let message = Message::Lead { founder: None };
+        let call = Envelope { from: NodeId(leader as u16), leadership, message };
+        self.feed(state, n, NOW, Input::Message(call), &mut Mail::new());
+        Self::folded(state);
+        let node = &mut *state.nodes[n];
+        assert_eq!(term_of(node.fence), term, "it follows");
+        copy(&mut node.log, &log, upto);
+        let tail = node.log.tail().position;
+        state.reigns[term].said[n] = state.reigns[term].said[n].max(tail);
+    }
+
+    fn commit(&self, state: &mut State, n: usize) -> Option<u64> {
+        let node = &state.nodes[n];
+        let term = term_of(node.fence);
+        let side = LeaderSide { promised: node.log.tail().position, term_opened: node.leads? };
+        let others: Vec<_> = (0..self.nodes)
+            .filter(|&j| j != n)
+            .map(|j| {
+                let promised = state.reigns[term].said[j];
+                let voter = j < self.observers;
+                Progress { voter, promised, ..Progress::default() }
+            })
+            .collect();
+        let commit = commit_position(side, &others, self.voters(), Commit(node.commit))?.0;
+        let log = node.log.clone();
+        state.nodes[n].commit = commit;
+        for entry in 0..(commit.0 / FRAME) as usize {
+            let bytes = bytes_of(&log, entry);
+            match state.committed.get_mut(entry) {
+                Some((known, _)) if *known != bytes => state.bad = Some("two committed histories"),
+                Some((_, in_term)) => *in_term = (*in_term).min(term as u32),
+                None => state.committed.push((bytes, term as u32)),
+            }
+        }
+        Some(commit.0 / FRAME)
+    }
+
+    /// When all who are alive talk, and nothing else happens, somebody leads before long.
+    fn settles(&self, state: &State) -> bool {
+        let mut state = state.clone();
+        let alive = (0..self.nodes).filter(|&n| !state.nodes[n].dead);
+        let heard = alive.fold(0, |set, n| set | 1u32 << n);
+        for n in 0..self.nodes {
+            if state.nodes[n].leads.is_some() {
+                self.loses_quorum(&mut state, n);
+            }
+        }
+        for round in 0..2 * self.nodes * self.nodes {
+            let n = round % self.nodes;
+            if state.nodes[n].dead || n >= self.never.min(self.observers) {
+                continue;
+            }
+            if state.nodes[n].pulls.is_none() {
+                self.canvass(&mut state, n, heard);
+            }
+            if state.nodes[n].pulls.is_some() {
+                self.take_over(&mut state, n, u64::MAX);
+            }
+            if state.nodes[n].leads.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Model for Sync {
+    type State = State;
+    type Step = Step;
+
+    /// Node 0 leads term 1.
+    fn begin(&self) -> State {
+        let mut state = State {
+            nodes: (0..self.nodes).map(|n| Part::new(self.node(n))).collect(),
+            reigns: core::array::from_fn(|_| Part::new(Reign::default())),
+            committed: Vec::new(),
+            bad: None,
+        };
+        self.canvass(&mut state, 0, (1 << self.nodes) - 1);
+        assert!(state.nodes[0].leads.is_some(), "node 0 leads");
+        state
+    }
+
+    fn steps(&self, state: &State) -> Vec<(Step, State)> {
+        let mut steps = Vec::new();
+        for n in 0..self.nodes {
+            if !state.nodes[n].dead {
+                self.steps_of_control(state, n, &mut steps);
+                self.steps_of_core(state, n, &mut steps);
+            }
+        }
+        steps
+    }
+
+    fn broken(&self, state: &State) -> Option<&'static str> {
+        let stuck = "a majority is alive and talks, and nobody leads";
+        state.bad.or_else(|| (!self.settles(state)).then_some(stuck))
+    }
+}
+
+impl Sync {
+    fn steps_of_control(&self, state: &State, n: usize, steps: &mut Vec<(Step, State)>) {
+        let node = &state.nodes[n];
+        if state.nodes.iter().all(|node| !node.dead) {
+            let mut after = state.clone();
+            (after.nodes[n].dead, after.nodes[n].leads) = (true, None);
+            steps.push((Step::Die { node: n }, after));
+        }
+        if node.leads.is_some() {
+            let mut after = state.clone();
+            self.loses_quorum(&mut after, n);
+            steps.push((Step::LosesQuorum { node: n }, after));
+        }
+        if let Some((from, goal)) = node.pulls {
+            let source = &state.nodes[from.0 as usize];
+            let most = entries(&source.log).min(goal.tail.0.0 / FRAME);
+            let pieces = if source.dead { 0..=0 } else { 0..=most };
+            for pieces in pieces {
+                let mut after = state.clone();
+                let whole = self.take_over(&mut after, n, pieces);
+                steps.push((Step::TakesOver { node: n, pieces, whole }, after));
+                if whole {
+                    break;
+                }
+            }
+        } else if node.leads.is_none() && n < self.never.min(self.observers) {
+            self.canvasses(state, n, steps);
+        }
+    }
+
+    fn canvasses(&self, state: &State, n: usize, steps: &mut Vec<(Step, State)>) {
+        let alive = |j: usize| !state.nodes[j].dead;
+        for heard in 0..1u32 << self.nodes {
+            let set: Vec<_> = (0..self.nodes).filter(|j| heard >> j & 1 == 1).collect();
+            let few = set.len() <= self.voters() / 2;
+            if heard >> n & 1 == 0 || few || !set.iter().all(|&j| alive(j)) {
+                continue;
+            }
+            let mut after = state.clone();
+            self.canvass(&mut after, n, heard);
+            let own = &after.nodes[n];
+            let (leads, pulls) = (own.leads.is_some(), own.pulls.is_some());
+            // An election that comes to nothing only raises terms.
+            let high = after.nodes.iter().any(|node| node.fence.term.0 > self.terms);
+            let long = leads && entries(&own.log) > self.entries;
+            if (leads || pulls) && !high && !long {
+                steps.push((Step::Canvass { node: n, heard: set, leads, pulls }, after));
+            }
+        }
+    }
+
+    fn steps_of_core(&self, state: &State, n: usize, steps: &mut Vec<(Step, State)>) {
+        let node = &state.nodes[n];
+        let own = term_of(node.fence);
+        if node.leads.is_some() {
+            if entries(&node.log) < self.entries {
+                let mut after = state.clone();
+                append(&mut after.nodes[n].log, own as u32, false);
+                after.reigns[own].log = Some(after.nodes[n].log.clone());
+                steps.push((Step::Propose { leader: n }, after));
+            }
+            let mut after = state.clone();
+            if let Some(upto) = self.commit(&mut after, n) {
+                steps.push((Step::Commit { leader: n, upto }, after));
+            }
+        }
+        for term in own.max(1)..=self.terms as usize {
+            let reign = &state.reigns[term];
+            let (Some(leader), Some(log)) = (reign.leader, &reign.log) else { continue };
+            if leader == n {
+                continue;
+            }
+            for upto in 1..=entries(log) {
+                if reign.said[n] >= Position(upto * FRAME) {
+                    continue;
+                }
+                let mut after = state.clone();
+                self.receive(&mut after, n, term, upto);
+                steps.push((Step::Receive { node: n, term: term as u32, upto }, after));
+            }
+        }
+    }
+}
