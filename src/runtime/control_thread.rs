@@ -493,6 +493,7 @@ fn status(
 /// What this node's word is worth, in words.
 fn standing(machine: &Election) -> &'static str {
     match machine.standing() {
+        _ if !machine.is_voter() => "observer",
         Standing::Clean => "voter",
         Standing::Provisional => "provisional",
         Standing::Stateless => "stateless",

@@ -51,6 +51,10 @@ impl Leaderships {
             return Ok(false);
         }
         let leadership = observed.fence;
+        if !self.plan.is_electable(node) {
+            let text = format!("node {node}, which never may, leads {leadership}");
+            return Err(Violation::new("never_leads", text));
+        }
         if self.nodes[node].promised < leadership {
             let text = format!("node {node} leads {leadership}, which is not durable there");
             return Err(Violation::new("fence", text));
@@ -79,8 +83,8 @@ impl Leaderships {
         }
         let patience = 2 * self.plan.leader_timeout_ns;
         let since = *known.leads_since.get_or_insert(now);
-        let lately = |at: &&Nanos| now.since(**at) <= patience;
-        let heard = known.heard.iter().filter(lately).count();
+        let lately = |other: &usize| now.since(known.heard[*other]) <= patience;
+        let heard = self.plan.voters().filter(lately).count();
         if now.since(since) <= patience || heard + 1 >= self.plan.majority() {
             return Ok(());
         }
@@ -101,6 +105,10 @@ impl Leaderships {
         }
         known.promised = to;
         let Some(vote) = promise.vote else { return Ok(()) };
+        if self.plan.observers[node] {
+            let text = format!("node {node}, an observer, votes for {vote} in {to}");
+            return Err(Violation::new("one_vote", text));
+        }
         match known.votes.insert(to, vote) {
             Some(before) if before != vote => {
                 let text = format!("node {node} voted for {before} and {vote} in {to}");
