@@ -411,6 +411,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.event(CoreEvent::Quorum { present: heard });
         self.shared.words().quorum.store(u64::from(heard), core::sync::atomic::Ordering::Relaxed);
         if !heard {
+            self.counters.quorum_losses += 1;
             self.publish_role();
         }
     }

@@ -30,6 +30,7 @@ use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
+use crate::runtime::outlook::Outlook;
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
@@ -109,6 +110,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
+        outlook: Outlook::new(clock.now()),
         door,
         dropped: ControlDropped::default(),
         link: control_link,
