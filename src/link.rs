@@ -558,6 +558,10 @@ shared_words! {
     sync_failed,
     /// Control datagrams refused: garbage, or of nodes that are not of this group (control).
     control_refused,
+    /// Leaderships of this node that ended because no quorum heard it (core).
+    quorum_losses,
+    /// Requests and hellos of clients turned away for want of a quorum (core).
+    no_quorum_refusals,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

@@ -130,6 +130,31 @@ fn k10_init_reads_a_member_list_and_refuses_a_bad_line_with_its_number() {
 }
 
 #[test]
+fn r15_members_observer_is_written_by_init_from_a_number_or_a_list() {
+    let folder = Folder::new();
+    let made = quorate(&folder, &["init", "--nodes", "4", "--observers", "2", "--dir", "g"]);
+    assert_eq!(code(&made), 0, "{}", err(&made));
+    let shown = |file: &str| {
+        let shown = out(&quorate(&folder, &["config", "show", file]));
+        let lines = shown.lines().filter(|line| line.starts_with("observer = "));
+        lines.map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for node in 0..4 {
+        let lines = shown(&format!("g/node-{node}.toml"));
+        assert_eq!(lines, ["false", "false", "true", "true"]);
+    }
+    // The list that it wrote founds the same group.
+    let list = fs::read_to_string(folder.0.join("g/failover.csv")).unwrap();
+    assert_eq!(list.lines().filter(|line| line.ends_with(",observer")).count(), 2, "{list}");
+    let made = quorate(&folder, &["init", "--members", "g/failover.csv", "--dir", "h"]);
+    assert_eq!(code(&made), 0, "{}", err(&made));
+    assert_eq!(shown("h/node-0.toml"), ["false", "false", "true", "true"]);
+    let refused = quorate(&folder, &["init", "--nodes", "2", "--observers", "2", "--dir", "i"]);
+    assert_eq!(code(&refused), 2);
+    assert!(err(&refused).contains("no voter"), "{}", err(&refused));
+}
+
+#[test]
 fn init_takes_ports_from_a_base_and_settings_by_key() {
     let folder = Folder::new();
     let base = ["init", "--nodes", "2", "--dir", "g", "--base-port", "40000"];

@@ -28,7 +28,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", required_unless_present = "members",
           value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     nodes: Option<u16>,
-    /// The nodes of this list: `host,port` to a line, in the order of leadership; control takes port + 1
+    /// So many of them, the last ones, are observers: they get the whole log, but neither vote nor lead
+    #[arg(long, value_name = "N", default_value = "0", conflicts_with = "members")]
+    observers: u16,
+    /// The nodes of this list: `host,port` to a line (`host,port,observer` for one that never votes), in the order of
+    /// leadership; control takes port + 1
     #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "base_port"])]
     members: Option<PathBuf>,
     /// Folder to write to; made when absent
@@ -50,8 +54,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    let written = members(args).and_then(|(members, multicast_port)| {
+    let written = members(args).and_then(|Listed { members, observers, multicast_port }| {
         let mut settings = vec![("group.service".to_owned(), args.service.clone())];
+        settings.extend(observers.into_iter().map(observer));
         settings.extend_from_slice(args.set.pairs());
         let founding = Founding {
             group: draw_group(),
@@ -96,11 +101,36 @@ fn draw_group() -> GroupId {
     GroupId(RandomState::new().hash_one(std::process::id()).max(1))
 }
 
-/// The nodes, and a port for multicast.
-fn members(args: &Args) -> Result<(Vec<FoundingMember>, u16), Failure> {
-    match (&args.members, args.base_port) {
-        (Some(path), _) => listed(path),
-        (None, Some(base)) => {
+/// The setting that makes a member an observer.
+fn observer(place: usize) -> (String, String) {
+    (format!("members.{place}.observer"), "true".to_owned())
+}
+
+/// The nodes of a group, the places of its observers, and a port for multicast.
+struct Listed {
+    members: Vec<FoundingMember>,
+    observers: Vec<usize>,
+    multicast_port: u16,
+}
+
+fn members(args: &Args) -> Result<Listed, Failure> {
+    if let Some(path) = &args.members {
+        return listed(path);
+    }
+    let (members, multicast_port) = on_loopback(args)?;
+    let voters = members.len().saturating_sub(args.observers.into());
+    if voters == 0 {
+        let text =
+            format!("--observers {}: {} nodes would have no voter", args.observers, members.len());
+        return Err(Failure::usage(&text));
+    }
+    let observers = (voters..members.len()).collect();
+    Ok(Listed { members, observers, multicast_port })
+}
+
+fn on_loopback(args: &Args) -> Result<(Vec<FoundingMember>, u16), Failure> {
+    match args.base_port {
+        Some(base) => {
             let nodes = args.nodes.expect("clap requires it");
             if u32::from(base) + 2 * u32::from(nodes) > u32::from(u16::MAX) {
                 let message = format!(
@@ -116,7 +146,7 @@ fn members(args: &Args) -> Result<(Vec<FoundingMember>, u16), Failure> {
             };
             Ok(((0..nodes).map(member).collect(), base + 2 * nodes))
         }
-        (None, None) => free_ports(args.nodes.expect("clap requires it")),
+        None => free_ports(args.nodes.expect("clap requires it")),
     }
 }
 
@@ -151,7 +181,7 @@ fn free_pair() -> io::Result<(FoundingMember, (UdpSocket, UdpSocket, TcpListener
 }
 
 /// The nodes of a list. Multicast takes the port behind the highest one in it.
-fn listed(path: &Path) -> Result<(Vec<FoundingMember>, u16), Failure> {
+fn listed(path: &Path) -> Result<Listed, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::host(path, &error))?;
     let lines = read_members(path, &text).map_err(|error| Failure::usage(&error))?;
     let mut members = Vec::new();
@@ -167,7 +197,9 @@ fn listed(path: &Path) -> Result<(Vec<FoundingMember>, u16), Failure> {
         });
     }
     let highest = lines.iter().map(|line| line.port + 1).max().expect("never empty");
-    Ok((members, highest.checked_add(1).unwrap_or(lines[0].port)))
+    let observers = (0..lines.len()).filter(|place| lines[*place].observer).collect();
+    let multicast_port = highest.checked_add(1).unwrap_or(lines[0].port);
+    Ok(Listed { members, observers, multicast_port })
 }
 
 /// An address of the host, IPv4 if it has one.
@@ -226,5 +258,7 @@ fn list_text(founding: &Founding) -> String {
         .iter()
         .map(|member| (member.data.ip().to_string(), member.data.port()))
         .collect();
-    write_members(hosts.iter().map(|(host, port)| (host.as_str(), *port)))
+    let lines = hosts.iter().enumerate();
+    let observes = |place| founding.settings.contains(&observer(place));
+    write_members(lines.map(|(place, (host, port))| (host.as_str(), *port, observes(place))))
 }

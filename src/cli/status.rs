@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -103,7 +104,10 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
     ] {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
-    for key in ["quorum", "standing", "sequence"] {
+    let lasts = Duration::from_millis(status["since_ms"].as_u64().unwrap_or(0));
+    writeln!(out, "{:<12} {}", "quorum", text(&status["quorum"]))?;
+    writeln!(out, "{:<12} {} ({lasts:?})", "since", text(&status["since"]))?;
+    for key in ["standing", "sequence"] {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
     for key in ["tail", "durable", "commit", "applied"] {
@@ -113,9 +117,16 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         writeln!(out, "{key:<12} {}", text(&status[key]))?;
     }
     let words = &status["words"];
-    for key in
-        ["sessions", "commands_applied", "back_pressure", "naks_sent", "repairs_sent", "bad_frames"]
-    {
+    for key in [
+        "sessions",
+        "quorum_losses",
+        "no_quorum_refusals",
+        "commands_applied",
+        "back_pressure",
+        "naks_sent",
+        "repairs_sent",
+        "bad_frames",
+    ] {
         writeln!(out, "{key:<12} {}", text(&words[key]))?;
     }
     let reasons = ["garbage", "version", "group"];

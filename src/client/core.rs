@@ -44,6 +44,11 @@ impl<N: Network> Client<N> {
     pub fn node(&self) -> Option<SocketAddr> {
         self.session.is_open().then(|| self.session.end.peer())
     }
+    /// Since when the nodes that it reaches say that there is no quorum, in the time that it is polled with.
+    #[must_use]
+    pub fn no_quorum_since(&self) -> Option<Nanos> {
+        self.session.no_quorum
+    }
     /// Requests without an answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {

@@ -71,7 +71,7 @@ pub enum Refusal {
     NotConnected,
     /// As much as may be waits for answers.
     BackPressured,
-    /// The leader hears no quorum.
+    /// The node that was found hears no quorum, or no leader with one: [`Client::no_quorum_since`] tells since when.
     NoQuorum,
     /// It is longer than the group takes.
     TooLong {
@@ -89,7 +89,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotConnected => write!(f, "no node has welcomed this client"),
             Self::BackPressured => write!(f, "too much waits for answers"),
-            Self::NoQuorum => write!(f, "the leader hears no quorum (NO_QUORUM)"),
+            Self::NoQuorum => write!(f, "there is no quorum (NO_QUORUM)"),
             Self::TooLong { bytes, bytes_max } => {
                 write!(f, "{bytes} bytes, at most {bytes_max} are taken")
             }
@@ -107,7 +107,7 @@ pub enum ClientState {
     Connecting,
     /// It has a lane.
     Open,
-    /// It found the leader, who hears no quorum; it goes on asking.
+    /// Those it reaches say that there is no quorum; it goes on asking.
     NoQuorum,
     /// It has asked to close and waits for what is unanswered.
     Closing,

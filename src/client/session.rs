@@ -47,8 +47,8 @@ enum Phase {
 pub(super) struct Session {
     settings: ClientSettings,
     phase: Phase,
-    /// The leader that was found hears no quorum.
-    no_quorum: bool,
+    /// Since when nodes say that there is no quorum.
+    pub(super) no_quorum: Option<Nanos>,
     /// Since when the program wants it closed.
     pub(super) closing: Option<Nanos>,
     close_sent: bool,
@@ -89,7 +89,7 @@ impl Session {
             DatagramHeader::new(DatagramKind::Data, settings.group, None, Leadership::default());
         Self {
             phase: Phase::Searching(Search::new(Nanos(0), epoch, None)),
-            no_quorum: false,
+            no_quorum: None,
             closing: None,
             close_sent: false,
             id: SessionId(0),
@@ -116,7 +116,7 @@ impl Session {
             Phase::Closed(cause) => ClientState::Closed(*cause),
             _ if self.closing.is_some() => ClientState::Closing,
             Phase::Open => ClientState::Open,
-            Phase::Searching(_) if self.no_quorum => ClientState::NoQuorum,
+            Phase::Searching(_) if self.no_quorum.is_some() => ClientState::NoQuorum,
             Phase::Searching(_) => ClientState::Connecting,
         }
     }
@@ -203,7 +203,7 @@ impl Session {
             DatagramKind::Refuse => {
                 let (refuse, _) = RefuseBody::ref_from_prefix(body).ok()?;
                 let reason = RefuseReason::from_u32(refuse.reason.get())?;
-                self.no_quorum = reason == RefuseReason::NoQuorum;
+                self.hear_of_quorum(now, reason == RefuseReason::NoQuorum);
                 self.search(now.plus(TRY_AGAIN_NS), None);
             }
             _ => {
@@ -253,7 +253,7 @@ impl Session {
                     return None;
                 }
                 let reason = RefuseReason::from_u32(refuse.reason.get())?;
-                self.no_quorum = reason == RefuseReason::NoQuorum;
+                self.hear_of_quorum(now, reason == RefuseReason::NoQuorum);
                 if reason == RefuseReason::UnknownSession && self.id.0 > 0 {
                     // A close may take effect before its acknowledgement is here; then the lane is gone, and this is the
                     // answer: nothing was lost.
@@ -267,6 +267,11 @@ impl Session {
         Some(Reaction::None)
     }
 
+    /// A node that turned it away said whether that is for want of a quorum.
+    fn hear_of_quorum(&mut self, now: Nanos, lost: bool) {
+        self.no_quorum = lost.then(|| self.no_quorum.unwrap_or(now));
+    }
+
     fn begin_lane(&mut self, now: Nanos, from: SocketAddr, welcome: &WelcomeBody) {
         self.id = SessionId(welcome.session.get());
         let command_bytes_max = welcome.command_bytes_max.get() as usize;
@@ -277,7 +282,7 @@ impl Session {
         self.end.begin(now, self.id, welcome.epoch.get(), from);
         self.outbox.rewind();
         self.end.set_tail(self.outbox.tail());
-        self.no_quorum = false;
+        self.no_quorum = None;
         self.close_sent = false;
         self.waits_since = now;
         self.phase = Phase::Open;
@@ -325,7 +330,7 @@ impl Session {
                 Verdict::Final(_, Outcome::TooLong) => self.end_with(CloseCause::TooLong, handler),
                 Verdict::Final(..) => self.outbox.release(self.end.acknowledged()),
                 Verdict::TryAgain { no_quorum } => {
-                    self.no_quorum = no_quorum;
+                    self.hear_of_quorum(now, no_quorum);
                     self.search(now.plus(TRY_AGAIN_NS), None);
                 }
                 Verdict::AskForSession => self.search(now, Some(self.end.peer())),

@@ -69,6 +69,8 @@ constants! {
     ControlAddresses = "members.*.control", Digest;
     /// Who may lead before whom, in order.
     Priorities = "members.*.priority", Digest;
+    /// Who neither votes nor counts, in order.
+    Observers = "members.*.observer", Digest;
 }
 
 /// What the number of a [`Constant`] stands for.

@@ -216,7 +216,7 @@ impl Election {
     pub fn new(settings: ElectionSettings) -> Self {
         let own = settings.index_of(settings.node).expect("a node is on its own member list");
         let known = vec![Known::default(); settings.members.len()];
-        let hashes = StateHashes::new(settings.node, settings.voters());
+        let hashes = settings.hashes();
         Self {
             own,
             known,
@@ -360,9 +360,16 @@ impl Election {
         self.settings.members[self.own].is_electable()
     }
 
-    /// It has been part of a founded group.
+    /// Whether it votes and counts. If not, it is an observer.
+    #[must_use]
+    pub fn is_voter(&self) -> bool {
+        self.settings.members[self.own].voter
+    }
+
+    /// It has been part of a founded group. An observer, which nobody admits, has since it was first called.
     fn is_founded(&self) -> bool {
-        self.standing != Standing::Stateless
+        let followed = !self.is_voter() && self.promised != Leadership::default();
+        self.standing != Standing::Stateless || followed
     }
 
     /// A follower looks for another leader when its own has been silent for so long: each node after another time.

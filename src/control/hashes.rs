@@ -9,7 +9,8 @@ const CHECKPOINTS_MAX: usize = 64;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StateHashes {
     own: NodeId,
-    voters: usize,
+    /// Whose hashes make a majority.
+    voters: Vec<NodeId>,
     checkpoints: Vec<Checkpoint>,
 }
 
@@ -37,9 +38,10 @@ pub enum Comparison {
 }
 
 impl StateHashes {
-    /// Nothing heard yet.
+    /// Nothing heard yet. An observer's hash is compared with the majority of the `voters`, and makes none.
     #[must_use]
-    pub fn new(own: NodeId, voters: usize) -> Self {
+    pub fn new(own: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
+        let voters = voters.into_iter().collect();
         Self { own, voters, checkpoints: Vec::with_capacity(CHECKPOINTS_MAX) }
     }
 
@@ -69,13 +71,15 @@ impl StateHashes {
     }
 
     fn compare(&mut self, index: usize) -> Comparison {
-        let majority = self.voters / 2 + 1;
+        let majority = self.voters.len() / 2 + 1;
         let checkpoint = &mut self.checkpoints[index];
         if checkpoint.settled {
             return Comparison::Open;
         }
-        let votes = |hash: u64| checkpoint.hashes.iter().filter(|(_, h)| *h == hash).count();
-        let winner = checkpoint.hashes.iter().map(|(_, h)| *h).find(|&h| votes(h) >= majority);
+        let counted = || checkpoint.hashes.iter().filter(|(node, _)| self.voters.contains(node));
+        let votes = |hash: u64| counted().filter(|(_, h)| *h == hash).count();
+        let winner = counted().map(|(_, h)| *h).find(|&h| votes(h) >= majority);
+        let all_spoke = counted().count() >= self.voters.len();
         let own = checkpoint.hashes.iter().find(|(node, _)| *node == self.own).map(|(_, h)| *h);
         match (winner, own) {
             (Some(majority), Some(own)) => {
@@ -86,7 +90,7 @@ impl StateHashes {
                     Comparison::Minority { own, majority }
                 }
             }
-            (None, Some(_)) if checkpoint.hashes.len() >= self.voters => {
+            (None, Some(_)) if all_spoke => {
                 checkpoint.settled = true;
                 Comparison::NoMajority
             }
@@ -99,10 +103,34 @@ impl StateHashes {
 mod tests {
     use super::*;
 
+    fn of_three(own: u16) -> StateHashes {
+        StateHashes::new(NodeId(own), (0..3).map(NodeId))
+    }
+
+    #[test]
+    fn observers_make_no_majority_and_are_judged_by_that_of_the_voters() {
+        let mut voter = of_three(0);
+        let mut observer = of_three(3);
+        for hashes in [&mut voter, &mut observer] {
+            for (node, hash) in [(0, 7), (3, 8), (4, 8)] {
+                assert_eq!(hashes.hear(NodeId(node), Sequence(1), hash), Comparison::Open);
+            }
+        }
+        assert_eq!(voter.hear(NodeId(1), Sequence(1), 7), Comparison::Open);
+        let verdict = observer.hear(NodeId(1), Sequence(1), 7);
+        assert_eq!(verdict, Comparison::Minority { own: 8, majority: 7 });
+        // Nor do they keep voters that all disagree from noticing it, or make them notice too soon.
+        let mut voter = of_three(0);
+        for (node, hash) in [(0, 1), (3, 9), (4, 9), (1, 2)] {
+            assert_eq!(voter.hear(NodeId(node), Sequence(2), hash), Comparison::Open);
+        }
+        assert_eq!(voter.hear(NodeId(2), Sequence(2), 3), Comparison::NoMajority);
+    }
+
     #[test]
     fn d15_the_minority_stops_and_the_majority_goes_on() {
-        let mut odd = StateHashes::new(NodeId(2), 3);
-        let mut even = StateHashes::new(NodeId(0), 3);
+        let mut odd = of_three(2);
+        let mut even = of_three(0);
         for hashes in [&mut odd, &mut even] {
             assert_eq!(hashes.hear(NodeId(2), Sequence(100), 7), Comparison::Open);
             assert_eq!(hashes.hear(NodeId(0), Sequence(100), 8), Comparison::Open);
@@ -114,7 +142,7 @@ mod tests {
 
     #[test]
     fn with_no_majority_all_stop() {
-        let mut hashes = StateHashes::new(NodeId(0), 3);
+        let mut hashes = of_three(0);
         hashes.hear(NodeId(0), Sequence(1), 1);
         hashes.hear(NodeId(1), Sequence(1), 2);
         assert_eq!(hashes.hear(NodeId(2), Sequence(1), 3), Comparison::NoMajority);
@@ -122,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_node_that_gets_there_late_is_still_compared() {
-        let mut hashes = StateHashes::new(NodeId(2), 3);
+        let mut hashes = of_three(2);
         hashes.hear(NodeId(0), Sequence(1), 1);
         hashes.hear(NodeId(1), Sequence(1), 1);
         let late = hashes.hear(NodeId(2), Sequence(1), 2);
@@ -131,7 +159,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut hashes = StateHashes::new(NodeId(0), 3);
+        let mut hashes = of_three(0);
         for sequence in 0..1000 {
             hashes.hear(NodeId(1), Sequence(sequence), 1);
         }

@@ -302,6 +302,20 @@ impl NodeState {
         Ok(())
     }
 
+    /// Takes part as an observer from now on, for which no promise is kept: should it become a voter (again), it is one that
+    /// may have forgotten.
+    ///
+    /// # Errors
+    /// Before the state of this start is written.
+    pub fn observe(&mut self) -> Result<(), Refused> {
+        self.started()?;
+        if !self.provisional {
+            self.provisional = true;
+            self.incarnation.0 += 1;
+        }
+        Ok(())
+    }
+
     /// Every voter has granted its vote in one leadership, each after its fence: the group is founded, or its provisional
     /// winner is no longer so.
     ///
@@ -492,6 +506,23 @@ mod tests {
         assert_eq!(state.found(term(1)), Ok(()));
         assert!(!start(Some(&state), input()).stateless);
         assert_eq!(state.vote, Some(NodeId(0)), "founding in the same term keeps the vote");
+    }
+
+    #[test]
+    fn a_voter_that_observed_for_a_while_may_have_forgotten_and_does_not_vote() {
+        let mut state = member();
+        let before = state.incarnation;
+        state.observe().unwrap();
+        state.observe().unwrap();
+        assert_eq!(
+            state.incarnation,
+            Incarnation(before.0 + 1),
+            "one new life, not one at each start"
+        );
+        let mut again = start(Some(&state), input()).state;
+        assert!(again.provisional && !again.may_vote() && !again.may_promise_memory());
+        assert_eq!(again.readmit(Position(64), Durable(Position(64))), Ok(()));
+        assert!(again.may_vote(), "as any other that comes back");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::tests::{Faults, GROUP, TestNetwork, World, address};
-use crate::client::{Client, ClientSettings, ClientState, CloseCause};
+use crate::client::{Client, ClientSettings, ClientState, CloseCause, Refusal};
 use crate::stream::datagram::{
     DatagramHeader, DatagramKind, FLAG_LANE, HelloBody, LaneHeader, WelcomeBody, parse,
 };
@@ -190,4 +190,26 @@ fn d10_a_leader_logs_no_command_before_the_one_before_it() {
     world.assert_equal_logs();
     let tail = world.nodes[0].core.log.tail();
     assert_eq!(tail.sequence.0, before.sequence.0 + 2, "each once");
+}
+
+#[test]
+fn g3_a_follower_that_hears_its_leader_no_more_says_no_quorum_and_names_nobody() {
+    let mut world = World::new(3, Faults::default(), 3);
+    world.lead(1);
+    assert!(world.run(20_000, |world| world.all_applied()));
+    world.wire.borrow_mut().cut_off = vec![address(0), address(1)];
+    let mut user = User::new(&world);
+    assert!(world.run(50_000, |world| user.poll(world.now) == ClientState::NoQuorum));
+    let since = user.client.no_quorum_since().expect("it was told");
+    assert!(since <= world.now);
+    assert_eq!(user.client.send(b"a command"), Err(Refusal::NoQuorum));
+    world.run(5_000, |world| user.poll(world.now) == ClientState::Open);
+    assert_eq!(
+        user.client.no_quorum_since(),
+        Some(since),
+        "since then, and not since the last word"
+    );
+    world.wire.borrow_mut().cut_off.clear();
+    assert!(world.run(100_000, |world| user.poll(world.now) == ClientState::Open));
+    assert_eq!(user.client.no_quorum_since(), None);
 }

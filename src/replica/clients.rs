@@ -301,7 +301,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
             }
             Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),
-            Work::Follower(_) => return self.redirect(now, from, None),
+            Work::Follower(following)
+                if following.hears(now.at, self.settings.leader_timeout_ns) =>
+            {
+                return self.redirect(now, from, None);
+            }
+            // Its leader has fallen silent: whether there is another one, or ever will be, it cannot say.
+            Work::Follower(_) => {
+                return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
+            }
         };
         if !opened {
             return self.clients.early.keep(from, hello);
@@ -376,6 +384,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     fn refuse(&mut self, now: Now, to: SocketAddr, nonce: U64, reason: RefuseReason) {
+        self.counters.no_quorum_refusals += u64::from(reason == RefuseReason::NoQuorum);
         let body = RefuseBody { nonce, reason: U32::new(reason as u32), reserved: U32::new(0) };
         let header = self.header(DatagramKind::Refuse, now);
         self.send(Destination::Address(to), &header, body.as_bytes());
@@ -489,6 +498,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 break;
             }
             work += 1;
+            self.counters.no_quorum_refusals += 1;
             self.clients.lanes.consume(now.at, lane);
         }
         work

@@ -27,6 +27,8 @@ pub(super) struct Counters {
     pub(super) dropped_window: u64,
     pub(super) bad_frames: u64,
     pub(super) facts_lost: u64,
+    pub(super) quorum_losses: u64,
+    pub(super) no_quorum_refusals: u64,
 }
 
 impl Counters {
@@ -77,6 +79,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.dropped_window.store(counters.dropped_window, Relaxed);
         words.bad_frames.store(counters.bad_frames, Relaxed);
         words.facts_lost.store(counters.facts_lost, Relaxed);
+        words.quorum_losses.store(counters.quorum_losses, Relaxed);
+        words.no_quorum_refusals.store(counters.no_quorum_refusals, Relaxed);
     }
 
     /// Shares what this node is doing.

@@ -87,6 +87,11 @@ impl Following {
         self.entering.is_matched()
     }
 
+    /// Its leader was heard lately.
+    pub(super) fn hears(&self, now: Nanos, timeout_ns: u64) -> bool {
+        now.since(self.echo.1) < timeout_ns
+    }
+
     /// Places the bytes of one datagram of this leadership.
     pub(super) fn on_data<M: SegmentMemory>(
         &mut self,

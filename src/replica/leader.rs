@@ -84,7 +84,7 @@ impl Leading {
 /// The sender of a leader, made once.
 pub(super) fn sender(settings: &CoreSettings, start: Position) -> Sender {
     let others = settings.peers.len() - 1;
-    Sender::new(
+    let mut sender = Sender::new(
         SenderSettings {
             receivers: others,
             pace: Pace::Fastest((quorum::majority(settings.voters()) - 1).min(others)),
@@ -95,7 +95,11 @@ pub(super) fn sender(settings: &CoreSettings, start: Position) -> Sender {
             ..SenderSettings::default()
         },
         start,
-    )
+    );
+    for other in 0..others {
+        sender.set_paces(other, settings.other(other).voter);
+    }
+    sender
 }
 
 impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
@@ -320,7 +324,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         leading.rejoins[peer] = match leading.rejoins[peer] {
-            _ if !progress.provisional => None,
+            // An observer has no vote to come back to.
+            _ if !progress.provisional || !progress.voter => None,
             Some(known) if known.incarnation == progress.incarnation => Some(known),
             _ => Some(Rejoin {
                 incarnation: progress.incarnation,
@@ -406,6 +411,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.event(CoreEvent::Quorum { present: heard });
         self.shared.words().quorum.store(u64::from(heard), core::sync::atomic::Ordering::Relaxed);
         if !heard {
+            self.counters.quorum_losses += 1;
             self.publish_role();
         }
     }

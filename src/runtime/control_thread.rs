@@ -19,6 +19,7 @@ use super::admin::{Admin, FIRST_TOKEN};
 use super::control_dropped::ControlDropped;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
+use super::outlook::Outlook;
 use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
 use crate::control::constants::Door;
@@ -71,6 +72,8 @@ pub enum Ended {
 pub(super) struct ControlThread<E: Storage> {
     pub(super) group: GroupId,
     pub(super) machine: Election,
+    /// What this node sees of its group.
+    pub(super) outlook: Outlook,
     /// Who is let in to it.
     pub(super) door: Door,
     /// What came to the control port and was not let in.
@@ -234,6 +237,7 @@ impl<E: Storage> ControlThread<E> {
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
+            self.outlook.look(now, self.shared.words(), &self.machine);
             self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
             if self.obey(&mut sources.network, now) {
@@ -362,11 +366,12 @@ impl<E: Storage> ControlThread<E> {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
-                    let Self { shared, machine, description, stop, dropped, .. } = self;
+                    let Self { shared, machine, description, stop, dropped, outlook, .. } = self;
                     let snapshots = &self.snapshots;
                     sources.admin.ready(token, |request| match request {
                         "status" => {
-                            let mut status = status(shared, machine, description, dropped, now);
+                            let status = status(shared, machine, description, dropped);
+                            let mut status = with_outlook(status, outlook, now);
                             status["snapshot"] = snapshots.json();
                             status.to_string()
                         }
@@ -457,7 +462,6 @@ fn status(
     machine: &Election,
     description: &Value,
     dropped: &ControlDropped,
-    now: Nanos,
 ) -> Value {
     let words = shared.words();
     let word = |atomic: &std::sync::atomic::AtomicU64| atomic.load(Ordering::Relaxed);
@@ -466,7 +470,6 @@ fn status(
         2 => "leader",
         _ => "none",
     };
-    let leader = word(&words.leader).checked_sub(1);
     let generation = Generation::from_u64(word(&words.generation));
     let counters: serde_json::Map<String, Value> = crate::link::SharedWords::NAMES
         .iter()
@@ -477,11 +480,8 @@ fn status(
     let members: Vec<_> = machine.present().map(|node| node.0).collect();
     if let Some(object) = status.as_object_mut() {
         object.insert("role".into(), role.into());
-        object.insert("leader".into(), leader.into());
         object.insert("generation".into(), generation.to_string().into());
         object.insert("term".into(), word(&words.term).into());
-        let quorum = if role == "leader" { word(&words.quorum) != 0 } else { machine.hears(now) };
-        object.insert("quorum".into(), quorum.into());
         object.insert("handing_to".into(), machine.handing().map(|node| node.0).into());
         object.insert("standing".into(), standing(machine).into());
         object.insert("sequence".into(), word(&words.applied_sequence).into());
@@ -500,9 +500,21 @@ fn status(
     status
 }
 
+/// The status with what the node sees of its group.
+fn with_outlook(mut status: Value, outlook: &Outlook, now: Nanos) -> Value {
+    if let Some(object) = status.as_object_mut() {
+        object.insert("leader".into(), outlook.leader().map(|node| node.0).into());
+        object.insert("quorum".into(), outlook.quorum().into());
+        object.insert("since".into(), format!("{:.3}", outlook.since()).into());
+        object.insert("since_ms".into(), outlook.lasts_ms(now).into());
+    }
+    status
+}
+
 /// What this node's word is worth, in words.
 fn standing(machine: &Election) -> &'static str {
     match machine.standing() {
+        _ if !machine.is_voter() => "observer",
         Standing::Clean => "voter",
         Standing::Provisional => "provisional",
         Standing::Stateless => "stateless",

@@ -81,7 +81,7 @@ impl fmt::Display for ConnectError {
             Self::Host(error) => error.fmt(f),
             Self::NoLeader { state: ClientState::NoQuorum, waited_ns } => write!(
                 f,
-                "the leader hears no quorum (NO_QUORUM), after {} ms",
+                "the nodes that answer hear no quorum (NO_QUORUM), after {} ms",
                 waited_ns / Nanos::MILLISECOND
             ),
             Self::NoLeader { waited_ns, .. } => write!(

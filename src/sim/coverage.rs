@@ -7,6 +7,7 @@ pub const STATES: &[&str] = &[
     "founded",
     "leader",
     "follower-matched",
+    "observer-follows",
     "quorum-lost",
     "cut",
     "torn-tail",

@@ -313,7 +313,7 @@ fn control_settings(
 ) -> ElectionSettings {
     let member = |(node, &priority): (usize, &u8)| Member {
         node: NodeId(node as u16),
-        voter: true,
+        voter: !plan.observers[node],
         priority,
     };
     let state = &recovered.state;
@@ -344,7 +344,7 @@ fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> Cor
     let peer = |node: usize| Peer {
         node: NodeId(node as u16),
         address: Endpoint::Node(node).address(),
-        voter: true,
+        voter: !plan.observers[node],
     };
     CoreSettings {
         group: GROUP,

@@ -28,4 +28,4 @@ pub use check::Violation;
 pub use coverage::{Coverage, STATES};
 pub use faults::Fault;
 pub use plan::Plan;
-pub use world::{Outcome, run};
+pub use world::{Outcome, Pace, run};

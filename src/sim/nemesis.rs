@@ -138,21 +138,22 @@ impl World {
         let memory_counts = self.plan.durability.leader == Rung::Memory;
         // A node that loses its power while the group is being founded may be left without state beside others that have
         // one: a known limit, which a person resolves.
-        let founded = self.founders.count_ones() as usize == self.plan.nodes;
+        let founded = self.founders.count_ones() as usize == self.plan.voters().count();
         if matches!(strike.fault, Fault::Blackout | Fault::PowerLoss) && !founded {
             return false;
         }
         match strike.fault {
             // What is acknowledged may be in memory alone: that of a minority may go.
             Fault::Blackout => !memory_counts,
+            Fault::PowerLoss if self.plan.observers[strike.node] => true,
             Fault::PowerLoss if memory_counts => {
                 let shaky = |node: usize| {
                     let process = self.machines[node].process.as_ref();
                     process.is_none_or(|process| process.core.observe().provisional)
                 };
-                let others = (0..self.plan.nodes).filter(|&node| node != strike.node);
+                let others = self.plan.voters().filter(|&node| node != strike.node);
                 others.filter(|&node| shaky(node)).count() + 1 < self.plan.majority()
-                    && self.plan.nodes > 2
+                    && self.plan.voters().count() > 2
             }
             Fault::OneWay => strike.node != strike.other,
             // The dead leave their sessions behind until these time out: there must be room for the living.
@@ -270,6 +271,10 @@ impl World {
                 self.look_again(until, phase)?;
             }
             Phase::Whole { until } => {
+                if first && self.plan.far.0 > 0 {
+                    // Who is far away is never at the end while there is more all the time.
+                    self.clients.iter_mut().for_each(|client| client.budget = 0);
+                }
                 if self.all_agree() {
                     self.phase = Phase::Over;
                     return self.checks.finish();
@@ -313,8 +318,8 @@ impl World {
             let process = self.machines[node].process.as_ref();
             process.is_some_and(|process| !process.core.observe().provisional)
         };
-        let electable = |node: &usize| self.plan.priorities[*node] > 0;
-        let mut order: Vec<usize> = (0..self.plan.nodes).filter(|&node| whole(node)).collect();
+        let electable = |node: &usize| self.plan.is_electable(*node);
+        let mut order: Vec<usize> = self.plan.voters().filter(|&node| whole(node)).collect();
         if sides.is_multiple_of(2) || order.len() < self.plan.majority() {
             return;
         }

@@ -94,16 +94,20 @@ impl Paths {
         let chance = |random: &mut Prng, chance: u64| {
             !self.calm && chance > 0 && random.below(MILLION) < chance
         };
+        let is_far = |end| matches!(end, Endpoint::Node(node) if plan.observers[node]);
+        let far = if is_far(from) || is_far(to) { plan.far } else { (0, 0) };
         let copies = 1 + usize::from(chance(random, plan.duplicate));
         for fate in &mut fates[..copies] {
-            if chance(random, plan.loss) {
+            // Distance stays when faults end.
+            if chance(random, plan.loss) || (far.1 > 0 && random.below(MILLION) < far.1) {
                 continue;
             }
             let (least, more) = plan.delay_ns;
             let detour =
                 if chance(random, plan.detour.0) { random.below(plan.detour.1) } else { 0 };
             let corrupt = chance(random, plan.corrupt);
-            *fate = Some(Fate { after_ns: least + random.below(more) + detour, corrupt });
+            let after_ns = least + random.below(more) + detour + far.0;
+            *fate = Some(Fate { after_ns, corrupt });
         }
         fates
     }

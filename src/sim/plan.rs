@@ -28,6 +28,10 @@ pub struct Plan {
     pub durability: Durability,
     /// Priority of each node.
     pub priorities: Vec<u8>,
+    /// Which nodes only observe.
+    pub observers: Vec<bool>,
+    /// What the ways to and from observers take longer, ns, and lose besides, in a million: they stand elsewhere.
+    pub far: (u64, u64),
     /// Replication by multicast.
     pub multicast: bool,
     /// Of the group, ns.
@@ -85,6 +89,8 @@ impl Plan {
             command_bytes_max: [16, 64, 200][index(&mut random, 3)],
             durability,
             priorities: vec![1; nodes],
+            observers: vec![false; nodes],
+            far: (0, 0),
             multicast: random.below(2) == 0,
             heartbeat_ns: 10 * Nanos::MILLISECOND,
             leader_timeout_ns: 150 * Nanos::MILLISECOND,
@@ -127,6 +133,7 @@ impl Plan {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
         }
         plan.draw_hand_overs();
+        plan.draw_observers();
         plan
     }
 
@@ -143,6 +150,35 @@ impl Plan {
         self.faults & kind.bit() != 0
     }
 
+    /// A quarter of the groups have observers, some of them far away. Drawn apart, so that the rest of a seed's world stays.
+    fn draw_observers(&mut self) {
+        let mut random = Prng::new(self.seed ^ 0x4F42_5345);
+        if self.nodes == 1 || random.below(4) > 0 {
+            return;
+        }
+        for _ in 0..=index(&mut random, 2) {
+            let node = index(&mut random, self.nodes as u64);
+            self.observers[node] = true;
+            if !(0..self.nodes).any(|node| self.is_electable(node)) {
+                self.observers[node] = false;
+            }
+        }
+        if random.below(3) == 0 {
+            self.far = (80 * Nanos::MILLISECOND, 10_000);
+        }
+    }
+
+    /// Whether a node may lead.
+    #[must_use]
+    pub fn is_electable(&self, node: usize) -> bool {
+        !self.observers[node] && self.priorities[node] > 0
+    }
+
+    /// The nodes that vote and count.
+    pub fn voters(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes).filter(|&node| !self.observers[node])
+    }
+
     /// Only these kinds of faults happen.
     pub fn only(&mut self, faults: &[Fault]) {
         self.faults = faults.iter().fold(0, |bits, kind| bits | kind.bit());
@@ -155,7 +191,7 @@ impl Plan {
     /// Votes that elect, acknowledgements that commit.
     #[must_use]
     pub fn majority(&self) -> usize {
-        self.nodes / 2 + 1
+        self.voters().count() / 2 + 1
     }
 }
 

@@ -72,6 +72,9 @@ impl World {
                 self.coverage.hit("leader", 1);
                 self.coverage.hit("quorum-lost", u64::from(!quorum));
             }
+            Doing::Follows { matched: true } if self.plan.observers[node] => {
+                self.coverage.hit("observer-follows", 1);
+            }
             Doing::Follows { matched: true } => self.coverage.hit("follower-matched", 1),
             _ => {}
         }
@@ -377,6 +380,10 @@ impl World {
         self.coverage.hit("redirect", more);
         for ended in &ended {
             self.trace.line(self.now, || format!("client {client}: {ended:?}"));
+            let waited_ns = self.now.since(ended.sent_at);
+            self.pace.answers += 1;
+            self.pace.waited_ns += waited_ns;
+            self.pace.longest_wait_ns = self.pace.longest_wait_ns.max(waited_ns);
             self.checks.ended(self.now, ended)?;
         }
         self.transmit(Endpoint::Client(client));

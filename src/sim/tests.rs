@@ -1,6 +1,7 @@
 //! The simulator itself: it repeats, it finds nothing where nothing is wrong, and it hits what it is meant to hit.
 
 use super::*;
+use crate::types::Nanos;
 
 #[test]
 fn a_seed_plays_the_same_run_again() {
@@ -19,4 +20,40 @@ fn r3_seed_1011_the_log_of_nodes_that_never_lead_is_taken_over_by_the_one_that_m
     let outcome = run(&Plan::draw(1011, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("leader-sync") > 0);
+}
+
+/// A quiet world of three voters and two observers, and what became of it with the observers `far` away.
+fn with_observers(far: (u64, u64)) -> Outcome {
+    let mut plan = Plan::draw(4, Some(5));
+    plan.observers = vec![false, false, false, true, true];
+    plan.priorities = vec![1; 5];
+    plan.far = far;
+    (plan.loss, plan.duplicate, plan.corrupt, plan.detour) = (0, 0, 0, (0, 1));
+    (plan.delay_ns, plan.sync_ns, plan.think_ns) =
+        ((50_000, 50_000), 100_000, 3 * Nanos::MILLISECOND);
+    (plan.chaos_ns, plan.fault_gap_ns) = (5 * Nanos::SECOND, 1_000 * Nanos::SECOND);
+    run(&plan, false)
+}
+
+#[test]
+fn k11_two_observers_behind_80_ms_and_1_per_cent_loss_slow_nobody_and_stay_close() {
+    let near = with_observers((0, 0));
+    let far = with_observers((80 * Nanos::MILLISECOND, 10_000));
+    for outcome in [&near, &far] {
+        assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+        assert!(outcome.coverage.of("observer-follows") > 0);
+        assert!(outcome.pace.answers > 1000, "{outcome:?}");
+    }
+    // Clients wait as long as without the distance, to within a tenth, at the mean and at the worst.
+    let mean = |outcome: &Outcome| outcome.pace.waited_ns / outcome.pace.answers;
+    assert!(mean(&far) <= mean(&near) * 11 / 10, "{} and {} ns", mean(&far), mean(&near));
+    assert!(far.pace.longest_wait_ns <= near.pace.longest_wait_ns * 11 / 10 + Nanos::MILLISECOND);
+    // One way, and for what was lost one more there and back: never as long as three of those.
+    let way = 80 * Nanos::MILLISECOND;
+    assert!(near.pace.observer_lag_ns < way / 2, "{}", near.pace.observer_lag_ns);
+    assert!(
+        far.pace.observer_lag_ns >= way && far.pace.observer_lag_ns < 7 * way,
+        "{}",
+        far.pace.observer_lag_ns
+    );
 }

@@ -38,12 +38,27 @@ pub struct Outcome {
     pub commands: u64,
     /// Entries committed.
     pub entries: u64,
+    /// How long clients waited, and how far behind observers were.
+    pub pace: Pace,
     /// Equal for two runs of one plan.
     pub trace_hash: u64,
     /// What was hit.
     pub coverage: Coverage,
     /// The trace in words, if it was asked for.
     pub lines: Vec<String>,
+}
+
+/// What clients and observers saw of a run's speed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Pace {
+    /// Requests of clients that ended.
+    pub answers: u64,
+    /// From sending to the end of each, together, ns.
+    pub waited_ns: u64,
+    /// The longest of them, ns.
+    pub longest_wait_ns: u64,
+    /// How long the first entry that an observer lacked had been committed, at most, while it followed, ns.
+    pub observer_lag_ns: u64,
 }
 
 /// What happens at a moment.
@@ -113,6 +128,7 @@ pub(super) struct World {
     pub(super) paths: Paths,
     pub(super) checks: Checks,
     pub(super) coverage: Coverage,
+    pub(super) pace: Pace,
     pub(super) trace: Trace,
     pub(super) phase: Phase,
     /// Nodes that know the group as founded, a bit each.
@@ -139,7 +155,9 @@ pub fn run(plan: &Plan, text: bool) -> Outcome {
     }
     world.count_processes();
     let (commands, entries) = world.checks.totals();
+    let pace = Pace { observer_lag_ns: world.checks.observer_lag_ns(), ..world.pace };
     Outcome {
+        pace,
         violation,
         simulated: world.now,
         events: world.played,
@@ -177,6 +195,7 @@ impl World {
             paths: Paths::new(plan),
             checks: Checks::new(plan),
             coverage: Coverage::default(),
+            pace: Pace::default(),
             trace: Trace::new(text),
             phase: Phase::Chaos,
             founders: 0,

@@ -152,6 +152,7 @@ impl Group {
     fn found(&self, args: &Args, seed: u64) -> Result<(), DemoError> {
         let mut command = this_program()?;
         command.args(["init", "--nodes", &args.nodes.to_string()]);
+        command.args(["--observers", &args.observers.to_string()]);
         command.args(["--service", args.service.name(), "--transport", &args.transport]);
         command.arg("--dir").arg(&self.folder);
         let follower = "memory".to_owned();

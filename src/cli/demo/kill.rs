@@ -15,8 +15,8 @@ use super::{Args, DemoError, check};
 /// The group is left in peace for this long between two kills, and up to as long again, so that they come at any phase of
 /// its heartbeats.
 const PEACE: Duration = Duration::from_millis(200);
-/// Fewer nodes than this have no leader while one is dead.
-const NODES_TO_FAIL_OVER: usize = 3;
+/// Fewer voters than this have no leader while one is dead.
+const VOTERS_TO_FAIL_OVER: usize = 3;
 
 /// What the two threads of a demo tell each other: one sends, the other watches the nodes.
 #[derive(Debug, Default)]
@@ -128,7 +128,10 @@ impl Watcher<'_, '_> {
         // Before it dies, so that what is answered afterwards counts as an outage of this kill.
         let kill = self.progress.kills.fetch_add(1, Ordering::AcqRel) + 1;
         self.group.kill(dead)?;
-        if nodes >= NODES_TO_FAIL_OVER {
+        let voters = self.group.settings().next().map_or(0, |settings| {
+            settings.members.iter().filter(|member| !member.observer).count()
+        });
+        if voters >= VOTERS_TO_FAIL_OVER {
             self.wait_for("another leader", |statuses| leader(statuses).is_some())?;
         }
         let reached = reached(&self.group.statuses());
@@ -169,12 +172,13 @@ fn reached(statuses: &[Value]) -> u64 {
     commits.max().unwrap_or(0)
 }
 
-/// One leads, the others follow it with votes of their own, and all hold what was committed when it began.
+/// One leads, the others follow it, with votes of their own unless they only observe, and all hold what was committed when
+/// it began.
 fn is_whole(statuses: &[Value], reached: u64) -> bool {
     let Some(leader) = leader(statuses) else { return false };
     statuses.iter().all(|status| {
         status["leader"] == leader
-            && status["standing"] == "voter"
+            && (status["standing"] == "voter" || status["standing"] == "observer")
             && status["positions"]["applied"].as_u64() >= Some(reached)
     })
 }

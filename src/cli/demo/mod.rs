@@ -35,6 +35,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "3",
           value_parser = clap::value_parser!(u16).range(1..=7))]
     nodes: u16,
+    /// So many of them, the last ones, are observers: they get the whole log, but neither vote nor lead
+    #[arg(long, value_name = "N", default_value = "0")]
+    observers: u16,
     /// How the leader's bytes reach the others
     #[arg(long, value_name = "KIND", default_value = "auto",
           value_parser = ["auto", "multicast", "unicast"])]

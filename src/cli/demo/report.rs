@@ -34,6 +34,7 @@ impl Report {
         let good = verified.agree && verified.lost == 0 && verified.duplicated == 0;
         let object = json!({
             "nodes": args.nodes,
+            "observers": args.observers,
             "transport": transport,
             "service": args.service.name(),
             "durability": args.durability,

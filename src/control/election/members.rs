@@ -1,6 +1,7 @@
 //! What a node is told of its group, and what it knows of the others.
 
 use super::{Election, Mutants};
+use crate::control::hashes::StateHashes;
 use crate::control::message::Standing;
 use crate::limits::NODES_MAX;
 use crate::link::Durability;
@@ -68,6 +69,12 @@ impl ElectionSettings {
         self.members.iter().position(|member| member.node == node)
     }
 
+    /// Compares state hashes, of which nothing is known yet.
+    pub(super) fn hashes(&self) -> StateHashes {
+        let voters = self.members.iter().filter(|member| member.voter);
+        StateHashes::new(self.node, voters.map(|member| member.node))
+    }
+
     /// How many vote.
     #[must_use]
     pub fn voters(&self) -> usize {
@@ -115,7 +122,7 @@ impl Election {
         self.known = known;
         self.settings.members = members.to_vec();
         self.own = self.settings.index_of(self.settings.node).expect("it is on its own list");
-        self.hashes = super::StateHashes::new(self.settings.node, self.settings.voters());
+        self.hashes = self.settings.hashes();
         self.relist(now);
     }
 }

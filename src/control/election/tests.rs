@@ -2,7 +2,7 @@
 
 use super::lead::TransferRefusal;
 use super::rig::{Rig, Role, TIMEOUT_NS, leadership, member, recency, settings};
-use super::{ElectionSettings, Input, Output};
+use super::{Election, ElectionSettings, Input, Output};
 use crate::control::event::{Event, IntruderReason, TransferFailure};
 use crate::control::message::{Envelope, Message, Opinion, Standing};
 use crate::link::{ControlToCore, CoreToControl, Recency};
@@ -416,6 +416,55 @@ fn k9_an_observer_never_leads_nor_votes() {
     rig.restart(0);
     assert!(rig.settle() < 2);
     assert_eq!(rig.nodes[2].settings.vote, None);
+}
+
+#[test]
+fn k9_a_group_is_founded_by_its_voters_alone_and_nobody_waits_for_its_observers() {
+    let mut rig = Rig::new((0..4).map(|node| {
+        let mut settings = settings(node, &[1, 1, 1, 9]);
+        settings.members[3].voter = false;
+        settings
+    }));
+    rig.kill(3);
+    let begin = rig.now;
+    assert_eq!(rig.settle(), 0);
+    let start_wait_ns = rig.nodes[0].settings.start_wait_ns;
+    assert!(rig.now.since(begin) < start_wait_ns, "all voters are there");
+    // It comes later, is called, and follows; without having been admitted to anything.
+    rig.restart(3);
+    rig.run(2_000);
+    assert!(matches!(rig.nodes[3].role, Role::Follows(_, NodeId(0))), "{:?}", rig.nodes[3].role);
+    assert_eq!(rig.nodes[3].machine.standing(), Standing::Stateless);
+    assert_eq!(rig.leaders.len(), 1);
+    // Alone, and after a restart, it leads nobody.
+    (0..3).for_each(|node| rig.kill(node));
+    rig.run(20_000);
+    rig.kill(3);
+    rig.restart(3);
+    rig.run(20_000);
+    assert_eq!(rig.leaders.len(), 1);
+    assert_eq!(rig.nodes[3].settings.vote, None);
+}
+
+#[test]
+fn d3_an_observer_that_was_called_once_listens_to_no_other_generation() {
+    let mut settings = settings(3, &[1, 1, 1, 1]);
+    settings.members[3].voter = false;
+    settings.promised = leadership(2);
+    let mut machine = Election::new(settings);
+    let other = Generation { counter: 1, random: 6 };
+    let lead = |generation| Envelope {
+        from: NodeId(0),
+        leadership: Leadership { generation, term: Term(9) },
+        message: Message::Lead { founder: None },
+    };
+    let mut fences = |generation| {
+        machine.handle(Nanos(1), Input::Message(lead(generation)));
+        let outputs = core::iter::from_fn(|| machine.poll());
+        outputs.filter(|output| matches!(output, Output::ToCore(ControlToCore::Fence(_)))).count()
+    };
+    assert_eq!(fences(other), 0);
+    assert_eq!(fences(leadership(2).generation), 1);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Election {
         recency: Recency,
     ) {
         let mut ballots = vec![None; self.settings.members.len()];
-        if self.settings.members[self.own].voter {
+        if self.is_voter() {
             let incarnation = self.settings.incarnation;
             ballots[self.own] = Some(Ballot { standing: self.standing, incarnation });
         }

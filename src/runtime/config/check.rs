@@ -164,7 +164,9 @@ fn member_rules(layers: &Layers, values: &Values) -> Vec<(String, Rule)> {
             addresses.push((name, address));
         }
     }
-    if members.iter().all(|member| member.priority == 0) {
+    if members.iter().all(|member| member.observer) {
+        wrong.push(("members.0.observer".to_owned(), Rule::NobodyVotes));
+    } else if members.iter().all(|member| member.observer || member.priority == 0) {
         wrong.push(("members.0.priority".to_owned(), Rule::NobodyLeads));
     }
     let transport = &values.transport;
@@ -252,6 +254,7 @@ impl Reader<'_> {
             data: self.address(&key("data")).expect("required"),
             control: self.address(&key("control")).expect("required"),
             priority: self.number(&key("priority")) as u8,
+            observer: self.flag(&key("observer")),
         }
     }
 

@@ -107,6 +107,8 @@ pub enum Rule {
     },
     /// Somebody may lead.
     NobodyLeads,
+    /// Somebody votes.
+    NobodyVotes,
     /// Member names are unique.
     MemberName {
         /// Place of the other one.
@@ -221,7 +223,13 @@ impl fmt::Display for Rule {
                 write!(f, "an id is the place in the list: {place} here")
             }
             Self::NobodyLeads => {
-                write!(f, "nobody could lead: at least one member has a priority above 0")
+                write!(
+                    f,
+                    "nobody could lead: at least one member that is no observer has a priority above 0"
+                )
+            }
+            Self::NobodyVotes => {
+                write!(f, "nobody would vote: at least one member is no observer")
             }
             Self::MemberName { other } => write!(f, "is the name of member {other} too"),
             Self::MemberAddress { other } => {

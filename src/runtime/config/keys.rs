@@ -226,6 +226,12 @@ pub const KEYS: &[Key] = &[
         "Who leads: the node with the highest, of equals the first in the list; 0 never leads.",
     ),
     key(
+        "members.*.observer",
+        Takes::Flag,
+        Default::Flag(false),
+        "An observer gets the whole log and applies it, but neither votes nor counts, and never leads.",
+    ),
+    key(
         "node.id",
         number(0, NODES_MAX as u64 - 1, ""),
         Default::Required,

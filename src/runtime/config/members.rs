@@ -1,4 +1,5 @@
-//! `failover.csv`: the member list as `host,port`, one node to a line, in the order of leadership.
+//! `failover.csv`: the member list as `host,port`, one node to a line, in the order of leadership; observers say so in a third
+//! field.
 
 use core::fmt::{self, Write};
 use std::path::Path;
@@ -15,17 +16,24 @@ pub struct MemberLine {
     pub host: String,
     /// Port of the data address; control takes the next one.
     pub port: u16,
+    /// It only observes.
+    pub observer: bool,
 }
+
+/// The third field of an observer's line.
+const OBSERVER: &str = "observer";
 
 /// What a line broke.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum MemberLineError {
-    /// Two fields to a line.
+    /// Two fields to a line, three for an observer.
     Fields {
         /// As found.
         count: usize,
     },
+    /// The third field, where there is one, says that the node is an observer.
+    Third,
     /// The host has letters, digits, `-`, `.` and `:` only.
     Host,
     /// The port leaves room for the next one.
@@ -49,7 +57,10 @@ pub enum MemberLineError {
 impl fmt::Display for MemberLineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fields { count } => write!(f, "{count} fields where `host,port` are two"),
+            Self::Fields { count } => {
+                write!(f, "{count} fields where `host,port` are two")
+            }
+            Self::Third => write!(f, "the third field can only be `{OBSERVER}`"),
             Self::Host => write!(f, "host is neither an address nor a name"),
             Self::Port => write!(
                 f,
@@ -79,8 +90,11 @@ pub fn read_members(path: &Path, text: &str) -> Result<Vec<MemberLine>, ConfigEr
         }
         let wrong = |error| line_error(path, line, content, error);
         let fields: Vec<_> = content.split(',').map(str::trim).collect();
-        let [host, port] = fields[..] else {
-            return Err(wrong(MemberLineError::Fields { count: fields.len() }));
+        let (host, port, observer) = match fields[..] {
+            [host, port] => (host, port, false),
+            [host, port, OBSERVER] => (host, port, true),
+            [_, _, _] => return Err(wrong(MemberLineError::Third)),
+            _ => return Err(wrong(MemberLineError::Fields { count: fields.len() })),
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-.:_%".contains(c);
         if host.is_empty() || !host.chars().all(plain) {
@@ -95,7 +109,7 @@ pub fn read_members(path: &Path, text: &str) -> Result<Vec<MemberLine>, ConfigEr
         if members.len() == NODES_MAX {
             return Err(wrong(MemberLineError::TooMany));
         }
-        members.push(MemberLine { line, host: host.into(), port });
+        members.push(MemberLine { line, host: host.into(), port, observer });
     }
     if members.is_empty() {
         Err(line_error(path, 0, "", MemberLineError::Empty))
@@ -117,10 +131,11 @@ pub fn line_error(path: &Path, line: usize, content: &str, error: MemberLineErro
 
 /// Writes a member list that [`read_members`] reads.
 #[must_use]
-pub fn write_members<'a>(members: impl IntoIterator<Item = (&'a str, u16)>) -> String {
+pub fn write_members<'a>(members: impl IntoIterator<Item = (&'a str, u16, bool)>) -> String {
     let mut text = String::from("# host,port of each node in the order of leadership\n");
-    for (host, port) in members {
-        writeln!(text, "{host},{port}").expect("writes to text");
+    for (host, port, observer) in members {
+        let third = if observer { format!(",{OBSERVER}") } else { String::new() };
+        writeln!(text, "{host},{port}{third}").expect("writes to text");
     }
     text
 }
@@ -137,7 +152,8 @@ mod tests {
     fn k10_a_bad_line_is_refused_with_its_number() {
         let cases = [
             ("a,1\nb,2\n\nc\n", "failover.csv:4: `c`: 1 fields where `host,port` are two"),
-            ("a,1\nb,2,3\n", "failover.csv:2: `b,2,3`: 3 fields where `host,port` are two"),
+            ("a,1\nb,2,3\n", "failover.csv:2: `b,2,3`: the third field can only be `observer`"),
+            ("a,1\nb,2,observer,3\n", "failover.csv:2: `b,2,observer,3`: 4 fields where"),
             ("a,1\n,2\n", "failover.csv:2: `,2`: host is neither"),
             ("a b,1\n", "failover.csv:1: `a b,1`: host is neither"),
             ("# x\na,0\n", "failover.csv:2: `a,0`: port is not"),
@@ -153,9 +169,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let text = write_members([("10.0.0.1", 7000), ("fe80::1", 7000), ("b.example", 9)]);
+        let text = write_members([
+            ("10.0.0.1", 7000, false),
+            ("fe80::1", 7000, false),
+            ("b.example", 9, true),
+        ]);
         let members = read(&text).unwrap();
-        assert_eq!(members[1], MemberLine { line: 3, host: "fe80::1".into(), port: 7000 });
+        let second = MemberLine { line: 3, host: "fe80::1".into(), port: 7000, observer: false };
+        assert_eq!(members[1], second);
+        assert!(members[2].observer && members[2].host == "b.example");
         assert_eq!(members.len(), 3);
         assert_eq!(read("host,port\r\n10.0.0.1, 7000\r\n").unwrap()[0].line, 2);
     }

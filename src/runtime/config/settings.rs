@@ -99,6 +99,8 @@ pub struct MemberSettings {
     pub control: SocketAddr,
     /// Election priority.
     pub priority: u8,
+    /// It gets the log, and neither votes nor leads.
+    pub observer: bool,
 }
 
 /// `[node]`.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{NodeError, NodeOptions, host};
 use crate::io::files::{HostDisk, LOCK_NAME, boot_id};
 use crate::io::hot_tier::HOT_PATH_FILE;
-use crate::journal::node_state::NodeStateStore;
+use crate::journal::node_state::{NodeState, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoverySettings, recover};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::link::{Shared, Wake};
@@ -54,8 +54,11 @@ impl<E: Storage> Opened<E> {
             boot_id: boot_id().map_err(host("reading the boot id"))?,
             first_incarnation: first_incarnation(),
         };
-        let recovered = recover(&disk, &mut hot, &recovery, &store, boot)
+        let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot)
             .map_err(|error| NodeError::Recovery { directory: directory.clone(), error })?;
+        if settings.own().observer {
+            recovered.state = store.update(NodeState::observe).map_err(NodeError::NodeState)?;
+        }
         let shared = storage.words(&hot).map_err(host("making the shared page"))?;
         Ok(Self { lock: folder, disk, hot, store: Arc::new(store), recovered, shared, warnings })
     }

@@ -76,8 +76,11 @@ pub(super) fn core_settings(
     multicast: bool,
 ) -> CoreSettings {
     let group = &settings.group;
-    let peer =
-        |member: &MemberSettings| Peer { node: member.id, address: member.data, voter: true };
+    let peer = |member: &MemberSettings| Peer {
+        node: member.id,
+        address: member.data,
+        voter: !member.observer,
+    };
     CoreSettings {
         group: group.id,
         identity,
@@ -109,7 +112,8 @@ pub(super) fn election_settings(
     stateless: bool,
     terms: &[TermStartAt],
 ) -> ElectionSettings {
-    let member = |m: &MemberSettings| Member { node: m.id, voter: true, priority: m.priority };
+    let member =
+        |m: &MemberSettings| Member { node: m.id, voter: !m.observer, priority: m.priority };
     let random = RandomState::new();
     ElectionSettings {
         node: settings.node.id,
@@ -159,6 +163,7 @@ pub(super) fn group_constants(settings: &Settings, service: &str) -> GroupConsta
         Constant::DataAddresses => list(&|member| member.data.to_string()),
         Constant::ControlAddresses => list(&|member| member.control.to_string()),
         Constant::Priorities => list(&|member| member.priority.to_string()),
+        Constant::Observers => list(&|member| member.observer.to_string()),
     })
 }
 

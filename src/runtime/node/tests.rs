@@ -7,7 +7,9 @@ mod network;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
-use super::settings::{election_settings, group_constants, group_delays, syncer_settings};
+use super::settings::{
+    core_settings, election_settings, group_constants, group_delays, syncer_settings,
+};
 use crate::control::constants::Constant;
 use crate::control::election::rig;
 use crate::journal::node_state::NodeState;
@@ -81,6 +83,26 @@ fn r15_members_priority() {
     let nobody =
         ["members.0.priority", "members.1.priority", "members.2.priority"].map(|key| (key, "0"));
     let error = layers(0, &addresses(3), &nobody).check().unwrap_err().to_string();
+    assert!(error.contains("nobody could lead"), "{error}");
+}
+
+#[test]
+fn r15_members_observer() {
+    assert_eq!(leader(&[("members.0.observer", "true")]), NodeId(1), "an observer never leads");
+    let most = [("members.2.observer", "true"), ("members.2.priority", "9")];
+    assert_eq!(leader(&most), NodeId(0), "whatever its priority");
+    // Nor does it count, in the election and in the core.
+    let configured = of_three(&most);
+    let election = election_settings(&configured, &NodeState::blank(GROUP, NodeId(0)), true, &[]);
+    assert_eq!((election.voters(), election.quorum()), (2, 2));
+    let core = core_settings(&configured, cores::identity(), false);
+    assert_eq!(core.peers.iter().map(|peer| peer.voter).collect::<Vec<_>>(), [true, true, false]);
+    let refused = |set: &[Pair<'_>]| layers(0, &addresses(3), set).check().unwrap_err().to_string();
+    let all = ["members.0.observer", "members.1.observer", "members.2.observer"];
+    let error = refused(&all.map(|key| (key, "true")));
+    assert!(error.contains("nobody would vote"), "{error}");
+    let error =
+        refused(&[(all[0], "true"), ("members.1.priority", "0"), ("members.2.priority", "0")]);
     assert!(error.contains("nobody could lead"), "{error}");
 }
 
@@ -175,6 +197,7 @@ fn what_must_be_the_same_on_all_nodes_is_compared() {
         ("members.1.data", "127.0.0.1:7"),
         ("members.1.control", "127.0.0.1:7"),
         ("members.2.priority", "7"),
+        ("members.2.observer", "true"),
     ];
     for pair in others {
         let found = own.difference(&constants(&[pair])).expect(pair.0).constant.key();

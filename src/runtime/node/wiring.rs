@@ -32,6 +32,7 @@ use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
+use crate::runtime::outlook::Outlook;
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
@@ -103,6 +104,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
+        outlook: Outlook::new(HostClock.now()),
         door,
         dropped: ControlDropped::default(),
         link: control_link,

@@ -54,6 +54,10 @@ impl Leaderships {
             return Ok(false);
         }
         let leadership = observed.fence;
+        if !self.plan.is_electable(node) {
+            let text = format!("node {node}, which never may, leads {leadership}");
+            return Err(Violation::new("never_leads", text));
+        }
         if self.nodes[node].promised < leadership {
             let text = format!("node {node} leads {leadership}, which is not durable there");
             return Err(Violation::new("fence", text));
@@ -82,8 +86,8 @@ impl Leaderships {
         }
         let patience = 2 * self.plan.leader_timeout_ns;
         let since = *known.leads_since.get_or_insert(now);
-        let lately = |at: &&Nanos| now.since(**at) <= patience;
-        let heard = known.heard.iter().filter(lately).count();
+        let lately = |other: &usize| now.since(known.heard[*other]) <= patience;
+        let heard = self.plan.voters().filter(lately).count();
         if now.since(since) <= patience || heard + 1 >= self.plan.majority() {
             return Ok(());
         }
@@ -104,6 +108,12 @@ impl Leaderships {
         }
         known.ahead = promise.ahead || (known.ahead && known.promised == to);
         known.promised = to;
+        if let Some(vote) = promise.vote
+            && self.plan.observers[node]
+        {
+            let text = format!("node {node}, an observer, votes for {vote} in {to}");
+            return Err(Violation::new("one_vote", text));
+        }
         known.vote(node, to, promise.vote)
     }
 

@@ -8,7 +8,7 @@ use crate::link::Rung;
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
 use crate::sim::plan::Plan;
-use crate::types::{Chain, CutEpoch, Leadership, Position, Term};
+use crate::types::{Chain, CutEpoch, Leadership, Nanos, Position, Term};
 
 /// Log matching, commitment, durability and promises.
 pub(super) struct Logs {
@@ -16,6 +16,10 @@ pub(super) struct Logs {
     nodes: Vec<Node>,
     /// Ends of all committed frames.
     committed: Vec<Predecessor>,
+    /// When each of them was.
+    committed_at: Vec<Nanos>,
+    /// How long the first committed entry that an observer lacked had been so, at most, ns.
+    pub(super) observer_lag_ns: u64,
     /// The chain at the end of each frame ever seen, and whose it was first.
     chains: BTreeMap<(Term, Position), (Chain, usize)>,
 }
@@ -48,6 +52,8 @@ impl Logs {
             plan: plan.clone(),
             nodes: (0..plan.nodes).map(|_| node()).collect(),
             committed: vec![Predecessor::genesis(GROUP)],
+            committed_at: vec![Nanos(0)],
+            observer_lag_ns: 0,
             chains: BTreeMap::new(),
         }
     }
@@ -60,6 +66,7 @@ impl Logs {
     /// Takes note of what a core has appended, cut and committed.
     pub(super) fn follow(
         &mut self,
+        now: Nanos,
         node: usize,
         core: &SimCore,
         observed: &Observation,
@@ -70,7 +77,15 @@ impl Logs {
         }
         self.appended(node, core, observed)?;
         self.promises(node, observed);
-        self.commit(node, observed)
+        self.commit(node, observed)?;
+        self.committed_at.resize(self.committed.len(), now);
+        let lacks = self.committed_at.get(self.nodes[node].committed);
+        if let (Some(at), true, Doing::Follows { matched: true }) =
+            (lacks, self.plan.observers[node], observed.doing)
+        {
+            self.observer_lag_ns = self.observer_lag_ns.max(now.since(*at));
+        }
+        Ok(())
     }
 
     fn cut(&mut self, node: usize, core: &SimCore) -> Checked {
@@ -164,9 +179,9 @@ impl Logs {
     fn newly_committed(&self, node: usize, observed: &Observation) -> Checked {
         let index = self.committed.len() - 1;
         let end = self.committed[index];
-        let held = (0..self.nodes.len()).filter(|&other| self.holds(other, node, index)).count();
+        let held = self.plan.voters().filter(|&other| self.holds(other, node, index)).count();
         if held < self.plan.majority() {
-            let text = format!("node {node} committed {end:?}, which {held} nodes hold");
+            let text = format!("node {node} committed {end:?}, which {held} voters hold");
             return Err(Violation::new("committed_on_a_quorum", text));
         }
         if matches!(observed.doing, Doing::Leads { .. }) && end.term != observed.fence.term {

@@ -44,6 +44,7 @@ pub const CHECKERS: &[&str] = &[
     "one_leader",
     "leader_completeness",
     "one_vote",
+    "never_leads",
     "fence",
     "log_matching",
     "committed_cut",
@@ -93,7 +94,7 @@ impl Checks {
         let observed = core.observe();
         self.leaderships.fence(node, &observed)?;
         self.leaderships.quorum(now, node, &observed)?;
-        self.logs.follow(node, core, &observed)?;
+        self.logs.follow(now, node, core, &observed)?;
         if self.leaderships.role(node, &observed)? {
             self.logs.leader_is_complete(node, observed.fence)?;
         }
@@ -137,6 +138,11 @@ impl Checks {
     /// The end: everything acknowledged is there.
     pub(super) fn finish(&self) -> Checked {
         self.history.finish()
+    }
+
+    /// How far behind an observer that followed was, at most, ns.
+    pub(super) fn observer_lag_ns(&self) -> u64 {
+        self.logs.observer_lag_ns
     }
 
     /// Commands that took effect, entries committed.

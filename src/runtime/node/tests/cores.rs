@@ -14,17 +14,22 @@ fn group(set: &[Pair<'_>]) -> World {
     world
 }
 
+/// The first node, which has forgotten nothing.
+pub(super) fn identity() -> Identity {
+    Identity {
+        node: NodeId(0),
+        incarnation: Incarnation(0),
+        provisional: false,
+        stateless: false,
+        generation: Generation::default(),
+        fence: Term(0),
+    }
+}
+
 fn unled(set: &[Pair<'_>]) -> World {
     let members = [0, 1, 2].map(address);
     let node = |node: usize| {
-        let identity = Identity {
-            node: NodeId(node as u16),
-            incarnation: Incarnation(0),
-            provisional: false,
-            stateless: false,
-            generation: Generation::default(),
-            fence: Term(0),
-        };
+        let identity = Identity { node: NodeId(node as u16), ..identity() };
         core_settings(&settings(node, &members, set), identity, true)
     };
     World::of((0..3).map(node).collect(), Faults::default(), 1)
