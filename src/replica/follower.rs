@@ -7,11 +7,12 @@ use super::core::{Core, Deadlines, Now, Work};
 use super::counters::Counters;
 use super::cut::Cutting;
 use super::matching::{self, Verdict};
+use super::pull::Pulling;
 use super::settings::CoreSettings;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::{HotLog, Refusal};
-use crate::link::{CoreEvent, CoreToControl};
+use crate::link::{CoreEvent, CoreToControl, LaneFact};
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
@@ -60,9 +61,20 @@ enum Phase {
     },
     /// Taking the stream.
     Streaming,
-    /// The leader's memory does not reach back to here, or the logs contradict each other: control knows.
+    /// The leader's memory does not reach back to here: what is missing is taken from durable files, of any node.
+    Behind {
+        /// Lowest that the leader held when it said so.
+        lowest: Position,
+        /// Control is told again then, unless it is under way.
+        tell_at: Nanos,
+        pulling: Option<Pulling>,
+    },
+    /// The logs contradict each other: control knows.
     Stuck,
 }
+
+/// A node that is behind says so this often, unless something is being done about it, ns.
+const BEHIND_AGAIN_NS: u64 = Nanos::SECOND;
 
 /// The receiver of a follower, made once.
 pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
@@ -85,6 +97,31 @@ impl Following {
     /// The log is known to be the leader's, as far as it goes.
     pub(super) fn is_matched(&self) -> bool {
         matches!(self.phase, Phase::Streaming)
+    }
+
+    /// The leader no longer holds in memory what is missing here.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self.phase, Phase::Behind { .. })
+    }
+
+    /// What is done about that.
+    pub(super) fn pulling(&mut self) -> Option<&mut Pulling> {
+        match &mut self.phase {
+            Phase::Behind { pulling, .. } => pulling.as_mut(),
+            Phase::Matching { .. } | Phase::Streaming | Phase::Stuck => None,
+        }
+    }
+
+    pub(super) fn pull(&mut self, new: Pulling) {
+        if let Phase::Behind { pulling, .. } = &mut self.phase {
+            *pulling = Some(new);
+        }
+    }
+
+    pub(super) fn stop_pulling(&mut self) {
+        if let Phase::Behind { pulling, .. } = &mut self.phase {
+            *pulling = None;
+        }
     }
 
     /// Places the bytes of one datagram of this leadership.
@@ -151,18 +188,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         self.leave_role();
         self.log.forget_above_tail();
-        let limit = Leadership { generation: leadership.generation, term: Term(u32::MAX) };
-        self.match_requests += 1;
         self.work = Work::Follower(Following {
             leadership,
             leader,
-            phase: Phase::Matching {
-                request: self.match_requests,
-                limit,
-                retry_at: now.at,
-                retry_ns: MATCH_RETRY_NS,
-                asked_once_at: None,
-            },
+            phase: Phase::Stuck,
             leader_commit: Position(0),
             echo: (Nanos(0), now.at),
             told: None,
@@ -170,14 +199,30 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             bad_frames: 0,
             whole_end: Position(0),
         });
+        self.start_matching(now);
         self.state.role_changed(Role::Follower);
         self.publish_role();
         self.publish_heard(now.at);
     }
 
+    /// Asks the leader where the logs part.
+    pub(super) fn start_matching(&mut self, now: Now) {
+        let Work::Follower(following) = &mut self.work else { return };
+        self.match_requests += 1;
+        let generation = following.leadership.generation;
+        following.phase = Phase::Matching {
+            request: self.match_requests,
+            limit: Leadership { generation, term: Term(u32::MAX) },
+            retry_at: now.at,
+            retry_ns: MATCH_RETRY_NS,
+            asked_once_at: None,
+        };
+    }
+
     /// One duty cycle of a follower.
     pub(super) fn follow(&mut self, now: Now) -> usize {
         self.ask_for_match(now);
+        self.tell_behind(now);
         if let Work::Follower(Following { echo: (_, heard), .. }) = self.work {
             self.publish_heard(heard);
         }
@@ -194,7 +239,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Phase::Matching { .. } if self.cutting.is_some() => None,
             Phase::Matching { retry_at, .. } => Some(retry_at),
             Phase::Streaming => self.receiver.deadline(),
-            Phase::Stuck => None,
+            Phase::Behind { .. } | Phase::Stuck => None,
         };
         Deadlines { sharp, soft: Some(following.status_due) }
     }
@@ -243,7 +288,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 (*retry_at, *retry_ns) = (now.at, MATCH_RETRY_NS);
             }
             Verdict::Match(at) => self.enter_at(at, now),
-            Verdict::Gone(lowest) => self.stuck(lowest),
+            Verdict::Gone(lowest) => self.fall_behind(lowest, now),
             Verdict::Contradiction { position, own, leaders } => {
                 following.phase = Phase::Stuck;
                 self.event(CoreEvent::Diverged { position, own, leaders });
@@ -285,20 +330,36 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.tell(CoreToControl::Entered { leadership, leads: false, tail: Tail(tail) });
     }
 
-    fn stuck(&mut self, lowest: Position) {
+    /// D16: what is needed left the leader's memory. The catch-up lane has it.
+    fn fall_behind(&mut self, lowest: Position, now: Now) {
         let Work::Follower(following) = &mut self.work else { return };
-        if !matches!(following.phase, Phase::Stuck) {
-            following.phase = Phase::Stuck;
-            let needed = self.log.tail().position;
-            self.event(CoreEvent::RangeGone { needed, lowest });
+        following.phase = Phase::Behind { lowest, tell_at: now.at, pulling: None };
+        let needed = self.log.tail().position;
+        self.event(CoreEvent::RangeGone { needed, lowest });
+    }
+
+    fn tell_behind(&mut self, now: Now) {
+        let tail = self.log.tail().position;
+        let Work::Follower(following) = &mut self.work else { return };
+        let (leadership, leader) = (following.leadership, following.leader);
+        if let Phase::Behind { lowest, tell_at, pulling } = &mut following.phase
+            && pulling.is_none()
+            && now.at >= *tell_at
+        {
+            *tell_at = now.at.plus(BEHIND_AGAIN_NS);
+            let lowest = *lowest;
+            self.lane(LaneFact::Behind { leadership, leader, lowest, tail });
         }
     }
 
-    pub(super) fn on_gone(&mut self, header: &DatagramHeader) {
+    pub(super) fn on_gone(&mut self, header: &DatagramHeader, now: Now) {
         let Work::Follower(following) = &self.work else { return };
-        if header.node() == Some(following.leader) && header.position() > self.receiver.received().0
+        let needed = self.receiver.received().0;
+        if following.is_matched()
+            && header.node() == Some(following.leader)
+            && header.position() > needed
         {
-            self.stuck(header.position());
+            self.fall_behind(header.position(), now);
         }
     }
 

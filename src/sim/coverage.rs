@@ -21,6 +21,8 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "pull",
     "leader-sync",
+    "range-gone",
+    "caught-up",
 ];
 
 /// Counts by name.
