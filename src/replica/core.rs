@@ -306,6 +306,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 if leadership > self.fence {
                     self.leave_role();
                     self.fence = leadership;
+                    self.publish_role();
                 }
                 self.tell(CoreToControl::Fenced {
                     leadership: self.fence,

@@ -144,10 +144,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let LogChunk { number, from, bytes, committed } = chunk;
         let Some(&mut Pulling { number: own, last, phase, .. }) = self.pulling() else { return };
         let Phase::Taking(before) = phase else { return };
-        if own != number || from > before || before.since(from) > bytes.len() as u64 {
+        if own != number || from > before {
             return;
         }
-        let fresh = &bytes[before.since(from) as usize..];
+        let known = before.since(from).min(bytes.len() as u64);
+        let fresh = &bytes[known as usize..];
         let room = self.log.end_of_room().0.saturating_sub(before.0);
         let fresh = &fresh[..room.min(fresh.len() as u64) as usize];
         self.log.place(before, fresh);
@@ -161,6 +162,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return self.refuse_log(number);
         }
         let tail = self.log.tail().position;
+        let received = received.max(tail); // the body of padding need not have come
         // What the source knows as committed is the same here, below the tail: so it is applied, and leaves memory again.
         let known = committed.0.min(tail);
         if known > self.commit.0 {

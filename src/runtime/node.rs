@@ -152,7 +152,7 @@ impl Node {
         })?;
         let shared = Arc::clone(&opened.shared);
         let ready = Ready { opened, front, bells, state, applied };
-        let (control, others) = wire(settings, &options.stop, ready).spawn(settings)?;
+        let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }
 

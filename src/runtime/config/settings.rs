@@ -47,6 +47,8 @@ pub struct Values {
     pub timing: TimingSettings,
     /// The sync thread.
     pub sync: SyncSettings,
+    /// Nodes that catch up.
+    pub catch_up: CatchUpSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -95,6 +97,8 @@ pub struct MemberSettings {
     pub data: SocketAddr,
     /// Where its control thread is reached.
     pub control: SocketAddr,
+    /// Where others take what they lack from its files.
+    pub catch_up: SocketAddr,
     /// Election priority.
     pub priority: u8,
 }
@@ -177,6 +181,14 @@ pub struct SyncSettings {
     pub group_delay_ns: u64,
     /// Most bytes of a batch.
     pub batch_bytes_max: u64,
+}
+
+/// `[catch_up]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CatchUpSettings {
+    /// What is sent to them in a second, at most.
+    pub bytes_per_second: u64,
 }
 
 impl Settings {

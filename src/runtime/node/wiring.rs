@@ -8,8 +8,8 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    core_settings, describe, election_settings, group_constants, group_delays, hot_settings,
-    syncer_settings,
+    carrier_settings, core_settings, describe, election_settings, group_constants, group_delays,
+    hot_settings, lane_machine, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
@@ -25,11 +25,13 @@ use crate::journal::recovery::Recovered;
 use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
 use crate::replica::{Core, CoreSettings, Start};
+use crate::runtime::carrier::Carrier;
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
+use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
@@ -53,17 +55,28 @@ pub(super) fn wire<E: Environment, S: Service>(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
-) -> Threads<E, S> {
+) -> Result<Threads<E, S>, NodeError> {
     let Ready { opened, front, bells, state, applied } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
-    let Front { sources, control_waker, network, events } = front;
+    let Front { sources, control_waker, network, catch_up, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
     let multicast = network.is_multicast();
     let description = describe(settings, state.service().name(), multicast);
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
+    let (carrier, carrier_link) = match catch_up {
+        Some(net) => {
+            let (disk, shared, ended) = (disk.clone(), Arc::clone(&shared), Arc::clone(&ended));
+            let control = Arc::clone(&control_waker);
+            let settings = carrier_settings(settings);
+            let made = Carrier::new(settings, disk, net, shared, ended, control);
+            let (carrier, link) = made.map_err(host("opening the catch-up lane"))?;
+            (Some(carrier), Some(link))
+        }
+        None => (None, None),
+    };
+    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let clock = HostClock;
     let wall = Anchoring::new(Anchor::measure(clock));
@@ -109,6 +122,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
+        lane: LaneDesk { machine: lane_machine(settings), carrier: carrier_link },
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -126,7 +140,16 @@ pub(super) fn wire<E: Environment, S: Service>(
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number, lock }
+    Ok(Threads {
+        core_thread,
+        sync_thread,
+        keeper_thread,
+        carrier,
+        control_thread,
+        sources,
+        core_number,
+        lock,
+    })
 }
 
 /// How the threads sleep, and who wakes them.
@@ -228,6 +251,7 @@ pub(super) struct Threads<E: Environment, S> {
     core_thread: CoreThread<E, S>,
     sync_thread: SyncThread<E>,
     keeper_thread: KeeperThread<E>,
+    carrier: Option<Carrier<E::Disk>>,
     control_thread: ControlThread<E>,
     sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
@@ -249,6 +273,7 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             core_thread,
             sync_thread,
             keeper_thread,
+            carrier,
             mut control_thread,
             sources,
             core_number,
@@ -288,6 +313,9 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             keeper_thread.run();
             drop(lock);
         })?);
+        if let Some(carrier) = carrier {
+            others.push(named("lane").spawn(move || carrier.run())?);
+        }
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
             pin(control_cpu, &told);
