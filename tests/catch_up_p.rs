@@ -319,3 +319,47 @@ fn strangers_garbage_and_half_open_connections_are_refused_and_counted_p() {
     group.settle();
     group.stop_all();
 }
+
+#[test]
+fn r15_members_catch_up() {
+    let mut group = Group::found(2, "echo", &[SMALL, CALM].concat());
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = own.local_addr().unwrap();
+    drop(own);
+    group.start_node_with(0, &[&format!("members.0.catch_up={address}")]);
+    group.start_node(1);
+    group.settle();
+    assert!(TcpListener::bind(address).is_err(), "it listens there");
+    assert!(
+        TcpListener::bind(group.nodes[0].settings.members[0].control).is_ok(),
+        "and only there"
+    );
+    let default = group.nodes[1].settings.members[1].control;
+    assert!(TcpListener::bind(default).is_err(), "the other one beside its control address");
+    group.stop_all();
+}
+
+#[test]
+fn r15_catch_up_bytes_per_second() {
+    const RANGE: u64 = 600 * 3000;
+    let mut passed = Vec::new();
+    for rate in [1 << 20, 1 << 30] {
+        let set = format!("catch_up.bytes_per_second={rate}");
+        let mut group = Group::start(3, "echo", &[SMALL, CALM, &[&set]].concat());
+        let mut caller = group.client("load");
+        group.load(&mut caller, 20, 64);
+        group.stop(2);
+        caller.load(RANGE / 3000, 3000);
+        group.start_node(2);
+        wait(&group, "it has begun", || group.events_with(2, "Q-1119") > 0);
+        let started = Instant::now();
+        wait(&group, "it has caught up", || group.events_with(2, "Q-1120") > 0);
+        passed.push(started.elapsed());
+        group.settle();
+        group.stop_all();
+    }
+    println!("{RANGE} bytes at 1 MiB/s and at 1 GiB/s: {passed:?}");
+    // At the slower rate they cannot come sooner, whatever the host does.
+    assert!(passed[0] >= Duration::from_millis(1200), "{passed:?}");
+    assert!(passed[1] < passed[0], "{passed:?}");
+}

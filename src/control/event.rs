@@ -333,14 +333,6 @@ impl fmt::Display for Event {
                     "the frame at {position} arrived whole and did not chain: asked for again"
                 )
             }
-            Self::MayNotLead { stateless } => {
-                let why = if *stateless {
-                    "has no state, and other nodes have"
-                } else {
-                    "may have forgotten what it promised (power loss in memory)"
-                };
-                write!(f, "this node {why}: without a leader it takes every voter to elect one")
-            }
             Self::Founded { generation } => write!(f, "group founded, generation {generation}"),
             Self::Transferred { to } => write!(f, "the lead was handed to node {to}"),
             Self::TransferFailed { to, why } => write!(f, "no hand-over to node {to}: {why}"),
@@ -349,6 +341,17 @@ impl fmt::Display for Event {
                 f,
                 "node {from} may not lead and has the most recent log, to {tail}: taken over first"
             ),
+            Self::CatchUpStarted { .. } | Self::CaughtUp { .. } | Self::CatchUpFailed { .. } => {
+                self.tell_catch_up(f)
+            }
+            Self::MayNotLead { stateless } => may_not_lead(f, *stateless),
+        }
+    }
+}
+
+impl Event {
+    fn tell_catch_up(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::CatchUpStarted { from, position, goal } => {
                 write!(f, "the log from {position} to {goal} is taken from node {from}")
             }
@@ -360,8 +363,18 @@ impl fmt::Display for Event {
             Self::CatchUpFailed { from, why } => {
                 write!(f, "nothing could be taken from node {from}: {why}")
             }
+            _ => Ok(()), // the others are told above
         }
     }
+}
+
+fn may_not_lead(f: &mut fmt::Formatter<'_>, stateless: bool) -> fmt::Result {
+    let why = if stateless {
+        "has no state, and other nodes have"
+    } else {
+        "may have forgotten what it promised (power loss in memory)"
+    };
+    write!(f, "this node {why}: without a leader it takes every voter to elect one")
 }
 
 impl fmt::Display for IntruderReason {

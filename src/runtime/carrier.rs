@@ -103,7 +103,6 @@ pub(super) struct Carrier<D> {
 
 impl<D: Disk> Carrier<D> {
     /// A carrier over `net`, and control's ends.
-    #[allow(clippy::too_many_arguments)] // each is one thing the threads hand over at the start
     pub(super) fn new(
         settings: CarrierSettings,
         disk: D,

@@ -40,7 +40,7 @@ const REPLY_UNKNOWN: u8 = 2;
     Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
-pub struct LaneHeader {
+pub struct CatchUpHeader {
     /// [`LANE_MAGIC`].
     pub magic: U16,
     /// [`LANE_VERSION`].
@@ -64,65 +64,97 @@ pub struct LaneHeader {
 }
 
 /// Body of a match question: the asker's latest frames at or below a leadership.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
-struct MatchBody {
-    generation: U64,
-    end: U64,
-    term: U32,
-    chain: U32,
-    purpose: PurposeBody,
+pub struct LaneMatchBody {
+    /// Generation of those frames.
+    pub generation: U64,
+    /// Where they end.
+    pub end: U64,
+    /// Term of those frames.
+    pub term: U32,
+    /// The chain there.
+    pub chain: U32,
+    /// What for.
+    pub purpose: LanePurpose,
 }
 
 /// Body of a range request.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
-struct RangeBody {
-    from: U64,
-    to: U64,
-    purpose: PurposeBody,
+pub struct LaneRangeBody {
+    /// First byte.
+    pub from: U64,
+    /// Byte after the last.
+    pub to: U64,
+    /// What for.
+    pub purpose: LanePurpose,
 }
 
-/// What for. Zeros where no leadership belongs to it.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+/// What a log is taken over for.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
-struct PurposeBody {
-    generation: U64,
-    term: U32,
-    kind: u8,
-    reserved: [u8; 3],
+pub struct LanePurpose {
+    /// Generation of the leadership that is to be followed again; 0 for a leader sync.
+    pub generation: U64,
+    /// Term of it; 0 for a leader sync.
+    pub term: U32,
+    /// 1 leader sync, 2 to follow again.
+    pub kind: u8,
+    /// 0.
+    pub reserved: [u8; 3],
 }
 
 /// Body of a match answer.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
-struct MatchedBody {
-    position: U64,
-    generation: U64,
-    end: U64,
-    term: U32,
-    chain: U32,
-    reply: u8,
-    reserved: [u8; 7],
+pub struct LaneMatchedBody {
+    /// Agreed: the lower of the two ends.
+    pub position: U64,
+    /// Ask lower: generation to ask at or below.
+    pub generation: U64,
+    /// Up to here the source answers for its log.
+    pub end: U64,
+    /// Ask lower: term to ask at or below.
+    pub term: U32,
+    /// Agreed: the chain at `position`.
+    pub chain: U32,
+    /// 0 ask lower, 1 agreed, 2 it cannot tell.
+    pub reply: u8,
+    /// 0.
+    pub reserved: [u8; 7],
 }
 
 /// What stands before the log's bytes.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
-struct BytesBody {
-    from: U64,
-    end: U64,
-    committed: U64,
+pub struct LaneBytesBody {
+    /// Where they stand.
+    pub from: U64,
+    /// Up to here the source answers for its log.
+    pub end: U64,
+    /// Its commit position.
+    pub committed: U64,
 }
 
-const _: () = assert!(size_of::<LaneHeader>() == LANE_HEADER_BYTES);
-const _: () = assert!(size_of::<MatchBody>() == 40 && size_of::<RangeBody>() == 32);
-const _: () = assert!(size_of::<MatchedBody>() == 40 && size_of::<BytesBody>() == 24);
+const _: () = assert!(size_of::<CatchUpHeader>() == LANE_HEADER_BYTES);
+const _: () = assert!(size_of::<LaneMatchBody>() == 40 && size_of::<LaneRangeBody>() == 32);
+const _: () = assert!(size_of::<LaneMatchedBody>() == 40 && size_of::<LaneBytesBody>() == 24);
 
 /// Longest body of all.
-pub const LANE_BODY_BYTES_MAX: usize = size_of::<BytesBody>() + LANE_PIECE_BYTES as usize;
+pub const LANE_BODY_BYTES_MAX: usize = size_of::<LaneBytesBody>() + LANE_PIECE_BYTES as usize;
 /// Longest body of what is asked.
-pub const LANE_REQUEST_BYTES_MAX: usize = size_of::<MatchBody>();
+pub const LANE_REQUEST_BYTES_MAX: usize = size_of::<LaneMatchBody>();
 
 /// One frame's contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -209,7 +241,7 @@ pub fn decode(
     end: LaneEnd,
     nodes: &LaneNodes,
 ) -> Result<Option<LaneFrame>, LaneError> {
-    let Ok((header, rest)) = LaneHeader::read_from_prefix(bytes) else { return Ok(None) };
+    let Ok((header, rest)) = CatchUpHeader::read_from_prefix(bytes) else { return Ok(None) };
     if header.magic.get() != LANE_MAGIC {
         return Err(LaneError::Garbage);
     }
@@ -246,26 +278,30 @@ pub fn decode(
 /// Shortest and longest body of a kind that may come in at this end.
 const fn bounds(kind: u8, end: LaneEnd) -> Option<(usize, usize)> {
     match (end, kind) {
-        (LaneEnd::Source, KIND_MATCH) => Some((size_of::<MatchBody>(), size_of::<MatchBody>())),
-        (LaneEnd::Source, KIND_RANGE) => Some((size_of::<RangeBody>(), size_of::<RangeBody>())),
-        (LaneEnd::Asker, KIND_MATCHED) => {
-            Some((size_of::<MatchedBody>(), size_of::<MatchedBody>()))
+        (LaneEnd::Source, KIND_MATCH) => {
+            Some((size_of::<LaneMatchBody>(), size_of::<LaneMatchBody>()))
         }
-        (LaneEnd::Asker, KIND_BYTES) => Some((size_of::<BytesBody>(), LANE_BODY_BYTES_MAX)),
+        (LaneEnd::Source, KIND_RANGE) => {
+            Some((size_of::<LaneRangeBody>(), size_of::<LaneRangeBody>()))
+        }
+        (LaneEnd::Asker, KIND_MATCHED) => {
+            Some((size_of::<LaneMatchedBody>(), size_of::<LaneMatchedBody>()))
+        }
+        (LaneEnd::Asker, KIND_BYTES) => Some((size_of::<LaneBytesBody>(), LANE_BODY_BYTES_MAX)),
         _ => None,
     }
 }
 
-fn checksum(header: &LaneHeader, body: &[&[u8]]) -> u32 {
-    let bare = LaneHeader { checksum: U32::new(0), ..*header };
+fn checksum(header: &CatchUpHeader, body: &[&[u8]]) -> u32 {
+    let bare = CatchUpHeader { checksum: U32::new(0), ..*header };
     body.iter().fold(crc32c(0, bare.as_bytes()), |crc, part| crc32c(crc, part))
 }
 
-fn message(header: &LaneHeader, body: &[u8]) -> Option<LaneMessage> {
+fn message(header: &CatchUpHeader, body: &[u8]) -> Option<LaneMessage> {
     let number = header.number.get();
     Some(match header.kind {
         KIND_MATCH => {
-            let body = MatchBody::read_from_bytes(body).ok()?;
+            let body = LaneMatchBody::read_from_bytes(body).ok()?;
             LaneMessage::Request(LaneRequest::Match(MatchQuestion {
                 number,
                 purpose: body.purpose.read()?,
@@ -275,7 +311,7 @@ fn message(header: &LaneHeader, body: &[u8]) -> Option<LaneMessage> {
             }))
         }
         KIND_RANGE => {
-            let body = RangeBody::read_from_bytes(body).ok()?;
+            let body = LaneRangeBody::read_from_bytes(body).ok()?;
             let (from, to) = (Position(body.from.get()), Position(body.to.get()));
             let purpose = body.purpose.read()?;
             if from > to {
@@ -285,7 +321,7 @@ fn message(header: &LaneHeader, body: &[u8]) -> Option<LaneMessage> {
             LaneMessage::Request(LaneRequest::Range(range))
         }
         KIND_MATCHED => {
-            let body = MatchedBody::read_from_bytes(body).ok()?;
+            let body = LaneMatchedBody::read_from_bytes(body).ok()?;
             let reply = match body.reply {
                 REPLY_ASK_LOWER => MatchReply::AskBelow(leadership(body.generation, body.term)),
                 REPLY_AGREED => MatchReply::Agreed {
@@ -299,7 +335,7 @@ fn message(header: &LaneHeader, body: &[u8]) -> Option<LaneMessage> {
             LaneMessage::Answer(LaneAnswer::Match(MatchAnswer { number, reply, end }))
         }
         KIND_BYTES => {
-            let (head, bytes) = BytesBody::read_from_prefix(body).ok()?;
+            let (head, bytes) = LaneBytesBody::read_from_prefix(body).ok()?;
             let from = Position(head.from.get());
             from.0.checked_add(bytes.len() as u64)?; // no log is that long
             LaneMessage::Answer(LaneAnswer::Bytes {
@@ -318,7 +354,7 @@ fn leadership(generation: U64, term: U32) -> Leadership {
     Leadership { generation: Generation::from_u64(generation.get()), term: Term(term.get()) }
 }
 
-impl PurposeBody {
+impl LanePurpose {
     fn of(purpose: Purpose) -> Self {
         let (kind, of) = match purpose {
             Purpose::LeaderSync => (PURPOSE_LEADER_SYNC, Leadership::default()),
@@ -345,20 +381,20 @@ impl PurposeBody {
 pub fn encode(out: &mut Vec<u8>, message: &LaneMessage, to: NodeId, nodes: &LaneNodes) {
     match message {
         LaneMessage::Request(LaneRequest::Match(question)) => {
-            let body = MatchBody {
+            let body = LaneMatchBody {
                 generation: U64::new(question.leadership.generation.to_u64()),
                 end: U64::new(question.end.0),
                 term: U32::new(question.leadership.term.0),
                 chain: U32::new(question.chain.0),
-                purpose: PurposeBody::of(question.purpose),
+                purpose: LanePurpose::of(question.purpose),
             };
             frame(out, KIND_MATCH, question.number, to, nodes, &[body.as_bytes()]);
         }
         LaneMessage::Request(LaneRequest::Range(range)) => {
-            let body = RangeBody {
+            let body = LaneRangeBody {
                 from: U64::new(range.from.0),
                 to: U64::new(range.to.0),
-                purpose: PurposeBody::of(range.purpose),
+                purpose: LanePurpose::of(range.purpose),
             };
             frame(out, KIND_RANGE, range.number, to, nodes, &[body.as_bytes()]);
         }
@@ -367,7 +403,7 @@ pub fn encode(out: &mut Vec<u8>, message: &LaneMessage, to: NodeId, nodes: &Lane
             frame(out, KIND_MATCHED, answer.number, to, nodes, &[body.as_bytes()]);
         }
         LaneMessage::Answer(LaneAnswer::Bytes { number, from, end, committed, bytes }) => {
-            let head = BytesBody {
+            let head = LaneBytesBody {
                 from: U64::new(from.0),
                 end: U64::new(end.0),
                 committed: U64::new(committed.0.0),
@@ -377,8 +413,8 @@ pub fn encode(out: &mut Vec<u8>, message: &LaneMessage, to: NodeId, nodes: &Lane
     }
 }
 
-fn matched(answer: &MatchAnswer) -> MatchedBody {
-    let mut body = MatchedBody { end: U64::new(answer.end.0), ..MatchedBody::new_zeroed() };
+fn matched(answer: &MatchAnswer) -> LaneMatchedBody {
+    let mut body = LaneMatchedBody { end: U64::new(answer.end.0), ..LaneMatchedBody::new_zeroed() };
     body.reply = match answer.reply {
         MatchReply::AskBelow(below) => {
             body.generation = U64::new(below.generation.to_u64());
@@ -399,7 +435,7 @@ fn matched(answer: &MatchAnswer) -> MatchedBody {
 fn frame(out: &mut Vec<u8>, kind: u8, number: u64, to: NodeId, nodes: &LaneNodes, body: &[&[u8]]) {
     let length: usize = body.iter().map(|part| part.len()).sum();
     debug_assert!(length <= LANE_BODY_BYTES_MAX, "a body of {length} bytes");
-    let mut header = LaneHeader {
+    let mut header = CatchUpHeader {
         magic: U16::new(LANE_MAGIC),
         version: LANE_VERSION,
         kind,

@@ -29,7 +29,9 @@ use crate::runtime::carrier::Carrier;
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
-use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
+use crate::runtime::environment::{
+    Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, ViewOf,
+};
 use crate::runtime::idle::Idler;
 use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
@@ -65,17 +67,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
     let ended = Arc::new(AtomicBool::new(false));
-    let (carrier, carrier_link) = match catch_up {
-        Some(net) => {
-            let (disk, shared, ended) = (disk.clone(), Arc::clone(&shared), Arc::clone(&ended));
-            let control = Arc::clone(&control_waker);
-            let settings = carrier_settings(settings);
-            let made = Carrier::new(settings, disk, net, shared, ended, control);
-            let (carrier, link) = made.map_err(host("opening the catch-up lane"))?;
-            (Some(carrier), Some(link))
-        }
-        None => (None, None),
-    };
+    let (carrier, lane) = lane::<E>(settings, catch_up, &disk, (&shared, &ended, &control_waker))?;
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let clock = HostClock;
@@ -122,7 +114,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
-        lane: LaneDesk { machine: lane_machine(settings), carrier: carrier_link },
+        lane,
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -150,6 +142,27 @@ pub(super) fn wire<E: Environment, S: Service>(
         core_number,
         lock,
     })
+}
+
+/// The thread that carries the catch-up lane over `net`, if there is one, and control's side of it.
+fn lane<E: Environment>(
+    settings: &Settings,
+    net: Option<Box<dyn LaneNet>>,
+    disk: &E::Disk,
+    (shared, ended, control): (&Shared, &Arc<AtomicBool>, &Arc<dyn Wake>),
+) -> Result<(Option<Carrier<E::Disk>>, LaneDesk), NodeError> {
+    let machine = lane_machine(settings);
+    let Some(net) = net else { return Ok((None, LaneDesk { machine, carrier: None })) };
+    let carrier = Carrier::new(
+        carrier_settings(settings),
+        disk.clone(),
+        net,
+        Arc::clone(shared),
+        Arc::clone(ended),
+        Arc::clone(control),
+    );
+    let (carrier, link) = carrier.map_err(host("opening the catch-up lane"))?;
+    Ok((Some(carrier), LaneDesk { machine, carrier: Some(link) }))
 }
 
 /// How the threads sleep, and who wakes them.
