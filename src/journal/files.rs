@@ -68,9 +68,8 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         while walker.before().position < position {
             match walker.next_frame(position) {
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
                 Err(Trouble { cause: Cause::Host(error), .. }) => return Err(error),
-                Err(Trouble { cause: Cause::Frame(_), .. }) => return Ok(None),
+                Ok(None) | Err(Trouble { cause: Cause::Frame(_), .. }) => return Ok(None),
             }
         }
         Ok(Some(walker.before()))

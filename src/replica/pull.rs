@@ -63,12 +63,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return self.lane(LaneFact::Refuses { number, why: LaneRefusal::Log });
         }
         let pulling = Pulling { number, purpose, last, phase: Phase::Asking(own) };
-        match (&mut self.work, purpose) {
-            (Work::Follower(following), Purpose::CatchUp(_)) => following.pull(pulling),
-            _ => {
-                self.leave_role();
-                self.work = Work::Puller(pulling);
-            }
+        if let (Work::Follower(following), Purpose::CatchUp(_)) = (&mut self.work, purpose) {
+            following.pull(pulling);
+        } else {
+            self.leave_role();
+            self.work = Work::Puller(pulling);
         }
         self.log.forget_above_tail();
         self.ask_where(own);

@@ -159,7 +159,7 @@ impl<D: Disk> Carrier<D> {
                 }
             }
             while let Ok(order) = self.orders.try_recv() {
-                self.obey(now, order);
+                self.obey(now, &order);
             }
             let tokens: Vec<_> = self.connections.keys().copied().collect();
             for token in tokens {
@@ -226,9 +226,9 @@ impl<D: Disk> Carrier<D> {
         Some(token)
     }
 
-    fn obey(&mut self, now: Nanos, order: CarrierOrder) {
+    fn obey(&mut self, now: Nanos, order: &CarrierOrder) {
         let nodes = self.nodes();
-        match order {
+        match *order {
             CarrierOrder::Ask(to, request) => {
                 let Some(token) = self.dialled(now, to) else {
                     return self.tell(LaneInput::Broken(to));
@@ -263,13 +263,11 @@ impl<D: Disk> Carrier<D> {
             return None;
         }
         let address = self.address(to)?;
-        match self.net.connect(address) {
-            Ok(stream) => self.add(Connection::dialled(now, stream, to)),
-            Err(_) => {
-                self.left_alone(now, to);
-                None
-            }
-        }
+        let Ok(stream) = self.net.connect(address) else {
+            self.left_alone(now, to);
+            return None;
+        };
+        self.add(Connection::dialled(now, stream, to))
     }
 
     fn left_alone(&mut self, now: Nanos, node: NodeId) {

@@ -144,13 +144,16 @@ pub(super) fn wire<E: Environment, S: Service>(
     })
 }
 
+/// A node's catch-up lane.
+type CatchUp<E> = (Option<Carrier<<E as Storage>::Disk>>, LaneDesk);
+
 /// The thread that carries the catch-up lane over `net`, if there is one, and control's side of it.
 fn lane<E: Environment>(
     settings: &Settings,
     net: Option<Box<dyn LaneNet>>,
     disk: &E::Disk,
     (shared, ended, control): (&Shared, &Arc<AtomicBool>, &Arc<dyn Wake>),
-) -> Result<(Option<Carrier<E::Disk>>, LaneDesk), NodeError> {
+) -> Result<CatchUp<E>, NodeError> {
     let machine = lane_machine(settings);
     let Some(net) = net else { return Ok((None, LaneDesk { machine, carrier: None })) };
     let carrier = Carrier::new(
