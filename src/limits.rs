@@ -90,8 +90,13 @@ pub const MAILBOX_DEPTH: usize = 256;
 pub const LANE_MAILBOX_DEPTH: usize = 2;
 /// Bytes of a log asked for at once while it is taken over.
 pub const LANE_PIECE_BYTES: u64 = 128 * 1024;
-/// As many are asked for where a frame is longer than [`LANE_PIECE_BYTES`].
-pub const LANE_PIECE_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64;
+/// Pieces that are asked for ahead of what the core has taken: what a connection that breaks may lose, and what a node that
+/// takes a log over keeps in memory.
+pub const LANE_PIECES_MAX: usize = 4;
+/// Bytes of them.
+pub const LANE_AHEAD_BYTES: u64 = LANE_PIECES_MAX as u64 * LANE_PIECE_BYTES;
+/// Default of what a node sends in a second to those who catch up, in bytes: half of a gigabit link.
+pub const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
 /// Windows of log below the tail that stay hot even when they are on the disk.
@@ -109,10 +114,8 @@ const _: () = assert!(
 );
 const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two() && SEGMENT_BYTES_MAX.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_power_of_two());
-const _: () = assert!(
-    LANE_PIECE_BYTES <= LANE_PIECE_BYTES_MAX,
-    "what is asked for after a piece that was too small is larger"
-);
+const _: () =
+    assert!(LANE_PIECES_MAX >= 2, "while the core takes one piece the next is on its way");
 const _: () = assert!(
     WINDOW_BYTES_DEFAULT >= 2 * FRAME_BYTES_MAX as u64,
     "the window holds two of the largest frames, or a large command would stall the stream"

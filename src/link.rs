@@ -68,12 +68,14 @@ pub enum ControlToCore {
     },
     /// The hand-over came to nothing: take commands again.
     KeepLead,
-    /// Take over another node's log, which ends in `last`: give up the role, and ask where the logs part.
+    /// Take over another node's log, and ask where the logs part: [`LaneFact::Asks`].
     TakeOver {
         /// Of this take-over: what belongs to another one is void.
         number: u64,
-        /// Leadership of the last frame of that log; not above the fence.
+        /// Newest leadership whose frames may stand in what is taken; not above the fence.
         last: Leadership,
+        /// What for.
+        purpose: Purpose,
     },
     /// What the other node's core said to [`LaneFact::Asks`].
     MatchReply {
@@ -81,6 +83,13 @@ pub enum ControlToCore {
         number: u64,
         /// Its answer.
         reply: MatchReply,
+        /// Up to here it answers for its log.
+        end: Position,
+    },
+    /// All that could be had was taken: the leader is asked again where the logs part.
+    Rejoin {
+        /// Of the take-over.
+        number: u64,
     },
     /// Another node takes over this one's log, and asks: [`LaneFact::Answers`].
     MatchQuestion {
@@ -93,11 +102,23 @@ pub enum ControlToCore {
     Stop,
 }
 
+/// What a log is taken over for, and so what of it: its source answers for no more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Purpose {
+    /// To stand with it: all of it.
+    LeaderSync,
+    /// To follow this leadership again, whose leader no longer holds in memory what is missing: what is committed; of the
+    /// leader itself all of it, as over the live stream.
+    CatchUp(Leadership),
+}
+
 /// Where do two logs part? The latest frames of the asker's log at or below a leadership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MatchQuestion {
     /// Of the take-over.
     pub number: u64,
+    /// What for.
+    pub purpose: Purpose,
     /// Leadership of those frames.
     pub leadership: Leadership,
     /// Where they end.
@@ -118,8 +139,11 @@ pub enum MatchReply {
     },
     /// It has none of that leadership: ask again, at or below this one.
     AskBelow(Leadership),
-    /// The match point is below what it holds in memory.
-    Gone(Position),
+    /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
+    /// them makes [`MatchReply::Agreed`] of it.
+    Filed(Position),
+    /// It cannot tell: no frame of it ends there.
+    Unknown,
 }
 
 /// Control to core: bytes of the log that is taken over. Control keeps them until the core has answered with
@@ -128,15 +152,29 @@ pub enum MatchReply {
 pub struct LogChunk {
     /// Of the take-over.
     pub number: u64,
-    /// Where they stand.
+    /// Where they stand. What the core has of them already it passes over.
     pub from: Position,
     /// The bytes.
     pub bytes: Arc<[u8]>,
+    /// Commit position of the log that they are of.
+    pub committed: Commit,
 }
 
 /// What a core says of a take-over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LaneFact {
+    /// The leader that it follows no longer holds in memory what this node needs. Said again as long as it is so and
+    /// nothing is taken.
+    Behind {
+        /// The leadership.
+        leadership: Leadership,
+        /// Who leads it.
+        leader: NodeId,
+        /// Lowest that the leader holds.
+        lowest: Position,
+        /// End of this node's log.
+        tail: Position,
+    },
     /// It wants to know where the logs part.
     Asks(MatchQuestion),
     /// Its log is the other's up to here: the logs were found to part there, or a chunk was taken.
@@ -145,11 +183,15 @@ pub enum LaneFact {
         number: u64,
         /// End of its log.
         tail: Position,
+        /// End of the bytes it has: of the frame at the tail a part may be there.
+        received: Position,
     },
-    /// It takes no more: a newer fence, logs that contradict each other, or bytes that do not chain.
+    /// It takes no more.
     Refuses {
         /// Of the take-over.
         number: u64,
+        /// Why.
+        why: LaneRefusal,
     },
     /// To [`ControlToCore::MatchQuestion`].
     Answers {
@@ -159,7 +201,18 @@ pub enum LaneFact {
         number: u64,
         /// The answer.
         reply: MatchReply,
+        /// Up to here this node answers for its log, for that purpose.
+        end: Position,
     },
+}
+
+/// Why a core takes no more of a log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LaneRefusal {
+    /// It is not what the core is about any more: a newer fence, another role.
+    Void,
+    /// The logs contradict each other, nothing says where they part, or bytes do not chain.
+    Log,
 }
 
 /// What is made durable before it is acted upon.

@@ -10,6 +10,9 @@ use std::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
 use quorate::control::constants::{Constant, Form};
+use quorate::control::lane::wire::{
+    CatchUpHeader, LaneBytesBody, LaneMatchBody, LaneMatchedBody, LanePurpose, LaneRangeBody,
+};
 use quorate::control::message::ControlDatagram;
 use quorate::frame::{
     FrameHeader, Kind, Predecessor, crc,
@@ -106,6 +109,12 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(AnswerHeader: length outcome flags code client_sequence sequence),
         fields!(ControlDatagram: magic version kind node flags group generation term last_term first
                 second instance round constants),
+        fields!(CatchUpHeader: magic version kind length group generation from to checksum number),
+        fields!(LaneMatchBody: generation end term chain purpose),
+        fields!(LaneRangeBody: from to purpose),
+        fields!(LanePurpose: generation term kind reserved),
+        fields!(LaneMatchedBody: position generation end term chain reply reserved),
+        fields!(LaneBytesBody: from end committed),
     ];
     for (name, rows) in real {
         assert_eq!(layout(&page, name), rows, "{name}");

@@ -398,37 +398,6 @@ fn d16_hot_segments_are_retired_once_durable_and_pile_up_nowhere_p() {
     finish(group, caller, 1200);
 }
 
-#[test]
-fn d16_a_follower_behind_what_is_in_memory_says_so_and_stalls_nobody_p() {
-    let mut group = Group::start(3, "echo", SMALL);
-    let mut caller = group.client("load");
-    caller.load(10, 64);
-    group.keep_together();
-    group.signal(2, "STOP");
-    caller.load(400, 3000);
-    group.signal(2, "CONT");
-    let deadline = Instant::now() + PATIENCE;
-    while group.events_with(2, "Q-1102") == 0 {
-        assert!(Instant::now() < deadline, "{}", group.told(2));
-        caller.load(1, 64);
-    }
-    caller.load(10, 64);
-    assert_eq!(group.events_with(2, "Q-1102"), 1, "it is told once: {}", group.told(2));
-    caller.assert_all_applied();
-    caller.close();
-    group.stop(2);
-    group.settle();
-    group.stop_all();
-    let logs = [0, 1].map(|node| group.replay(node));
-    assert_eq!((logs[0].chain, logs[0].state_hash), (logs[1].chain, logs[1].state_hash));
-    logs[0].assert_holds(&caller);
-    // What the other one has is a beginning of it.
-    let behind = group.replay(2);
-    assert!(behind.sequence < logs[0].sequence);
-    let (own, all) = (&behind.commands, &logs[0].commands);
-    assert!(own.iter().all(|(command, at)| all.get(command) == Some(at)));
-}
-
 fn segments(directory: &std::path::Path) -> usize {
     let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().ends_with(".qlog")).count()

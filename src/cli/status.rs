@@ -129,6 +129,16 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
     ] {
         writeln!(out, "{key:<12} {}", text(&words[key]))?;
     }
+    let taking = &status["catch_up"]["taking"];
+    if taking.is_object() {
+        let [from, position, goal] = ["from", "position", "goal"].map(|key| text(&taking[key]));
+        let megabytes = taking["bytes_per_second"].as_u64().unwrap_or(0) / 1_000_000;
+        writeln!(
+            out,
+            "{:<12} {position} of {goal}, from node {from}, {megabytes} MB/s",
+            "catch_up"
+        )?;
+    }
     let reasons = ["garbage", "version", "group"];
     let data = reasons.map(|reason| (reason, &words[format!("dropped_{reason}")]));
     let control = &status["control_dropped"];

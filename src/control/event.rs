@@ -134,6 +134,44 @@ pub enum Event {
         /// End of its log.
         tail: Tail,
     },
+    /// Q-1119: this node takes what it lacks from another's files.
+    CatchUpStarted {
+        /// Whose.
+        from: NodeId,
+        /// End of its own log.
+        position: Position,
+        /// So far that node's log is to be had now.
+        goal: Position,
+    },
+    /// Q-1120: it has taken it, and goes back to its leader's stream.
+    CaughtUp {
+        /// From whom.
+        from: NodeId,
+        /// End of its own log.
+        position: Position,
+        /// Bytes taken.
+        bytes: u64,
+        /// How long it took, ms.
+        passed_ms: u64,
+    },
+    /// Q-1121: that node did not help; another one is asked, or the same again.
+    CatchUpFailed {
+        /// Which.
+        from: NodeId,
+        /// Why.
+        why: CatchUpFailure,
+    },
+}
+
+/// Why a node did not help another to catch up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CatchUpFailure {
+    /// It did not answer, or brought nothing for too long.
+    Silent,
+    /// It has no more than this node.
+    NothingMore,
+    /// The logs do not fit together.
+    Refused,
 }
 
 /// Why a planned hand-over came to nothing.
@@ -199,6 +237,9 @@ impl Event {
             Self::TransferFailed { .. } => 1116,
             Self::Readmitted => 1117,
             Self::LeaderSync { .. } => 1118,
+            Self::CatchUpStarted { .. } => 1119,
+            Self::CaughtUp { .. } => 1120,
+            Self::CatchUpFailed { .. } => 1121,
         }
     }
 
@@ -292,14 +333,6 @@ impl fmt::Display for Event {
                     "the frame at {position} arrived whole and did not chain: asked for again"
                 )
             }
-            Self::MayNotLead { stateless } => {
-                let why = if *stateless {
-                    "has no state, and other nodes have"
-                } else {
-                    "may have forgotten what it promised (power loss in memory)"
-                };
-                write!(f, "this node {why}: without a leader it takes every voter to elect one")
-            }
             Self::Founded { generation } => write!(f, "group founded, generation {generation}"),
             Self::Transferred { to } => write!(f, "the lead was handed to node {to}"),
             Self::TransferFailed { to, why } => write!(f, "no hand-over to node {to}: {why}"),
@@ -308,8 +341,40 @@ impl fmt::Display for Event {
                 f,
                 "node {from} may not lead and has the most recent log, to {tail}: taken over first"
             ),
+            Self::CatchUpStarted { .. } | Self::CaughtUp { .. } | Self::CatchUpFailed { .. } => {
+                self.tell_catch_up(f)
+            }
+            Self::MayNotLead { stateless } => may_not_lead(f, *stateless),
         }
     }
+}
+
+impl Event {
+    fn tell_catch_up(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CatchUpStarted { from, position, goal } => {
+                write!(f, "the log from {position} to {goal} is taken from node {from}")
+            }
+            Self::CaughtUp { from, position, bytes, passed_ms } => write!(
+                f,
+                "{bytes} bytes were taken from node {from} in {passed_ms} ms, to {position}: back to \
+                 the leader's stream"
+            ),
+            Self::CatchUpFailed { from, why } => {
+                write!(f, "nothing could be taken from node {from}: {why}")
+            }
+            _ => Ok(()), // the others are told above
+        }
+    }
+}
+
+fn may_not_lead(f: &mut fmt::Formatter<'_>, stateless: bool) -> fmt::Result {
+    let why = if stateless {
+        "has no state, and other nodes have"
+    } else {
+        "may have forgotten what it promised (power loss in memory)"
+    };
+    write!(f, "this node {why}: without a leader it takes every voter to elect one")
 }
 
 impl fmt::Display for IntruderReason {
@@ -320,6 +385,16 @@ impl fmt::Display for IntruderReason {
             Self::Generation { theirs, ours } => {
                 write!(f, "lives in generation {theirs}, this node in {ours}")
             }
+        }
+    }
+}
+
+impl fmt::Display for CatchUpFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => write!(f, "it is silent"),
+            Self::NothingMore => write!(f, "it has no more than this node"),
+            Self::Refused => write!(f, "its log does not fit this one"),
         }
     }
 }

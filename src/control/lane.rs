@@ -2,24 +2,53 @@
 //!
 //! The node that needs the log asks; the other answers, and keeps nothing of the asker in mind: so whatever is lost on the
 //! way is asked for again, and a take-over that was broken off goes on where its log ends. First the cores find out where
-//! the logs part ([`crate::link::MatchQuestion`]); then bytes from there on are asked for, read from the source's durable
-//! files, and handed to the core, which takes what chains.
+//! the logs part ([`crate::link::MatchQuestion`]); then bytes from there on are asked for, a few pieces ahead, read from
+//! the source's durable files, and handed to the core one by one, which takes what chains.
 //!
-//! So far it serves the leader sync of elections: what is taken ends where the source's log ended when it was canvassed.
+//! It serves the leader sync of elections, which ends where the source's log ended when it was canvassed, and followers that
+//! fell behind what their leader holds in memory. Those take what is committed from any node that has it, from other
+//! followers first, and go back to the leader's stream where that ends; if a source fails they try the next.
 
+mod sources;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+use core::sync::atomic::Ordering::Acquire;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::limits::{LANE_PIECE_BYTES, LANE_PIECE_BYTES_MAX};
-use crate::link::{ControlToCore, LaneFact, LogChunk, MatchQuestion, MatchReply, Recency};
-use crate::types::{Nanos, NodeId, Position};
+use self::sources::Sources;
+use super::event::{CatchUpFailure, Event};
+use crate::limits::{LANE_AHEAD_BYTES, LANE_PIECE_BYTES, LANE_PIECES_MAX};
+use crate::link::{
+    ControlToCore, LaneFact, LaneRefusal, LogChunk, MatchQuestion, MatchReply, Purpose, Recency,
+    SharedWords,
+};
+use crate::types::{Chain, Commit, Generation, Leadership, Nanos, NodeId, Position, Term};
 
-/// What was not answered, or brought nothing, is asked for again after this, ns.
+/// What brought nothing, or could not be asked, is asked for again after this, ns.
 const ASK_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
-/// A take-over that gets nowhere for so long is given up, ns.
-const STALL_NS: u64 = 300 * Nanos::MILLISECOND;
-/// It is given up after this in any case, ns: what was taken stays, and another one goes on from there.
-const PULL_NS: u64 = 5 * Nanos::SECOND;
+/// A piece for which the core had no room is offered again after this, ns.
+const ROOM_AGAIN_NS: u64 = Nanos::MILLISECOND;
+/// A leader sync is given up after this in any case, ns: what was taken stays, and another one goes on from there.
+const SYNC_NS: u64 = 5 * Nanos::SECOND;
+
+/// How patient a take-over is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Patience {
+    /// What was asked for and did not come is asked for again after this, ns. It may be on its way, slowly.
+    silence_ns: u64,
+    /// A take-over that gets nowhere for so long is given up, ns.
+    stall_ns: u64,
+}
+
+/// Nobody leads meanwhile.
+const SYNC_PATIENCE: Patience =
+    Patience { silence_ns: 50 * Nanos::MILLISECOND, stall_ns: 300 * Nanos::MILLISECOND };
+/// The group goes on without this node, and sources send no faster than they are allowed.
+const CATCH_UP_PATIENCE: Patience =
+    Patience { silence_ns: Nanos::SECOND, stall_ns: 3 * Nanos::SECOND };
 
 /// What one node asks of another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,42 +56,108 @@ pub enum LaneRequest {
     /// Where the logs part.
     Match(MatchQuestion),
     /// Bytes of the log.
-    Range {
-        /// Of the take-over.
-        number: u64,
-        /// First byte.
-        from: Position,
-        /// Byte after the last.
-        to: Position,
-    },
+    Range(RangeRequest),
+}
+
+/// See [`LaneRequest::Range`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RangeRequest {
+    /// Of the take-over.
+    pub number: u64,
+    /// What for.
+    pub purpose: Purpose,
+    /// First byte.
+    pub from: Position,
+    /// Byte after the last.
+    pub to: Position,
 }
 
 /// What it is told.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LaneAnswer {
     /// To [`LaneRequest::Match`].
-    Match {
-        /// Of the take-over.
-        number: u64,
-        /// What the other core says.
-        reply: MatchReply,
-    },
-    /// To [`LaneRequest::Range`]: as many of its first bytes as are durable, perhaps none yet.
+    Match(MatchAnswer),
+    /// To [`LaneRequest::Range`]: as many of its first bytes as are durable and answered for, perhaps none yet.
     Bytes {
         /// Of the take-over.
         number: u64,
         /// Where they stand.
         from: Position,
+        /// Up to here the source answers for its log.
+        end: Position,
+        /// Its commit position.
+        committed: Commit,
         /// The bytes.
         bytes: Arc<[u8]>,
     },
 }
 
-impl LaneAnswer {
-    const fn number(&self) -> u64 {
-        match self {
-            Self::Match { number, .. } | Self::Bytes { number, .. } => *number,
+/// See [`LaneAnswer::Match`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MatchAnswer {
+    /// Of the take-over.
+    pub number: u64,
+    /// What the other core says.
+    pub reply: MatchReply,
+    /// Up to here it answers for its log.
+    pub end: Position,
+}
+
+impl MatchAnswer {
+    /// The answer with the chain that only the durable files hold, if it stands there.
+    #[must_use]
+    pub fn filed(self, chain_at: impl FnOnce(Position) -> Option<Chain>) -> Self {
+        let MatchReply::Filed(position) = self.reply else { return self };
+        let agreed = |chain| MatchReply::Agreed { position, chain };
+        Self { reply: chain_at(position).map_or(MatchReply::Unknown, agreed), ..self }
+    }
+}
+
+/// What a node that is asked for bytes knows of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The leadership that it leads, if it leads.
+    pub leads: Option<Leadership>,
+    /// Its commit position.
+    pub committed: Commit,
+    /// End of what is in its durable files.
+    pub durable: Position,
+}
+
+impl Source {
+    /// What the node shares now.
+    #[must_use]
+    pub fn of(words: &SharedWords) -> Self {
+        /// The shared word `role` of a leader.
+        const LEADS: u64 = 2;
+        // The leadership first: a core gives a role up before it enters another leadership.
+        let generation = Generation::from_u64(words.generation.load(Acquire));
+        let leadership = Leadership { generation, term: Term(words.term.load(Acquire) as u32) };
+        Self {
+            leads: (words.role.load(Acquire) == LEADS).then_some(leadership),
+            committed: Commit(Position(words.commit.load(Acquire))),
+            durable: Position(words.durable.load(Acquire)),
         }
+    }
+
+    /// Up to where it answers for its log: a leader sync takes everything; who catches up takes what is committed, and from
+    /// the leader that it follows what it would take from its stream.
+    #[must_use]
+    pub fn end_for(&self, purpose: Purpose) -> Position {
+        match purpose {
+            Purpose::LeaderSync => self.durable,
+            Purpose::CatchUp(leadership) if self.leads == Some(leadership) => self.durable,
+            Purpose::CatchUp(_) => self.committed.0,
+        }
+    }
+
+    /// Which of the bytes that are asked for it may send now, and up to where it answers.
+    #[must_use]
+    pub fn serves(&self, request: &RangeRequest) -> (Position, Position) {
+        let end = self.end_for(request.purpose);
+        let most = request.from.0.saturating_add(LANE_PIECE_BYTES);
+        let to = request.to.min(Position(most)).min(end).min(self.durable);
+        (to.max(request.from), end)
     }
 }
 
@@ -80,12 +175,14 @@ pub enum LaneInput {
     },
     /// The core reports.
     Core(LaneFact),
-    /// Another node asks.
+    /// The core accepts nothing older than this any more.
+    Fenced(Leadership),
+    /// Another node asks where the logs part. Bytes are asked of whoever reads the files.
     Asked {
         /// Which.
         asker: NodeId,
         /// What.
-        request: LaneRequest,
+        question: MatchQuestion,
     },
     /// Another node answers.
     Answered {
@@ -94,6 +191,8 @@ pub enum LaneInput {
         /// What.
         answer: LaneAnswer,
     },
+    /// What was asked of a node and not answered yet is lost: it cannot be reached, or the connection broke.
+    Broken(NodeId),
 }
 
 /// What it wants done.
@@ -106,20 +205,26 @@ pub enum LaneOutput {
     /// Ask another node. What is lost is asked again.
     Ask(NodeId, LaneRequest),
     /// Answer another node. What is lost is asked for again.
-    Answer(NodeId, LaneAnswer),
-    /// Read these bytes from the durable files, as far as they are durable, and send them as [`LaneAnswer::Bytes`].
-    Read {
-        /// Who asks.
-        asker: NodeId,
-        /// Of the asker's take-over.
-        number: u64,
-        /// First byte.
-        from: Position,
-        /// Byte after the last: not more than [`LANE_PIECE_BYTES_MAX`] further.
-        to: Position,
-    },
-    /// The take-over has ended: whether the log now ends where the source's did.
+    Answer(NodeId, MatchAnswer),
+    /// The leader sync has ended: whether the log now ends where the source's did.
     Ended(bool),
+    /// Tell the operator.
+    Event(Event),
+}
+
+/// What a take-over has come to, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Whose log.
+    pub from: NodeId,
+    /// For a leader sync. If not: to follow again.
+    pub leader_sync: bool,
+    /// End of what was taken.
+    pub position: Position,
+    /// Where it is to end, as far as is known: the source's log may grow.
+    pub goal: Position,
+    /// Bytes taken in a second, so far.
+    pub bytes_per_second: u64,
 }
 
 /// The lane of a node: at most one log that it takes over, and what others ask of it.
@@ -128,54 +233,149 @@ pub struct Lane {
     /// Of the last take-over.
     number: u64,
     pull: Option<Pull>,
+    /// What the core said when it fell behind; none: it has not, or it was seen to.
+    behind: Option<Behind>,
+    sources: Sources,
     /// Bytes that the core was given and has not answered for: it must not be the one that frees them.
     held: Option<Arc<[u8]>>,
     outputs: VecDeque<LaneOutput>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Behind {
+    leadership: Leadership,
+    leader: NodeId,
+    lowest: Position,
+    retry_at: Nanos,
 }
 
 /// A take-over under way.
 #[derive(Clone, Debug)]
 struct Pull {
     from: NodeId,
-    /// Where its log ends.
+    purpose: Purpose,
+    patience: Patience,
+    /// Where it ends: of a leader sync fixed, else as the source last said.
     goal: Position,
     step: Step,
-    /// Bytes asked for at once.
-    piece: u64,
-    /// The request is sent again then.
+    /// A question is asked (again) then.
     ask_at: Nanos,
     /// When it last got further.
     moved: Nanos,
     until: Nanos,
+    since: Nanos,
+    /// Where bytes were first taken from.
+    began: Option<Position>,
+    told: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Step {
     /// The core has the word.
     Core,
     /// The other core is asked where the logs part.
     Match(MatchQuestion),
-    /// Bytes from here on are asked for.
-    Range(Position),
-    /// Bytes from here on were given to the core.
-    Given { from: Position },
+    /// Bytes are asked for and handed on.
+    Taking(Taking),
+}
+
+/// Bytes on their way: taken by the core below `received`, here below `next`, asked for below `asked`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Taking {
+    tail: Position,
+    received: Position,
+    /// With the core, and when it is offered again because there was no room.
+    given: Option<(Piece, Option<Nanos>)>,
+    /// Here, in order, and not given yet.
+    waiting: VecDeque<Piece>,
+    next: Position,
+    asked: Position,
+    /// Ends of the ranges that are asked for, in order.
+    asks: VecDeque<Position>,
+    /// Nothing is asked for before this: there was nothing, or nobody.
+    hold_until: Nanos,
+    /// What is asked for and is not here then is held for lost.
+    lost_at: Nanos,
+}
+
+impl Taking {
+    fn new(now: Nanos, tail: Position, received: Position) -> Self {
+        Self {
+            tail,
+            received,
+            given: None,
+            waiting: VecDeque::new(),
+            next: received,
+            asked: received,
+            asks: VecDeque::new(),
+            hold_until: now,
+            lost_at: now,
+        }
+    }
+
+    /// What is asked for will not come: asked for again from `at` on.
+    fn forget_asks(&mut self, at: Nanos) {
+        self.asked = self.next;
+        self.asks.clear();
+        self.hold_until = at;
+    }
+
+    /// How far may be asked for now.
+    fn limit(&self, goal: Position) -> Position {
+        goal.min(self.received.plus(LANE_AHEAD_BYTES))
+    }
+
+    /// When something is to be done by itself.
+    fn deadline(&self, goal: Position) -> Nanos {
+        let never = Nanos(u64::MAX);
+        let again = self.given.as_ref().and_then(|(_, again)| *again).unwrap_or(never);
+        let ask = if self.asked < self.limit(goal) { self.hold_until } else { never };
+        let lost = if self.asks.is_empty() { never } else { self.lost_at };
+        again.min(ask).min(lost)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Piece {
+    from: Position,
+    bytes: Arc<[u8]>,
+    committed: Commit,
+}
+
+impl Piece {
+    fn end(&self) -> Position {
+        self.from.plus(self.bytes.len() as u64)
+    }
 }
 
 impl Lane {
-    /// A lane that does nothing yet. Take-overs are numbered from `first` on: another number in each life of the process.
+    /// The lane of node `own` in a group of these nodes. Take-overs are numbered from `first` on: another number in each
+    /// life of the process.
     #[must_use]
-    pub fn new(first: u64) -> Self {
-        Self { number: first, pull: None, held: None, outputs: VecDeque::new() }
+    pub fn new(first: u64, own: NodeId, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            number: first,
+            pull: None,
+            behind: None,
+            sources: Sources::new(own, nodes),
+            held: None,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// Takes one input; drain [`Lane::poll`] afterwards.
     pub fn handle(&mut self, now: Nanos, input: LaneInput) {
         match input {
             LaneInput::Tick => {}
-            LaneInput::Pull { from, recency } => self.start(now, from, recency),
+            LaneInput::Pull { from, recency } => self.start_sync(now, from, recency),
             LaneInput::Core(fact) => self.on_core(now, fact),
-            LaneInput::Asked { asker, request } => self.serve(asker, request),
+            LaneInput::Fenced(leadership) => self.on_fenced(leadership),
+            LaneInput::Asked { asker, question } => {
+                let order = ControlToCore::MatchQuestion { asker, question };
+                self.outputs.push_back(LaneOutput::ToCore(order));
+            }
             LaneInput::Answered { from, answer } => self.on_answer(now, from, answer),
+            LaneInput::Broken(node) => self.on_broken(now, node),
         }
         self.advance(now);
     }
@@ -188,33 +388,85 @@ impl Lane {
     /// When to tick again.
     #[must_use]
     pub fn deadline(&self) -> Nanos {
-        let Some(pull) = &self.pull else { return Nanos(u64::MAX) };
-        let given_up = pull.moved.plus(STALL_NS).min(pull.until);
-        match pull.step {
-            Step::Core | Step::Given { .. } => given_up,
-            Step::Match(_) | Step::Range(_) => given_up.min(pull.ask_at),
+        let never = Nanos(u64::MAX);
+        let Some(pull) = &self.pull else {
+            return self.behind.map_or(never, |behind| behind.retry_at);
+        };
+        let given_up = pull.moved.plus(pull.patience.stall_ns).min(pull.until);
+        let next = match &pull.step {
+            Step::Core => never,
+            Step::Match(_) => pull.ask_at,
+            Step::Taking(taking) => taking.deadline(pull.goal),
+        };
+        given_up.min(next)
+    }
+
+    /// What is being taken over, and how far it is.
+    #[must_use]
+    pub fn progress(&self, now: Nanos) -> Option<Progress> {
+        let pull = self.pull.as_ref()?;
+        let Step::Taking(taking) = &pull.step else { return None };
+        let taken = taking.tail.0.saturating_sub(pull.began?.0);
+        let passed = now.since(pull.since).max(1);
+        Some(Progress {
+            from: pull.from,
+            leader_sync: pull.purpose == Purpose::LeaderSync,
+            position: taking.tail,
+            goal: pull.goal,
+            bytes_per_second: (u128::from(taken) * u128::from(Nanos::SECOND) / u128::from(passed))
+                as u64,
+        })
+    }
+
+    /// Whether the node fell behind what its leader holds in memory, and is not back yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    fn start_sync(&mut self, now: Nanos, from: NodeId, recency: Recency) {
+        self.behind = None;
+        let until = now.plus(SYNC_NS);
+        self.start(now, from, Purpose::LeaderSync, recency.last, until);
+        if let Some(pull) = &mut self.pull {
+            pull.goal = recency.tail.0;
         }
     }
 
-    fn start(&mut self, now: Nanos, from: NodeId, recency: Recency) {
+    fn start(
+        &mut self,
+        now: Nanos,
+        from: NodeId,
+        purpose: Purpose,
+        last: Leadership,
+        until: Nanos,
+    ) {
         self.number = self.number.wrapping_add(1);
+        let sync = purpose == Purpose::LeaderSync;
         self.pull = Some(Pull {
             from,
-            goal: recency.tail.0,
+            purpose,
+            patience: if sync { SYNC_PATIENCE } else { CATCH_UP_PATIENCE },
+            goal: Position(0),
             step: Step::Core,
-            piece: LANE_PIECE_BYTES,
             ask_at: now,
             moved: now,
-            until: now.plus(PULL_NS),
+            until,
+            since: now,
+            began: None,
+            told: false,
         });
-        let order = ControlToCore::TakeOver { number: self.number, last: recency.last };
+        let order = ControlToCore::TakeOver { number: self.number, last, purpose };
         self.outputs.push_back(LaneOutput::ToCore(order));
     }
 
     fn on_core(&mut self, now: Nanos, fact: LaneFact) {
         match fact {
-            LaneFact::Answers { asker, number, reply } => {
-                let answer = LaneAnswer::Match { number, reply };
+            LaneFact::Behind { leadership, leader, lowest, .. } => {
+                self.falls_behind(now, leadership, leader, lowest);
+            }
+            LaneFact::Answers { asker, number, reply, end } => {
+                let answer = MatchAnswer { number, reply, end };
                 self.outputs.push_back(LaneOutput::Answer(asker, answer));
             }
             LaneFact::Asks(question) if question.number == self.number => {
@@ -222,215 +474,261 @@ impl Lane {
                     (pull.step, pull.ask_at, pull.moved) = (Step::Match(question), now, now);
                 }
             }
-            LaneFact::Stands { number, tail } if number == self.number => self.stands(now, tail),
-            LaneFact::Refuses { number } if number == self.number => {
+            LaneFact::Stands { number, tail, received } if number == self.number => {
+                self.stands(now, tail, received);
+            }
+            LaneFact::Refuses { number, why } if number == self.number => {
                 self.held = None;
-                self.end(false);
+                if why == LaneRefusal::Void {
+                    self.behind = None; // the core says so anew if it is not true
+                }
+                self.fail(now, CatchUpFailure::Refused);
             }
             LaneFact::Asks(_) | LaneFact::Stands { .. } | LaneFact::Refuses { .. } => {}
         }
     }
 
-    /// The core's log is the other's up to `tail`.
-    fn stands(&mut self, now: Nanos, tail: Position) {
-        self.held = None;
+    fn falls_behind(
+        &mut self,
+        now: Nanos,
+        leadership: Leadership,
+        leader: NodeId,
+        lowest: Position,
+    ) {
+        let catching_up = self.pull.as_ref().map(|pull| pull.purpose);
+        let known = self.behind.filter(|behind| behind.leadership == leadership);
+        let retry_at = known.map_or(now, |behind| behind.retry_at);
+        self.behind = Some(Behind { leadership, leader, lowest, retry_at });
+        if catching_up != Some(Purpose::CatchUp(leadership)) {
+            self.pull = None; // whatever it was, the core is about something else
+        }
+    }
+
+    /// What belongs to an older leadership is void.
+    fn on_fenced(&mut self, fence: Leadership) {
+        self.behind = self.behind.filter(|behind| behind.leadership >= fence);
+        let old = |pull: &mut Pull| matches!(pull.purpose, Purpose::CatchUp(of) if of < fence);
+        self.pull.take_if(old);
+    }
+
+    /// The core's log is the other's up to `tail`, and it has the bytes up to `received`.
+    fn stands(&mut self, now: Nanos, tail: Position, received: Position) {
         let Some(pull) = &mut self.pull else { return };
-        if tail >= pull.goal {
-            let whole = tail == pull.goal;
-            return self.end(whole);
+        if !matches!(pull.step, Step::Taking(_)) {
+            pull.step = Step::Taking(Taking::new(now, tail, received));
+            (pull.since, pull.moved) = (now, now);
+            pull.began = Some(tail);
         }
-        let further = !matches!(pull.step, Step::Given { from } if from == tail);
-        pull.ask_at = now;
-        if further {
-            (pull.moved, pull.piece) = (now, LANE_PIECE_BYTES);
-        } else if pull.piece < LANE_PIECE_BYTES_MAX {
-            pull.piece = LANE_PIECE_BYTES_MAX; // the frame there is longer, or no segment is ready for it
-        } else {
-            pull.ask_at = now.plus(ASK_AGAIN_NS);
+        let Step::Taking(taking) = &mut pull.step else { return };
+        if received > taking.received {
+            pull.moved = now;
         }
-        pull.step = Step::Range(tail);
+        (taking.tail, taking.received) = (tail, received);
+        if let Some((piece, again)) = &mut taking.given {
+            if received >= piece.end() {
+                taking.given = None;
+                self.held = None;
+            } else {
+                *again = Some(now.plus(ROOM_AGAIN_NS));
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// Ends what is complete, and hands on what comes next.
+    fn go_on(&mut self, now: Nanos) {
+        let Some(pull) = &mut self.pull else { return };
+        let Step::Taking(taking) = &mut pull.step else { return };
+        let idle = taking.given.is_none() && taking.waiting.is_empty();
+        if idle && taking.tail >= pull.goal {
+            let whole = taking.tail == pull.goal;
+            return match pull.purpose {
+                Purpose::LeaderSync => self.end_sync(whole),
+                Purpose::CatchUp(_) => self.caught_up(now),
+            };
+        }
+        if taking.given.is_none()
+            && let Some(piece) = taking.waiting.pop_front()
+        {
+            let chunk = chunk(self.number, &piece);
+            self.held = Some(Arc::clone(&piece.bytes));
+            taking.given = Some((piece, None));
+            self.outputs.push_back(LaneOutput::Chunk(chunk));
+        }
+    }
+
+    /// The source has no more that it answers for.
+    fn caught_up(&mut self, now: Nanos) {
+        let (Some(pull), Some(behind)) = (&self.pull, self.behind) else { return };
+        let Step::Taking(taking) = &pull.step else { return };
+        if taking.tail < behind.lowest {
+            return self.fail(now, CatchUpFailure::NothingMore);
+        }
+        let bytes = taking.tail.0.saturating_sub(pull.began.map_or(taking.tail.0, |began| began.0));
+        let (from, position) = (pull.from, taking.tail);
+        let passed_ms = now.since(pull.since) / Nanos::MILLISECOND;
+        self.outputs.push_back(LaneOutput::Event(Event::CaughtUp {
+            from,
+            position,
+            bytes,
+            passed_ms,
+        }));
+        let order = ControlToCore::Rejoin { number: self.number };
+        self.outputs.push_back(LaneOutput::ToCore(order));
+        self.sources.served(from);
+        (self.pull, self.behind) = (None, None); // the core says so anew if it is not enough
     }
 
     fn on_answer(&mut self, now: Nanos, from: NodeId, answer: LaneAnswer) {
-        let number = self.number;
+        let own = self.number;
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.from == from) else { return };
-        if answer.number() != number {
-            return;
-        }
-        match (pull.step, answer) {
-            (Step::Match(_), LaneAnswer::Match { reply, .. }) => {
+        match answer {
+            LaneAnswer::Match(MatchAnswer { number, reply, end }) if number == own => {
+                if !matches!(pull.step, Step::Match(_)) {
+                    return; // a late one
+                }
                 pull.step = Step::Core;
                 pull.moved = now;
-                let order = ControlToCore::MatchReply { number, reply };
+                if pull.purpose != Purpose::LeaderSync {
+                    pull.goal = end;
+                }
+                let order = ControlToCore::MatchReply { number, reply, end };
                 self.outputs.push_back(LaneOutput::ToCore(order));
             }
-            (Step::Range(tail), LaneAnswer::Bytes { from, bytes, .. })
-                if from == tail && !bytes.is_empty() =>
-            {
-                let wanted = pull.goal.since(tail).min(bytes.len() as u64) as usize;
-                let bytes = if wanted < bytes.len() { bytes[..wanted].into() } else { bytes };
-                pull.step = Step::Given { from };
-                self.held = Some(Arc::clone(&bytes));
-                self.outputs.push_back(LaneOutput::Chunk(LogChunk { number, from, bytes }));
+            LaneAnswer::Bytes { number, from, end, committed, bytes } if number == own => {
+                self.on_bytes(now, from, end, committed, bytes);
             }
-            _ => {} // a late one, or nothing yet: asked for again
+            LaneAnswer::Match(_) | LaneAnswer::Bytes { .. } => {}
         }
     }
 
-    /// Another node asks.
-    fn serve(&mut self, asker: NodeId, request: LaneRequest) {
-        let output = match request {
-            LaneRequest::Match(question) => {
-                LaneOutput::ToCore(ControlToCore::MatchQuestion { asker, question })
+    fn on_bytes(
+        &mut self,
+        now: Nanos,
+        from: Position,
+        end: Position,
+        committed: Commit,
+        mut bytes: Arc<[u8]>,
+    ) {
+        let Some(pull) = &mut self.pull else { return };
+        let Step::Taking(taking) = &mut pull.step else { return };
+        if pull.purpose == Purpose::LeaderSync {
+            let wanted = pull.goal.0.saturating_sub(from.0);
+            if wanted < bytes.len() as u64 {
+                bytes = bytes[..wanted as usize].into();
             }
-            LaneRequest::Range { number, from, to } => {
-                let to = to.min(Position(from.0.saturating_add(LANE_PIECE_BYTES_MAX)));
-                LaneOutput::Read { asker, number, from, to }
+        } else {
+            pull.goal = pull.goal.max(end);
+        }
+        let next = from == taking.next;
+        if !next || bytes.is_empty() || taking.waiting.len() >= LANE_PIECES_MAX {
+            // Late, or behind a gap, or nothing is there yet: asked for again, in a while.
+            if from >= taking.next {
+                taking.forget_asks(now.plus(ASK_AGAIN_NS));
             }
-        };
-        self.outputs.push_back(output);
+            return self.go_on(now);
+        }
+        let piece = Piece { from, bytes, committed };
+        taking.next = piece.end();
+        taking.lost_at = now.plus(pull.patience.silence_ns);
+        if taking.asks.pop_front().is_some_and(|to| to > taking.next) {
+            taking.forget_asks(now.plus(ASK_AGAIN_NS)); // the rest was not there
+        }
+        taking.asked = taking.asked.max(taking.next);
+        taking.waiting.push_back(piece);
+        if !core::mem::replace(&mut pull.told, true) && pull.purpose != Purpose::LeaderSync {
+            let (from, position, goal) = (pull.from, taking.tail, pull.goal);
+            let event = Event::CatchUpStarted { from, position, goal };
+            self.outputs.push_back(LaneOutput::Event(event));
+        }
+        self.go_on(now);
     }
 
-    /// Asks again, or gives up.
+    fn on_broken(&mut self, now: Nanos, node: NodeId) {
+        let Some(pull) = self.pull.as_mut().filter(|pull| pull.from == node) else { return };
+        let at = now.plus(ASK_AGAIN_NS);
+        pull.ask_at = at;
+        if let Step::Taking(taking) = &mut pull.step {
+            taking.forget_asks(at);
+        }
+    }
+
+    /// Begins, asks (again), or gives up.
     fn advance(&mut self, now: Nanos) {
+        self.catch_up(now);
         let number = self.number;
         let Some(pull) = &mut self.pull else { return };
-        if now >= pull.moved.plus(STALL_NS).min(pull.until) {
-            return self.end(false);
+        if now >= pull.moved.plus(pull.patience.stall_ns).min(pull.until) {
+            return self.fail(now, CatchUpFailure::Silent);
         }
-        if now < pull.ask_at {
-            return;
-        }
-        let request = match pull.step {
-            Step::Core | Step::Given { .. } => return,
-            Step::Match(question) => LaneRequest::Match(question),
-            Step::Range(from) => {
-                let to = pull.goal.min(from.plus(pull.piece));
-                LaneRequest::Range { number, from, to }
+        let (from, silence_ns) = (pull.from, pull.patience.silence_ns);
+        match &mut pull.step {
+            Step::Core => {}
+            Step::Match(question) => {
+                if now >= pull.ask_at {
+                    pull.ask_at = now.plus(silence_ns);
+                    let request = LaneRequest::Match(*question);
+                    self.outputs.push_back(LaneOutput::Ask(from, request));
+                }
             }
-        };
-        pull.ask_at = now.plus(ASK_AGAIN_NS);
-        self.outputs.push_back(LaneOutput::Ask(pull.from, request));
+            Step::Taking(taking) => {
+                if let Some((piece, again)) = &mut taking.given
+                    && again.is_some_and(|at| now >= at)
+                {
+                    *again = None;
+                    self.outputs.push_back(LaneOutput::Chunk(chunk(number, piece)));
+                }
+                if !taking.asks.is_empty() && now >= taking.lost_at {
+                    taking.forget_asks(now);
+                }
+                let limit = taking.limit(pull.goal);
+                while now >= taking.hold_until && taking.asked < limit {
+                    let to = taking.asked.plus(LANE_PIECE_BYTES).min(pull.goal);
+                    let (purpose, first) = (pull.purpose, taking.asked);
+                    let range = RangeRequest { number, purpose, from: first, to };
+                    self.outputs.push_back(LaneOutput::Ask(from, LaneRequest::Range(range)));
+                    if taking.asks.is_empty() {
+                        taking.lost_at = now.plus(silence_ns);
+                    }
+                    taking.asks.push_back(to);
+                    taking.asked = to;
+                }
+            }
+        }
     }
 
-    fn end(&mut self, whole: bool) {
+    /// Whoever is behind takes what is missing from somebody.
+    fn catch_up(&mut self, now: Nanos) {
+        let Some(Behind { leadership, leader, retry_at, .. }) = self.behind else { return };
+        if self.pull.is_some() || now < retry_at {
+            return;
+        }
+        let Some(from) = self.sources.next(leader) else { return };
+        let purpose = Purpose::CatchUp(leadership);
+        self.start(now, from, purpose, leadership, Nanos(u64::MAX));
+    }
+
+    fn fail(&mut self, now: Nanos, why: CatchUpFailure) {
+        let Some(pull) = self.pull.take() else { return };
+        if pull.purpose == Purpose::LeaderSync {
+            self.outputs.push_back(LaneOutput::Ended(false));
+            return;
+        }
+        let Some(behind) = &mut self.behind else { return };
+        behind.retry_at = now.plus(self.sources.failed(pull.from));
+        if self.sources.is_news(pull.from, why) || pull.told {
+            let from = pull.from;
+            self.outputs.push_back(LaneOutput::Event(Event::CatchUpFailed { from, why }));
+        }
+    }
+
+    fn end_sync(&mut self, whole: bool) {
         self.pull = None;
         self.outputs.push_back(LaneOutput::Ended(whole));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::link::Recency;
-    use crate::types::{Chain, Generation, Leadership, Tail, Term};
-
-    const SOURCE: NodeId = NodeId(2);
-
-    fn last() -> Leadership {
-        Leadership { generation: Generation { counter: 1, random: 1 }, term: Term(3) }
-    }
-
-    /// A lane that was told to take over a log that ends at `goal`, and whose core stands at `tail`; its number.
-    fn pulling(goal: u64, tail: u64) -> (Lane, u64) {
-        let mut lane = Lane::new(41);
-        let recency = Recency { last: last(), tail: Tail(Position(goal)) };
-        lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
-        let Some(LaneOutput::ToCore(ControlToCore::TakeOver { number, last: told })) = lane.poll()
-        else {
-            panic!("the core is told first")
-        };
-        assert_eq!(told, last());
-        let tail = Position(tail);
-        let question = MatchQuestion { number, leadership: last(), end: tail, chain: Chain(9) };
-        lane.handle(Nanos(0), LaneInput::Core(LaneFact::Asks(question)));
-        let asks = Some(LaneOutput::Ask(SOURCE, LaneRequest::Match(question)));
-        assert_eq!(lane.poll(), asks);
-        // No answer: it is asked again.
-        lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Tick);
-        assert_eq!(lane.poll(), asks);
-        let reply = MatchReply::Agreed { position: tail, chain: Chain(9) };
-        let answer = LaneAnswer::Match { number, reply };
-        for from in [NodeId(1), SOURCE, SOURCE] {
-            lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Answered { from, answer: answer.clone() });
-        }
-        let told = LaneOutput::ToCore(ControlToCore::MatchReply { number, reply });
-        assert_eq!((lane.poll(), lane.poll()), (Some(told), None), "once, and only of the source");
-        (lane, number)
-    }
-
-    fn stands(lane: &mut Lane, now: Nanos, number: u64, tail: u64) -> Option<LaneOutput> {
-        lane.handle(now, LaneInput::Core(LaneFact::Stands { number, tail: Position(tail) }));
-        lane.poll()
-    }
-
-    fn bytes(lane: &mut Lane, number: u64, from: u64, count: usize) -> Option<LaneOutput> {
-        let (from, bytes) = (Position(from), vec![1; count].into());
-        let answer = LaneAnswer::Bytes { number, from, bytes };
-        lane.handle(Nanos(ASK_AGAIN_NS), LaneInput::Answered { from: SOURCE, answer });
-        lane.poll()
-    }
-
-    fn range(number: u64, from: u64, to: u64) -> LaneOutput {
-        let request = LaneRequest::Range { number, from: Position(from), to: Position(to) };
-        LaneOutput::Ask(SOURCE, request)
-    }
-
-    #[test]
-    fn takes_piece_after_piece_and_nothing_beyond_the_goal() {
-        let (mut lane, number) = pulling(960, 320);
-        let now = Nanos(ASK_AGAIN_NS);
-        assert_eq!(stands(&mut lane, now, number, 320), Some(range(number, 320, 960)));
-        assert_eq!(bytes(&mut lane, number, 320, 0), None, "not durable yet: asked for again");
-        assert_eq!(bytes(&mut lane, number, 640, 64), None, "not what was asked for");
-        assert_eq!(bytes(&mut lane, number - 1, 320, 64), None, "of another take-over");
-        let Some(LaneOutput::Chunk(chunk)) = bytes(&mut lane, number, 320, 9000) else {
-            panic!("handed to the core")
-        };
-        assert_eq!((chunk.from, chunk.bytes.len()), (Position(320), 640));
-        assert_eq!(bytes(&mut lane, number, 320, 64), None, "one piece is under way at a time");
-        assert_eq!(stands(&mut lane, now, number, 640), Some(range(number, 640, 960)));
-        assert_eq!(stands(&mut lane, now, number, 960), Some(LaneOutput::Ended(true)));
-        assert_eq!(lane.deadline(), Nanos(u64::MAX));
-    }
-
-    #[test]
-    fn a_frame_longer_than_a_piece_is_asked_for_in_a_larger_one() {
-        let (mut lane, number) = pulling(1 << 24, 0);
-        let now = Nanos(ASK_AGAIN_NS);
-        assert_eq!(stands(&mut lane, now, number, 0), Some(range(number, 0, LANE_PIECE_BYTES)));
-        assert!(bytes(&mut lane, number, 0, LANE_PIECE_BYTES as usize).is_some());
-        assert_eq!(stands(&mut lane, now, number, 0), Some(range(number, 0, LANE_PIECE_BYTES_MAX)));
-        assert!(bytes(&mut lane, number, 0, LANE_PIECE_BYTES_MAX as usize).is_some());
-        assert_eq!(stands(&mut lane, now, number, 0), None, "no segment yet: a little later");
-        lane.handle(now.plus(ASK_AGAIN_NS), LaneInput::Tick);
-        assert_eq!(lane.poll(), Some(range(number, 0, LANE_PIECE_BYTES_MAX)));
-    }
-
-    #[test]
-    fn a_source_that_says_nothing_is_given_up_and_so_is_a_log_that_is_longer_already() {
-        let (mut lane, number) = pulling(960, 320);
-        let at = lane.deadline();
-        assert!(at <= Nanos(ASK_AGAIN_NS + STALL_NS));
-        lane.handle(at, LaneInput::Tick);
-        assert_eq!(lane.poll(), Some(LaneOutput::Ended(false)));
-        assert_eq!(stands(&mut lane, at, number, 320), None, "it has ended");
-        let (mut lane, number) = pulling(960, 320);
-        let ended = stands(&mut lane, Nanos(ASK_AGAIN_NS), number, 992);
-        assert_eq!(ended, Some(LaneOutput::Ended(false)));
-    }
-
-    #[test]
-    fn what_others_ask_goes_to_the_core_and_to_the_disk_within_bounds() {
-        let mut lane = Lane::new(1);
-        let from = Position(u64::MAX - 5);
-        let request = LaneRequest::Range { number: 9, from, to: Position(u64::MAX) };
-        lane.handle(Nanos(0), LaneInput::Asked { asker: SOURCE, request });
-        assert!(matches!(lane.poll(), Some(LaneOutput::Read { number: 9, .. })));
-        let request = LaneRequest::Range { number: 9, from: Position(0), to: Position(u64::MAX) };
-        lane.handle(Nanos(0), LaneInput::Asked { asker: SOURCE, request });
-        let to = Position(LANE_PIECE_BYTES_MAX);
-        let read = LaneOutput::Read { asker: SOURCE, number: 9, from: Position(0), to };
-        assert_eq!(lane.poll(), Some(read));
-    }
+fn chunk(number: u64, piece: &Piece) -> LogChunk {
+    let Piece { from, ref bytes, committed } = *piece;
+    LogChunk { number, from, bytes: Arc::clone(bytes), committed }
 }

@@ -26,21 +26,20 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         Self { disk, segment_bytes, open: RefCell::new(None) }
     }
 
-    /// The log's bytes from `from` up to `to`, or up to where its segment or the files end. None are there: empty.
+    /// The log's bytes from `from` up to `to`, or up to where the files end. None are there: empty.
     ///
     /// The caller knows what is durable: above that the files hold anything.
     ///
     /// # Errors
     /// The host's.
     pub fn piece(&self, from: Position, to: Position) -> io::Result<Vec<u8>> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let end = to.min(from.segment_base(self.segment_bytes).plus(self.segment_bytes));
-        let mut bytes = vec![0; end.since(from) as usize];
+        let mut bytes = vec![0; to.0.saturating_sub(from.0) as usize];
         let mut filled = 0;
         while filled < bytes.len() {
-            match self.read(from.plus(filled as u64), &mut bytes[filled..])? {
+            let at = from.plus(filled as u64);
+            let segment_end = at.segment_base(self.segment_bytes).plus(self.segment_bytes);
+            let here = (bytes.len() - filled).min(segment_end.since(at) as usize);
+            match self.read(at, &mut bytes[filled..][..here])? {
                 0 => break,
                 more => filled += more,
             }
@@ -63,13 +62,11 @@ impl<'a, D: Disk> LogFiles<'a, D> {
             Predecessor::genesis(group)
         } else {
             let mut page = [0; SEGMENT_HEADER_BYTES];
-            let read = match self.disk.open(&segment_name(base)) {
-                Ok(file) => file.read_at(&mut page, 0)?,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
+            let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
+                return Ok(None);
             };
             let bytes = self.segment_bytes;
-            match SegmentHeader::decode_segment(&page[..read], group, bytes, base) {
+            match SegmentHeader::decode_segment(&page[..read?], group, bytes, base) {
                 Ok(header) => header.before,
                 Err(_) => return Ok(None), // its damage is recovery's to tell
             }
@@ -86,21 +83,31 @@ impl<'a, D: Disk> LogFiles<'a, D> {
             }
         }
     }
-}
 
-impl<D: Disk> LogBytes for LogFiles<'_, D> {
-    fn read(&self, position: Position, bytes: &mut [u8]) -> io::Result<usize> {
-        let base = position.segment_base(self.segment_bytes);
+    /// Does something with the file of a segment. None: there is none.
+    fn with_file<T>(
+        &self,
+        base: Position,
+        act: impl FnOnce(&D::File) -> T,
+    ) -> io::Result<Option<T>> {
         let mut open = self.open.borrow_mut();
         if open.as_ref().is_none_or(|(known, _)| *known != base) {
             let file = match self.disk.open(&segment_name(base)) {
                 Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
             *open = Some((base, file));
         }
         let (_, file) = open.as_ref().expect("just opened");
-        file.read_at(bytes, file_offset(base, position))
+        Ok(Some(act(file)))
+    }
+}
+
+impl<D: Disk> LogBytes for LogFiles<'_, D> {
+    fn read(&self, position: Position, bytes: &mut [u8]) -> io::Result<usize> {
+        let base = position.segment_base(self.segment_bytes);
+        let read = self.with_file(base, |file| file.read_at(bytes, file_offset(base, position)))?;
+        read.unwrap_or(Ok(0))
     }
 }

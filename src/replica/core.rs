@@ -10,7 +10,6 @@ use super::counters::Counters;
 use super::cut::Cutting;
 use super::follower::Following;
 use super::leader::Leading;
-use super::matching;
 use super::settings::CoreSettings;
 use super::take_over::TakeOver;
 use crate::frame::Predecessor;
@@ -307,6 +306,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 if leadership > self.fence {
                     self.leave_role();
                     self.fence = leadership;
+                    self.publish_role();
                 }
                 self.tell(CoreToControl::Fenced {
                     leadership: self.fence,
@@ -322,11 +322,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             ControlToCore::Admitted => self.provisional = false,
             ControlToCore::HandOver { to } => self.hand_over(to),
             ControlToCore::KeepLead => self.keep_lead(),
-            ControlToCore::TakeOver { number, last } => self.take_over(number, last),
-            ControlToCore::MatchReply { number, reply } => self.on_match_reply(number, reply),
+            ControlToCore::TakeOver { number, last, purpose } => {
+                self.take_over(number, last, purpose);
+            }
+            ControlToCore::MatchReply { number, reply, end } => {
+                self.on_match_reply(number, reply, end);
+            }
+            ControlToCore::Rejoin { number } => self.rejoin(number, now),
             ControlToCore::MatchQuestion { asker, question } => {
-                let (number, reply) = (question.number, matching::reply(&self.log, &question));
-                self.tell(CoreToControl::Lane(LaneFact::Answers { asker, number, reply }));
+                self.on_match_question(asker, &question);
             }
             ControlToCore::Stop => {
                 self.halt();
@@ -437,7 +441,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                     self.counters.dropped_garbage += 1;
                 }
             }
-            DatagramKind::Gone => self.on_gone(&header),
+            DatagramKind::Gone => self.on_gone(&header, now),
             DatagramKind::MatchRequest => {
                 if let Ok((question, _)) = MatchRequest::read_from_prefix(body) {
                     self.on_match_request(now, peer, &question);
@@ -513,6 +517,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let answer = matches!(
             fact,
             CoreToControl::Fenced { .. }
+                | CoreToControl::Lane(
+                    LaneFact::Asks(_) | LaneFact::Stands { .. } | LaneFact::Refuses { .. }
+                )
                 | CoreToControl::Entered { .. }
                 | CoreToControl::HandOver { .. }
                 | CoreToControl::Readmit { .. }

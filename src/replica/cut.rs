@@ -62,8 +62,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.durable = Durable(self.durable.0.min(cutting.at.position));
         self.share_positions();
         match self.work {
+            Work::Follower(ref following) if following.is_behind() => self.cut_for_take_over(),
             Work::Follower(_) => self.enter_stream(now),
-            Work::Puller(_) => self.start_taking(),
+            Work::Puller(_) => self.cut_for_take_over(),
             Work::Leader(_) | Work::Idle | Work::Halted => {}
         }
     }

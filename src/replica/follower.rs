@@ -9,10 +9,11 @@ use super::cut::Cutting;
 use super::entering::{Arrived, Entering, Progressed, Step};
 use super::matching;
 use super::settings::CoreSettings;
+use super::take_over::TakeOver;
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::{BadFrame, HotLog};
-use crate::link::{CoreEvent, CoreToControl};
+use crate::link::{CoreEvent, CoreToControl, LaneFact};
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
@@ -37,6 +38,8 @@ pub(super) struct Following {
     leader: NodeId,
     entering: Entering,
     asking: Asking,
+    /// While the leader's memory does not reach back to here.
+    behind: Option<Behind>,
     /// Commit position the leader told, which may lie above what is verified here.
     leader_commit: Position,
     /// The leader's newest send stamp, and when it came.
@@ -64,6 +67,19 @@ impl Asking {
     }
 }
 
+/// The leader's memory does not reach back to here: what is missing is taken from durable files, of any node.
+#[derive(Debug)]
+struct Behind {
+    /// Lowest that the leader held when it said so.
+    lowest: Position,
+    /// Control is told again then, unless it is under way.
+    tell_at: Nanos,
+    taking: Option<TakeOver>,
+}
+
+/// A node that is behind says so this often, unless something is being done about it, ns.
+const BEHIND_AGAIN_NS: u64 = Nanos::SECOND;
+
 /// The receiver of a follower, made once.
 pub(super) fn receiver(settings: &CoreSettings, start: Position) -> Receiver {
     Receiver::new(
@@ -90,6 +106,28 @@ impl Following {
     /// Its leader was heard lately.
     pub(super) fn hears(&self, now: Nanos, timeout_ns: u64) -> bool {
         now.since(self.echo.1) < timeout_ns
+    }
+
+    /// The leader no longer holds in memory what is missing here.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// What is done about that.
+    pub(super) fn taking(&mut self) -> Option<&mut TakeOver> {
+        self.behind.as_mut().and_then(|behind| behind.taking.as_mut())
+    }
+
+    pub(super) fn take_over(&mut self, begun: TakeOver) {
+        if let Some(behind) = &mut self.behind {
+            behind.taking = Some(begun);
+        }
+    }
+
+    pub(super) fn stop_taking(&mut self) {
+        if let Some(behind) = &mut self.behind {
+            behind.taking = None;
+        }
     }
 
     /// Places the bytes of one datagram of this leadership.
@@ -144,6 +182,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             leader,
             entering: Entering::begin(&mut self.log, leadership, request, mutants),
             asking: Asking::at(now.at),
+            behind: None,
             leader_commit: Position(0),
             echo: (Nanos(0), now.at),
             told: None,
@@ -156,9 +195,21 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.publish_heard(now.at);
     }
 
+    /// Asks the leader again where the logs part.
+    pub(super) fn start_matching(&mut self, now: Now) {
+        let Work::Follower(following) = &mut self.work else { return };
+        self.match_requests += 1;
+        let (leadership, request) = (following.leadership, self.match_requests);
+        following.entering =
+            Entering::begin(&mut self.log, leadership, request, self.settings.mutants);
+        following.asking = Asking::at(now.at);
+        following.behind = None;
+    }
+
     /// One duty cycle of a follower.
     pub(super) fn follow(&mut self, now: Now) -> usize {
         self.ask_for_match(now);
+        self.tell_behind(now);
         if let Work::Follower(Following { echo: (_, heard), .. }) = self.work {
             self.publish_heard(heard);
         }
@@ -212,7 +263,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             }
             Step::Cut(at) => self.start_cut(at),
             Step::Stream => self.enter_stream(now),
-            Step::Gone(lowest) => self.range_gone(lowest),
+            Step::Gone(lowest) => self.fall_behind(lowest, now),
             Step::Diverged { position, own, leaders } => {
                 self.event(CoreEvent::Diverged { position, own, leaders });
             }
@@ -230,19 +281,36 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.tell(CoreToControl::Entered { leadership, leads: false, tail: Tail(tail) });
     }
 
-    fn range_gone(&mut self, lowest: Position) {
+    /// D16: what is needed left the leader's memory. The catch-up lane has it.
+    fn fall_behind(&mut self, lowest: Position, now: Now) {
+        let Work::Follower(following) = &mut self.work else { return };
+        following.entering.give_up();
+        following.behind = Some(Behind { lowest, tell_at: now.at, taking: None });
         let needed = self.log.tail().position;
         self.event(CoreEvent::RangeGone { needed, lowest });
     }
 
-    pub(super) fn on_gone(&mut self, header: &DatagramHeader) {
+    fn tell_behind(&mut self, now: Now) {
+        let tail = self.log.tail().position;
         let Work::Follower(following) = &mut self.work else { return };
-        if header.node() == Some(following.leader)
-            && header.position() > self.receiver.received().0
-            && following.entering != Entering::Stuck
+        let (leadership, leader) = (following.leadership, following.leader);
+        if let Some(Behind { lowest, tell_at, taking: None }) = &mut following.behind
+            && now.at >= *tell_at
         {
-            following.entering.give_up();
-            self.range_gone(header.position());
+            *tell_at = now.at.plus(BEHIND_AGAIN_NS);
+            let lowest = *lowest;
+            self.lane(LaneFact::Behind { leadership, leader, lowest, tail });
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, header: &DatagramHeader, now: Now) {
+        let Work::Follower(following) = &self.work else { return };
+        let needed = self.receiver.received().0;
+        if following.is_matched()
+            && header.node() == Some(following.leader)
+            && header.position() > needed
+        {
+            self.fall_behind(header.position(), now);
         }
     }
 

@@ -338,6 +338,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         let other = self.settings.other_index(peer);
+        // Who caught up from this node's files may have more than was sent so far.
+        self.sender.skip_to(progress.verified);
         if !self.sender.on_status(now.at, other, &Report::from(status)) {
             self.counters.dropped_garbage += 1;
         }

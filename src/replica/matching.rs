@@ -9,7 +9,7 @@ use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
 use crate::journal::terms::TermSpan;
-use crate::link::{MatchQuestion, MatchReply};
+use crate::link::{MatchQuestion, MatchReply, Purpose};
 use crate::stream::datagram::{MatchAnswer, MatchRequest};
 use crate::types::{Chain, Generation, Leadership, Position, Term};
 
@@ -80,35 +80,26 @@ pub fn answer<M: SegmentMemory>(log: &HotLog<M>, question: &MatchRequest) -> Mat
 pub fn lane_question<M: SegmentMemory>(
     log: &HotLog<M>,
     number: u64,
+    purpose: Purpose,
     limit: Leadership,
 ) -> MatchQuestion {
-    let asked = question(log, number, limit);
-    MatchQuestion {
-        number,
-        leadership: leadership(asked.generation, asked.term),
-        end: Position(asked.end.get()),
-        chain: Chain(asked.chain.get()),
-    }
+    let Span { leadership, end } = span_below(log, limit);
+    let chain = log.predecessor_at(end).map_or(Chain(0), |at| at.chain);
+    MatchQuestion { number, purpose, leadership, end, chain }
 }
 
-/// [`answer`] to a question that came from control to control.
+/// The answer to a question that came from control to control.
 #[must_use]
 pub fn reply<M: SegmentMemory>(log: &HotLog<M>, question: &MatchQuestion) -> MatchReply {
-    let answer = answer(
-        log,
-        &MatchRequest {
-            request: U64::new(question.number),
-            end: U64::new(question.end.0),
-            generation: U64::new(question.leadership.generation.to_u64()),
-            term: U32::new(question.leadership.term.0),
-            chain: U32::new(question.chain.0),
-        },
-    );
-    let position = Position(answer.position.get());
-    match answer.agreed {
-        AGREED => MatchReply::Agreed { position, chain: Chain(answer.chain.get()) },
-        GONE => MatchReply::Gone(position),
-        _ => MatchReply::AskBelow(leadership(answer.generation, answer.term)),
+    let Span { leadership, end } = span_below(log, question.leadership);
+    if leadership != question.leadership {
+        return MatchReply::AskBelow(leadership);
+    }
+    let position = end.min(question.end);
+    match log.predecessor_at(position) {
+        Some(at) => MatchReply::Agreed { position, chain: at.chain },
+        None if position < log.hot_base() => MatchReply::Filed(position),
+        None => MatchReply::Unknown,
     }
 }
 
@@ -157,7 +148,7 @@ pub fn judge_reply<M: SegmentMemory>(log: &HotLog<M>, reply: MatchReply) -> Verd
     match reply {
         MatchReply::Agreed { position, chain } => agreed(log, position, chain),
         MatchReply::AskBelow(below) => Verdict::AskBelow(below),
-        MatchReply::Gone(lowest) => Verdict::Gone(lowest),
+        MatchReply::Filed(_) | MatchReply::Unknown => Verdict::Nonsense,
     }
 }
 

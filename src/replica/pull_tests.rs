@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::tests::{Faults, World, leadership};
 use crate::frame::Predecessor;
-use crate::link::{ControlToCore, CoreEvent, CoreToControl, LaneFact, LogChunk, MatchReply};
-use crate::types::{NodeId, Position};
+use crate::link::{
+    ControlToCore, CoreEvent, CoreToControl, LaneFact, LaneRefusal, LogChunk, MatchReply, Purpose,
+};
+use crate::types::{Commit, NodeId, Position};
 
 const NUMBER: u64 = 7;
 /// Bytes carried at once: frames straddle two pieces.
@@ -15,7 +17,11 @@ impl World {
     /// Whether `node` is at the end of the log of `source`, which it was told to take over.
     fn take_over(&mut self, node: usize, source: usize) -> bool {
         let last = self.nodes[source].core.log().last_leadership();
-        self.nodes[node].order(ControlToCore::TakeOver { number: NUMBER, last });
+        self.nodes[node].order(ControlToCore::TakeOver {
+            number: NUMBER,
+            purpose: Purpose::LeaderSync,
+            last,
+        });
         self.carry(node, source, |_| {})
     }
 
@@ -23,27 +29,32 @@ impl World {
     fn carry(&mut self, node: usize, source: usize, mut change: impl FnMut(&mut Vec<u8>)) -> bool {
         for _ in 0..10_000 {
             self.run(1, |_| true);
-            if let Some(LaneFact::Answers { asker, number, reply }) = self.lane_fact(source) {
+            if let Some(LaneFact::Answers { asker, number, reply, end }) = self.lane_fact(source) {
                 assert_eq!(asker, NodeId(node as u16));
-                self.nodes[node].order(ControlToCore::MatchReply { number, reply });
+                self.nodes[node].order(ControlToCore::MatchReply { number, reply, end });
             }
             match self.lane_fact(node) {
                 Some(LaneFact::Asks(question)) => {
                     let asker = NodeId(node as u16);
                     self.nodes[source].order(ControlToCore::MatchQuestion { asker, question });
                 }
-                Some(LaneFact::Stands { number, tail }) => {
+                Some(LaneFact::Stands { number, tail, received }) => {
                     let end = self.tail(source).position;
                     if tail == end {
                         return true;
                     }
-                    let mut bytes = self.bytes(source, tail, end.min(tail.plus(PIECE)));
+                    let mut bytes = self.bytes(source, received, end.min(received.plus(PIECE)));
                     change(&mut bytes);
                     let bytes: Arc<[u8]> = bytes.into();
-                    self.nodes[node].give(LogChunk { number, from: tail, bytes });
+                    self.nodes[node].give(LogChunk {
+                        number,
+                        from: received,
+                        bytes,
+                        committed: Commit(Position(0)),
+                    });
                 }
                 Some(LaneFact::Refuses { .. }) => return false,
-                Some(LaneFact::Answers { .. }) | None => {}
+                Some(LaneFact::Answers { .. } | LaneFact::Behind { .. }) | None => {}
             }
         }
         panic!("neither taken over nor refused");
@@ -113,15 +124,28 @@ fn what_a_deposed_leader_has_alone_is_cut_before_it_takes_a_log_over() {
 fn d7_a_chunk_that_comes_after_the_fence_is_refused() {
     let mut world = behind();
     let (last, tail) = (leadership(1), world.tail(1));
-    world.nodes[1].order(ControlToCore::TakeOver { number: NUMBER, last });
+    world.nodes[1].order(ControlToCore::TakeOver {
+        number: NUMBER,
+        purpose: Purpose::LeaderSync,
+        last,
+    });
     world.run(10, |_| false);
     let Some(LaneFact::Asks(question)) = world.lane_fact(1) else { panic!("it asks first") };
     let reply = super::matching::reply(world.nodes[2].core.log(), &question);
-    world.nodes[1].order(ControlToCore::MatchReply { number: NUMBER, reply });
+    world.nodes[1].order(ControlToCore::MatchReply {
+        number: NUMBER,
+        reply,
+        end: Position(u64::MAX),
+    });
     world.nodes[1].order(ControlToCore::Fence(leadership(5)));
     let bytes = world.bytes(2, tail.position, tail.position.plus(PIECE));
     let given = bytes.len();
-    world.nodes[1].give(LogChunk { number: NUMBER, from: tail.position, bytes: bytes.into() });
+    world.nodes[1].give(LogChunk {
+        number: NUMBER,
+        from: tail.position,
+        bytes: bytes.into(),
+        committed: Commit(Position(0)),
+    });
     world.run(100, |_| false);
     assert!(given > 1000 && world.tail(1) == tail, "nothing is taken behind the fence");
 }
@@ -129,7 +153,11 @@ fn d7_a_chunk_that_comes_after_the_fence_is_refused() {
 #[test]
 fn a_log_newer_than_the_fence_is_refused() {
     let mut world = behind();
-    world.nodes[1].order(ControlToCore::TakeOver { number: NUMBER, last: leadership(2) });
+    world.nodes[1].order(ControlToCore::TakeOver {
+        number: NUMBER,
+        purpose: Purpose::LeaderSync,
+        last: leadership(2),
+    });
     assert!(!world.carry(1, 2, |_| {}));
 }
 
@@ -137,7 +165,11 @@ fn a_log_newer_than_the_fence_is_refused() {
 fn bytes_that_do_not_chain_are_refused_and_whole_frames_before_them_stay() {
     let mut world = behind();
     let before = world.tail(1);
-    world.nodes[1].order(ControlToCore::TakeOver { number: NUMBER, last: leadership(1) });
+    world.nodes[1].order(ControlToCore::TakeOver {
+        number: NUMBER,
+        purpose: Purpose::LeaderSync,
+        last: leadership(1),
+    });
     let mut count = 0;
     let whole = world.carry(1, 2, |bytes| {
         count += 1;
@@ -158,16 +190,25 @@ fn bytes_that_do_not_chain_are_refused_and_whole_frames_before_them_stay() {
 fn nothing_that_is_known_to_be_committed_is_cut_for_a_log_that_lacks_it() {
     let mut world = behind();
     let tail = world.tail(1);
-    world.nodes[1].order(ControlToCore::TakeOver { number: NUMBER, last: leadership(1) });
+    world.nodes[1].order(ControlToCore::TakeOver {
+        number: NUMBER,
+        purpose: Purpose::LeaderSync,
+        last: leadership(1),
+    });
     let genesis = Predecessor::genesis(super::tests::GROUP);
     let reply = MatchReply::Agreed { position: genesis.position, chain: genesis.chain };
-    world.nodes[1].order(ControlToCore::MatchReply { number: NUMBER, reply });
+    world.nodes[1].order(ControlToCore::MatchReply {
+        number: NUMBER,
+        reply,
+        end: Position(u64::MAX),
+    });
     world.run(100, |_| false);
     let diverged =
         |f: &CoreToControl| matches!(f, CoreToControl::Event(CoreEvent::Diverged { .. }));
     assert!(world.nodes[1].facts.iter().any(diverged));
-    assert!(
-        world.nodes[1].facts.contains(&CoreToControl::Lane(LaneFact::Refuses { number: NUMBER }))
-    );
+    assert!(world.nodes[1].facts.contains(&CoreToControl::Lane(LaneFact::Refuses {
+        number: NUMBER,
+        why: LaneRefusal::Log
+    })));
     assert_eq!((world.tail(1), world.cuts(1)), (tail, 0));
 }

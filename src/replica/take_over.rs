@@ -1,17 +1,18 @@
-//! What a core decides when it takes over another node's log (leader sync): the decisions alone, over the log.
+//! What a core decides when it takes over another node's log: the decisions alone, over the log.
 
 use super::matching::{self, Verdict};
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::{HotLog, Verification};
-use crate::link::{MatchQuestion, MatchReply};
+use crate::link::{LaneRefusal, MatchQuestion, MatchReply, Purpose};
 use crate::types::{Chain, Commit, Leadership, Position, Received};
 
 /// A take-over under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TakeOver {
     number: u64,
-    /// Leadership of the last frame of the log that is taken: no newer frame belongs to it.
+    purpose: Purpose,
+    /// No newer frame belongs to the log that is taken.
     last: Leadership,
     phase: Phase,
 }
@@ -20,8 +21,10 @@ pub struct TakeOver {
 enum Phase {
     /// Asking where the logs part, at or below this. An answer is used once.
     Asking(Leadership),
-    /// The match point is known; what lies above it may still be being cut.
-    Taking,
+    /// The match point is known; what lies above it is being cut.
+    Cutting,
+    /// Bytes are taken, and all up to here are in memory: at the tail there may be a part of a frame.
+    Taking(Position),
 }
 
 /// What a reply came to.
@@ -48,45 +51,64 @@ pub enum Reply {
     },
 }
 
+/// What was made of a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// Of the whole frames in it.
+    pub verification: Verification,
+    /// All up to here are in memory.
+    pub received: Position,
+}
+
 impl TakeOver {
-    /// Begins to take over a log that ends in `last`. `None`: it is refused, because a newer leadership is not promised
-    /// here, or the log is of another generation.
-    #[must_use]
+    /// Begins to take over a log whose frames are of `last` at the newest.
+    ///
+    /// # Errors
+    /// Why not: a newer leadership is not promised here, or the log is of another generation.
     pub fn begin<M: SegmentMemory>(
         log: &HotLog<M>,
         fence: Leadership,
         number: u64,
         last: Leadership,
-    ) -> Option<Self> {
+        purpose: Purpose,
+    ) -> Result<Self, LaneRefusal> {
+        let may = match purpose {
+            Purpose::CatchUp(leadership) => leadership == fence && last == fence,
+            Purpose::LeaderSync => last <= fence,
+        };
+        if !may {
+            return Err(LaneRefusal::Void);
+        }
         let own = log.last_leadership();
         let empty = log.tail().position == Position(0);
-        let may = last <= fence && (empty || own.generation == last.generation);
-        may.then_some(Self { number, last, phase: Phase::Asking(own) })
+        if !empty && own.generation != last.generation {
+            return Err(LaneRefusal::Log);
+        }
+        Ok(Self { number, purpose, last, phase: Phase::Asking(own) })
     }
 
-    /// What to ask the other core now.
+    /// Which take-over it is.
     #[must_use]
-    pub fn question<M: SegmentMemory>(&self, log: &HotLog<M>) -> MatchQuestion {
-        let limit = match self.phase {
-            Phase::Asking(limit) => limit,
-            Phase::Taking => log.last_leadership(),
-        };
-        matching::lane_question(log, self.number, limit)
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Its number, once bytes are taken.
+    /// What to ask the other core, while nothing is known of where the logs part.
     #[must_use]
-    pub fn takes(&self) -> Option<u64> {
-        (self.phase == Phase::Taking).then_some(self.number)
+    pub fn question<M: SegmentMemory>(&self, log: &HotLog<M>) -> Option<MatchQuestion> {
+        let Phase::Asking(limit) = self.phase else { return None };
+        Some(matching::lane_question(log, self.number, self.purpose, limit))
     }
 
-    /// Judges the other core's reply: never is anything cut that is known as committed here.
+    /// Judges the other core's reply, which answers for its log up to `end`: never is anything cut that is known as
+    /// committed here.
     pub fn on_reply<M: SegmentMemory>(
         &mut self,
         log: &HotLog<M>,
         commit: Commit,
         number: u64,
         reply: MatchReply,
+        end: Position,
     ) -> Reply {
         let Phase::Asking(limit) = self.phase else { return Reply::Ignored };
         if self.number != number {
@@ -96,42 +118,64 @@ impl TakeOver {
             // Downwards only: it comes to an end.
             Verdict::AskBelow(below) if below < limit => {
                 self.phase = Phase::Asking(below);
-                Reply::AskAgain(self.question(log))
+                self.question(log).map_or(Reply::Refuse, Reply::AskAgain)
             }
-            Verdict::Match(at) if at.position >= commit.0 => {
-                self.phase = Phase::Taking;
-                if at.position < log.tail().position { Reply::Cut(at) } else { Reply::Take }
-            }
-            Verdict::Match(at) => {
+            Verdict::Match(at) if at.position < commit.0 => {
                 // A log that lacks what is committed is not taken over: nobody's bytes are cut for it.
                 let own = log.predecessor_at(commit.0).map_or(at.chain, |p| p.chain);
                 Reply::Diverged { position: at.position, own, leaders: at.chain }
             }
+            Verdict::Match(at) if at.position == log.tail().position => {
+                self.phase = Phase::Taking(at.position);
+                Reply::Take
+            }
+            // What the source has above the match point and answers for takes the place of what is cut here. If it has
+            // nothing, it may only be behind: what this node acknowledged is not cut for that.
+            Verdict::Match(at) if self.purpose == Purpose::LeaderSync || end > at.position => {
+                self.phase = Phase::Cutting;
+                Reply::Cut(at)
+            }
             Verdict::Contradiction { position, own, leaders } => {
                 Reply::Diverged { position, own, leaders }
             }
-            Verdict::AskBelow(_) | Verdict::Gone(_) | Verdict::Nonsense => Reply::Refuse,
+            Verdict::Match(_) | Verdict::AskBelow(_) | Verdict::Gone(_) | Verdict::Nonsense => {
+                Reply::Refuse
+            }
         }
     }
 
-    /// Takes the whole frames at the start of `bytes`, if they stand at the tail. `None`: they are not taken.
+    /// A cut has ended. Whether it was the one that this take-over asked for: then bytes are taken from the tail on.
+    #[must_use]
+    pub fn on_cut_done<M: SegmentMemory>(&mut self, log: &HotLog<M>) -> bool {
+        let own = self.phase == Phase::Cutting;
+        if own {
+            self.phase = Phase::Taking(log.tail().position);
+        }
+        own
+    }
+
+    /// Takes the bytes that come next, as far as there is room, and the whole frames among them, if they chain. `None`: they
+    /// are not taken.
     pub fn place<M: SegmentMemory>(
-        &self,
+        &mut self,
         log: &mut HotLog<M>,
         number: u64,
         from: Position,
         bytes: &[u8],
-    ) -> Option<Verification> {
-        let tail = log.tail().position;
-        if self.takes() != Some(number) || from != tail {
+    ) -> Option<Placed> {
+        let Phase::Taking(before) = self.phase else { return None };
+        if self.number != number || from > before {
             return None;
         }
-        let room = log.end_of_room().0.saturating_sub(tail.0);
-        let length = room.min(bytes.len() as u64);
-        log.place(tail, &bytes[..length as usize]);
-        let end = Received(tail.plus(length));
-        let verification = log.verify(end, usize::MAX, self.last.term);
-        log.forget_above_tail();
-        Some(verification)
+        let known = before.since(from).min(bytes.len() as u64);
+        let fresh = &bytes[known as usize..];
+        let room = log.end_of_room().0.saturating_sub(before.0);
+        let fresh = &fresh[..room.min(fresh.len() as u64) as usize];
+        log.place(before, fresh);
+        let end = before.plus(fresh.len() as u64);
+        let verification = log.verify(Received(end), usize::MAX, self.last.term);
+        let received = end.max(log.tail().position); // the body of padding need not have come
+        self.phase = Phase::Taking(received);
+        Some(Placed { verification, received })
     }
 }

@@ -16,14 +16,17 @@ use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::admin::{Admin, FIRST_TOKEN};
+use super::carrier::CarrierOrder;
 use super::control_dropped::ControlDropped;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
+use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
 use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
 use crate::control::constants::Door;
 use crate::control::election::{Election, Glance, Input, Output};
+use crate::control::lane::{LaneInput, LaneOutput};
 use crate::control::message::{Envelope, Standing};
 use crate::frame::Predecessor;
 use crate::io::clock::{Anchor, Anchoring, Correction, HostClock};
@@ -74,6 +77,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) machine: Election,
     /// What this node sees of its group.
     pub(super) outlook: Outlook,
+    /// What this node takes of others' logs, and they of its.
+    pub(super) lane: LaneDesk,
     /// Who is let in to it.
     pub(super) door: Door,
     /// What came to the control port and was not let in.
@@ -162,6 +167,15 @@ pub enum SourceError {
         /// Who has the port, if that is what is wrong and could be seen.
         holder: Option<Holder>,
     },
+    /// The listening socket for nodes that catch up.
+    CatchUp {
+        /// Its address.
+        address: SocketAddr,
+        /// What the host said.
+        error: io::Error,
+        /// Who has the port, if that is what is wrong and could be seen.
+        holder: Option<Holder>,
+    },
     /// The admin socket.
     Admin {
         /// Its path.
@@ -178,25 +192,44 @@ impl SourceError {
         let holder = taken.then(|| port::holder(port::Protocol::Udp, address)).flatten();
         Self::Control { address, error, holder }
     }
+
+    /// It could not be bound.
+    pub(super) fn catch_up(address: SocketAddr, error: io::Error) -> Self {
+        let taken = error.kind() == ErrorKind::AddrInUse;
+        let holder = taken.then(|| port::holder(port::Protocol::Tcp, address)).flatten();
+        Self::CatchUp { address, error, holder }
+    }
 }
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Poll(error) => write!(f, "control thread: {error}"),
-            Self::Control { address, error, .. } if error.kind() != ErrorKind::AddrInUse => {
-                write!(f, "control socket {address}: {error}")
+            Self::Control { address, error, holder } => {
+                socket(f, "control socket", *address, error, holder.as_ref())
             }
-            Self::Control { address, holder, .. } => {
-                let port = address.port();
-                write!(f, "port {port} is taken: the control socket wants {address}, and ")?;
-                match holder {
-                    Some(holder) => write!(f, "{holder} has it"),
-                    None => f.write_str("another process has it"),
-                }
+            Self::CatchUp { address, error, holder } => {
+                socket(f, "catch-up listener", *address, error, holder.as_ref())
             }
             Self::Admin { path, error } => write!(f, "admin socket {}: {error}", path.display()),
         }
+    }
+}
+
+fn socket(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    address: SocketAddr,
+    error: &io::Error,
+    holder: Option<&Holder>,
+) -> fmt::Result {
+    if error.kind() != ErrorKind::AddrInUse {
+        return write!(f, "{what} {address}: {error}");
+    }
+    write!(f, "port {} is taken: the {what} wants {address}, and ", address.port())?;
+    match holder {
+        Some(holder) => write!(f, "{holder} has it"),
+        None => f.write_str("another process has it"),
     }
 }
 
@@ -211,7 +244,12 @@ impl<E: Storage> ControlThread<E> {
         let mut anchor_at = Nanos(0);
         let ended = loop {
             let now = self.clock.now();
-            let until = self.machine.deadline().since(now).clamp(Nanos::MILLISECOND, SLEEP_NS);
+            let until = self
+                .machine
+                .deadline()
+                .min(self.lane.machine.deadline())
+                .since(now)
+                .clamp(Nanos::MILLISECOND, SLEEP_NS);
             match sources.poll.poll(&mut polled, Some(Duration::from_nanos(until))) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     self.events.line(1199, &format!("poll failed: {error}"));
@@ -235,12 +273,19 @@ impl<E: Storage> ControlThread<E> {
             self.tell_of_the_disk();
             self.snapshots.tell(&mut self.events);
             while let Ok(fact) = self.link.from_core.try_recv() {
+                self.lane.on_core(now, &fact);
                 self.machine.handle(now, Input::Core(fact));
             }
             self.outlook.look(now, self.shared.words(), &self.machine);
+            self.lane.take_news(now);
             self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
-            if self.obey(&mut sources.network, now) {
+            // What one of the machines wants may be a word for the other.
+            let mut halts = self.obey(&mut sources.network, now);
+            while !halts && self.obey_lane(now) {
+                halts = self.obey(&mut sources.network, now);
+            }
+            if halts {
                 break Ended::Halted;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -339,12 +384,41 @@ impl<E: Storage> ControlThread<E> {
                         network.send(*address, datagram.as_bytes());
                     }
                 }
-                Output::Pull { .. } => self.machine.handle(now, Input::Pulled(false)),
+                Output::Pull { from, recency } => {
+                    self.lane.machine.handle(now, LaneInput::Pull { from, recency });
+                }
                 Output::Event(event) => self.events.event(&event),
                 Output::Halt => return true,
             }
         }
         false
+    }
+
+    /// Does what the lane wants; returns whether that is news for the other machine.
+    fn obey_lane(&mut self, now: Nanos) -> bool {
+        let mut news = false;
+        while let Some(output) = self.lane.machine.poll() {
+            match output {
+                LaneOutput::ToCore(order) => self.order(order),
+                LaneOutput::Chunk(chunk) => {
+                    // One is under way at a time: there is room, or the core is gone.
+                    let _ = self.link.to_lane.try_send(chunk);
+                    self.core_waker.wake();
+                }
+                LaneOutput::Ask(to, request) => {
+                    self.lane.order(now, to, CarrierOrder::Ask(to, request));
+                }
+                LaneOutput::Answer(to, answer) => {
+                    self.lane.order(now, to, CarrierOrder::Answer(to, answer));
+                }
+                LaneOutput::Ended(whole) => {
+                    self.machine.handle(now, Input::Pulled(whole));
+                    news = true;
+                }
+                LaneOutput::Event(event) => self.events.event(&event),
+            }
+        }
+        news
     }
 
     fn order(&self, order: ControlToCore) {
@@ -366,13 +440,15 @@ impl<E: Storage> ControlThread<E> {
             match event.token() {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
-                    let Self { shared, machine, description, stop, dropped, outlook, .. } = self;
+                    let Self { shared, machine, lane, description, stop, dropped, outlook, .. } =
+                        self;
                     let snapshots = &self.snapshots;
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
                             let mut status = with_outlook(status, outlook, now);
                             status["snapshot"] = snapshots.json();
+                            status["catch_up"] = lane.json(now);
                             status.to_string()
                         }
                         "snapshot" => snapshots.ask().to_string(),

@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub use self::host::{Host, HostControl};
 pub use self::in_memory::{InMemory, OwnedDisk};
 pub use self::in_process::{InProcess, ProcessControl, ProcessNetwork, Taken};
+pub use super::carrier::net::{LaneNet, LaneStream};
 use super::config::{FoundingMember, Settings};
 use super::host_client::{ConnectError, ConnectOptions};
 use super::node::NodeError;
@@ -69,6 +70,16 @@ pub trait Transport {
         options: &ConnectOptions,
         wake: Arc<dyn Wake>,
     ) -> Result<Self::Network, ConnectError>;
+
+    /// What nodes take each other's files over, at this node's address for it. None, which is the default: nothing; then a node
+    /// that fell behind what its leader holds in memory stays there, and a log that only nodes have which never lead is lost
+    /// to the group until they may.
+    ///
+    /// # Errors
+    /// As [`Transport::network`].
+    fn catch_up(&self, _settings: &Settings) -> Result<Option<Box<dyn LaneNet>>, NodeError> {
+        Ok(None)
+    }
 
     /// Where the only node of a group of one is reached: where it was the `last` time, unless somebody else is there by now.
     /// Only asked where nobody has set the addresses. The default takes UDP ports on loopback that are free now.
@@ -190,6 +201,9 @@ impl<T: Transport, S> Transport for (T, S) {
         wake: Arc<dyn Wake>,
     ) -> Result<Self::Network, ConnectError> {
         self.0.client(options, wake)
+    }
+    fn catch_up(&self, settings: &Settings) -> Result<Option<Box<dyn LaneNet>>, NodeError> {
+        self.0.catch_up(settings)
     }
     fn addresses(&self, last: Option<FoundingMember>) -> io::Result<FoundingMember> {
         self.0.addresses(last)

@@ -1,6 +1,7 @@
 //! The threads of a node, its configuration, and what wires them together.
 
 mod admin;
+mod carrier;
 pub mod config;
 mod control_dropped;
 mod control_thread;
@@ -9,6 +10,7 @@ pub mod environment;
 pub mod events;
 mod host_client;
 pub mod idle;
+mod lane_desk;
 pub mod node;
 mod outlook;
 mod snapshots;

@@ -161,7 +161,7 @@ impl Node {
         let snapshotter = snapshotter.map_err(host("looking at the snapshots"))?;
         let newest = replayed.snapshot;
         let ready = Ready { opened, front, bells, state, applied, snapshotter, newest };
-        let (control, others) = wire(settings, &options.stop, ready).spawn(settings)?;
+        let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }
 

@@ -24,6 +24,8 @@ pub const STATES: &[&str] = &[
     "leader-sync",
     "handed-over",
     "kept-vote-given",
+    "range-gone",
+    "caught-up",
 ];
 
 /// Counts by name.

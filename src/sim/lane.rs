@@ -1,21 +1,24 @@
 //! The catch-up lane between simulated nodes: requests and answers that are late, lost, or come when nobody wants them any
 //! more. A source reads them from its disk.
 
-use core::sync::atomic::Ordering::Acquire;
-
-use super::machine::SEGMENT_BYTES;
+use super::machine::GROUP;
 use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::election::Input;
-use crate::control::lane::{LaneAnswer, LaneInput, LaneOutput, LaneRequest};
+use crate::control::event::Event::CaughtUp;
+use crate::control::lane::{
+    LaneAnswer, LaneInput, LaneOutput, LaneRequest, MatchAnswer, RangeRequest, Source,
+};
 use crate::journal::files::LogFiles;
-use crate::types::{NodeId, Position};
+use crate::types::{Nanos, NodeId};
 
 /// What one control thread says to another on the lane.
 #[derive(Clone, Debug)]
 pub(super) enum LaneLetter {
     Request(LaneRequest),
     Answer(LaneAnswer),
+    /// The connection to the one that it comes from broke.
+    Broken,
 }
 
 impl World {
@@ -30,18 +33,24 @@ impl World {
         self.wake_soon(to, super::machine::Part::Control);
     }
 
-    /// Gives the lane of a node what has come for it.
+    /// Gives the lane of a node what has come for it; who asks for bytes is answered from the disk.
     pub(super) fn read_lane(&mut self, node: usize) {
         let letters = core::mem::take(&mut self.machines[node].lane_letters);
         for (from, letter) in letters {
-            let from = NodeId(from as u16);
-            self.tell_lane(
-                node,
-                match letter {
-                    LaneLetter::Request(request) => LaneInput::Asked { asker: from, request },
-                    LaneLetter::Answer(answer) => LaneInput::Answered { from, answer },
-                },
-            );
+            let peer = NodeId(from as u16);
+            match letter {
+                LaneLetter::Request(LaneRequest::Match(question)) => {
+                    self.tell_lane(node, LaneInput::Asked { asker: peer, question });
+                }
+                LaneLetter::Request(LaneRequest::Range(range)) => {
+                    let answer = self.serve(node, &range);
+                    self.send_lane(node, peer, &LaneLetter::Answer(answer));
+                }
+                LaneLetter::Answer(answer) => {
+                    self.tell_lane(node, LaneInput::Answered { from: peer, answer });
+                }
+                LaneLetter::Broken => self.tell_lane(node, LaneInput::Broken(peer)),
+            }
         }
         self.tell_lane(node, LaneInput::Tick);
     }
@@ -72,12 +81,8 @@ impl World {
                     self.send_lane(node, to, &LaneLetter::Request(request));
                 }
                 LaneOutput::Answer(to, answer) => {
+                    let answer = LaneAnswer::Match(self.filed(node, answer));
                     self.send_lane(node, to, &LaneLetter::Answer(answer));
-                }
-                LaneOutput::Read { asker, number, from, to } => {
-                    let bytes = self.durable_bytes(node, from, to);
-                    let answer = LaneAnswer::Bytes { number, from, bytes: bytes.into() };
-                    self.send_lane(node, asker, &LaneLetter::Answer(answer));
                 }
                 LaneOutput::Ended(whole) => {
                     self.trace.line(self.now, || format!("node {node}: took all over: {whole}"));
@@ -85,22 +90,48 @@ impl World {
                     let local = self.machines[node].clock.local(self.now);
                     self.process(node).control.handle(local, Input::Pulled(whole));
                 }
+                LaneOutput::Event(event) => {
+                    self.coverage.hit("caught-up", u64::from(matches!(event, CaughtUp { .. })));
+                    self.trace.line(self.now, || format!("node {node}: {event:?}"));
+                }
             }
         }
         true
     }
 
-    fn durable_bytes(&mut self, node: usize, from: Position, to: Position) -> Vec<u8> {
-        let durable = Position(self.process(node).shared.words().durable.load(Acquire));
-        let files = LogFiles::new(&self.machines[node].disk, SEGMENT_BYTES);
-        // A disk that cannot be read answers nobody: the asker asks again, or gives up.
-        files.piece(from, to.min(durable)).unwrap_or_default()
+    /// Bytes that a node may send to one that asks for them. A disk that cannot be read answers with none.
+    fn serve(&mut self, node: usize, range: &RangeRequest) -> LaneAnswer {
+        let source = Source::of(self.process(node).shared.words());
+        let (to, end) = source.serves(range);
+        let machine = &self.machines[node];
+        let files = LogFiles::new(&machine.disk, machine.segment_bytes);
+        let bytes = files.piece(range.from, to).unwrap_or_default().into();
+        let (number, from) = (range.number, range.from);
+        LaneAnswer::Bytes { number, from, end, committed: source.committed, bytes }
     }
 
+    /// The answer, with the chain that only the files hold.
+    fn filed(&self, node: usize, answer: MatchAnswer) -> MatchAnswer {
+        let machine = &self.machines[node];
+        let files = LogFiles::new(&machine.disk, machine.segment_bytes);
+        answer.filed(|position| {
+            files.predecessor_at(GROUP, position).ok().flatten().map(|at| at.chain)
+        })
+    }
+
+    /// What is lost breaks the connection: the asker learns of it after a while.
     fn send_lane(&mut self, from: usize, to: NodeId, letter: &LaneLetter) {
+        const BREAK_NS: u64 = 20 * Nanos::MILLISECOND;
         let to = usize::from(to.0);
         let ends = (Endpoint::Node(from), Endpoint::Node(to));
         let fates = self.paths.fates(&mut self.random, &self.plan, ends, true);
+        let (asker, source) =
+            if matches!(letter, LaneLetter::Request(_)) { (from, to) } else { (to, from) };
+        if fates.iter().all(Option::is_none) && self.random.below(2) == 0 {
+            let at = self.now.plus(self.random.below(BREAK_NS));
+            let letter = LaneLetter::Broken;
+            self.schedule(at, Event::Lane { from: source, to: asker, letter });
+        }
         for fate in fates.into_iter().flatten() {
             let letter = letter.clone();
             self.schedule(self.now.plus(fate.after_ns), Event::Lane { from, to, letter });

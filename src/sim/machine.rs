@@ -29,9 +29,6 @@ use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, 
 
 /// Group of all simulated nodes.
 pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
-/// Payload bytes of a segment: small, so that a node is quickly made; two of them hold the log of a run.
-pub(super) const SEGMENT_BYTES: u64 = 256 * 1024;
-const WINDOW_BYTES: u64 = 256 * 1024;
 pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
@@ -115,6 +112,7 @@ pub(super) struct Started {
 pub(super) struct Machine {
     pub(super) node: usize,
     pub(super) disk: MemoryDisk,
+    pub(super) segment_bytes: u64,
     tier: HeapHotTier,
     boots: u64,
     pub(super) clock: Clock,
@@ -133,11 +131,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(node: usize, clock: Clock) -> Self {
+    pub(super) fn new(node: usize, plan: &Plan, clock: Clock) -> Self {
         Self {
             node,
             disk: MemoryDisk::new(),
-            tier: HeapHotTier::new(SEGMENT_BYTES, 1),
+            segment_bytes: plan.segment_bytes,
+            tier: HeapHotTier::new(plan.segment_bytes, 1),
             boots: 1,
             clock,
             port: Rc::default(),
@@ -172,7 +171,7 @@ impl Machine {
         self.crash_process();
         self.disk.crash(seed);
         self.boots += 1;
-        self.tier = HeapHotTier::new(SEGMENT_BYTES, self.boots);
+        self.tier = HeapHotTier::new(self.segment_bytes, self.boots);
     }
 
     /// Starts the process: recovery, then the machines.
@@ -185,8 +184,8 @@ impl Machine {
         boot_id[..8].copy_from_slice(&self.boots.to_le_bytes());
         let first_incarnation = Incarnation(self.boots as u32 * 1000);
         let boot = Boot { boot_id: BootId(boot_id), first_incarnation };
-        let mut settings = RecoverySettings::new(GROUP, node, SEGMENT_BYTES);
-        settings.hot_bytes = 2 * WINDOW_BYTES;
+        let mut settings = RecoverySettings::new(GROUP, node, plan.segment_bytes);
+        settings.hot_bytes = 2 * plan.window_bytes;
         let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
         let started = Started {
             tail: recovered.tail,
@@ -214,7 +213,7 @@ impl Machine {
         let core_settings = core_settings(plan, seed, recovered.identity());
         let mut state = State::new(Ledger::default(), core_settings.limits);
         state.plant(plan.mutants());
-        let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: SEGMENT_BYTES };
+        let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
         let applied = replayed.expect("recovery has read the same files").at.before.position;
         let commit = recovered.known_commit.max(Commit(applied));
@@ -226,21 +225,21 @@ impl Machine {
             cut_epoch: recovered.sync.epoch,
             tail: recovered.tail,
         };
-        let mut log = HotLog::new(hot_settings(&recovered), recovered.tail);
-        let mut next = recovered.tail.position.segment_base(SEGMENT_BYTES);
+        let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
+        let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
         let mut views = Vec::new();
         for (base, memory, view) in recovered.segments {
             assert!(log.add_segment(base, memory).is_ok(), "recovery hands segments over in order");
             views.push((base, view));
-            next = base.plus(SEGMENT_BYTES);
+            next = base.plus(plan.segment_bytes);
         }
         let syncer = Syncer::new(
             self.disk.clone(),
             Arc::clone(&store),
             sync_link,
             Arc::clone(&shared),
-            SyncerSettings::new(GROUP, SEGMENT_BYTES),
+            SyncerSettings::new(GROUP, plan.segment_bytes),
             recovered.sync,
             views,
         );
@@ -249,7 +248,7 @@ impl Machine {
             self.tier.clone(),
             keeper_link,
             Arc::clone(&shared),
-            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(SEGMENT_BYTES) },
+            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(plan.segment_bytes) },
             lowest,
             next,
         );
@@ -269,7 +268,7 @@ impl Machine {
         Process {
             core,
             control,
-            lane: Lane::new(seed),
+            lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
             control_link,
             syncer,
             keeper,
@@ -294,10 +293,10 @@ impl Process {
     }
 }
 
-fn hot_settings(recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {
+fn hot_settings(plan: &Plan, recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {
     HotSettings {
-        segment_bytes: SEGMENT_BYTES,
-        window_bytes: WINDOW_BYTES,
+        segment_bytes: plan.segment_bytes,
+        window_bytes: plan.window_bytes,
         group: GROUP,
         generation: recovered.last.generation,
         header: HeaderPage::standard(),
@@ -350,8 +349,8 @@ fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> Cor
         group: GROUP,
         identity,
         peers: (0..plan.nodes).map(peer).collect(),
-        segment_bytes: SEGMENT_BYTES,
-        window_bytes: WINDOW_BYTES,
+        segment_bytes: plan.segment_bytes,
+        window_bytes: plan.window_bytes,
         command_bytes_max: 8192,
         durability: plan.durability,
         heartbeat_ns: plan.heartbeat_ns,

@@ -376,6 +376,6 @@ impl super::machine::Machine {
     fn tail_segment(&self) -> Position {
         let process = self.process.as_ref();
         let tail = process.map_or(Position(0), |process| process.core.observe().tail.position);
-        tail.segment_base(super::machine::SEGMENT_BYTES)
+        tail.segment_base(self.segment_bytes)
     }
 }

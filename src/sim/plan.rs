@@ -16,7 +16,11 @@ pub struct Plan {
     pub nodes: usize,
     /// Clients.
     pub clients: usize,
-    /// Commands of each client, at most: the log must fit the hot tier.
+    /// Payload of a segment, in bytes: small, so that a node is quickly made.
+    pub segment_bytes: u64,
+    /// Window of the replication stream, in bytes: two of them stay in memory.
+    pub window_bytes: u64,
+    /// Commands of each client, at most.
     pub commands: u64,
     /// Mean time between two commands of a client, ns.
     pub think_ns: u64,
@@ -83,6 +87,8 @@ impl Plan {
             seed,
             nodes,
             clients,
+            segment_bytes: 256 * 1024,
+            window_bytes: 256 * 1024,
             commands: 1200 / clients as u64,
             think_ns: [1, 3, 10, 30][index(&mut random, 4)] * Nanos::MILLISECOND,
             in_flight: [1, 4, 16][index(&mut random, 3)],
@@ -134,6 +140,7 @@ impl Plan {
         }
         plan.draw_hand_overs();
         plan.draw_observers();
+        plan.shrink_memory();
         plan
     }
 
@@ -177,6 +184,17 @@ impl Plan {
     /// The nodes that vote and count.
     pub fn voters(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.nodes).filter(|&node| !self.observers[node])
+    }
+
+    /// In a part of the worlds memory holds only a small part of the log: nodes that were away fall behind it. Drawn apart,
+    /// so that all else stays what it was for a seed.
+    fn shrink_memory(&mut self) {
+        let mut random = Prng::new(self.seed ^ 0x4c41_4e45);
+        if random.below(3) == 0 {
+            self.segment_bytes = 64 * 1024;
+            self.window_bytes = 32 * 1024;
+            self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
+        }
     }
 
     /// Only these kinds of faults happen.

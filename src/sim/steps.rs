@@ -169,8 +169,12 @@ impl World {
         let facts: Vec<_> = process.control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
-            if let CoreToControl::Lane(fact) = fact {
-                self.tell_lane(node, LaneInput::Core(fact));
+            match fact {
+                CoreToControl::Lane(fact) => self.tell_lane(node, LaneInput::Core(fact)),
+                CoreToControl::Fenced { leadership, .. } => {
+                    self.tell_lane(node, LaneInput::Fenced(leadership));
+                }
+                _ => {}
             }
             self.process(node).control.handle(local, Input::Core(fact));
         }
@@ -208,6 +212,7 @@ impl World {
                 let life = self.machines[node].life;
                 self.schedule(at, Event::Replace { node, life });
             }
+            CoreToControl::Event(CoreEvent::RangeGone { .. }) => self.coverage.hit("range-gone", 1),
             CoreToControl::Event(CoreEvent::OutOfSegments { .. }) => {
                 self.coverage.hit("out-of-segments", 1);
             }

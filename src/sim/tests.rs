@@ -57,3 +57,19 @@ fn k11_two_observers_behind_80_ms_and_1_per_cent_loss_slow_nobody_and_stay_close
         far.pace.observer_lag_ns
     );
 }
+
+/// A follower took more from the files of its leader than the leader's stream had sent: what it said of itself was held for a
+/// lie, and the stream stood still.
+#[test]
+fn d16_seed_1000088_who_caught_up_beyond_what_was_streamed_is_believed() {
+    let outcome = run(&Plan::draw(1_000_088, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("caught-up") > 0);
+}
+
+/// A piece ended inside the padding of a segment: its frame needs no body, so that the log ended above the bytes that had come.
+#[test]
+fn a7_seed_1000119_a_piece_that_ends_inside_padding_is_taken() {
+    let outcome = run(&Plan::draw(1_000_119, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

@@ -177,7 +177,7 @@ impl World {
             let drift = drift - plan.drift_ppm.cast_signed();
             Clock::new(random.below(CLOCK_OFFSETS_NS), drift)
         };
-        let machines = (0..plan.nodes).map(|node| Machine::new(node, clock())).collect();
+        let machines = (0..plan.nodes).map(|node| Machine::new(node, plan, clock())).collect();
         let clients = (0..plan.clients)
             .map(|client| {
                 let seed = plan.seed.wrapping_mul(31).wrapping_add(client as u64 + 1);

@@ -199,6 +199,11 @@ impl Sender {
         // Nobody will place what is gone: those who need it get it by another lane.
         self.next = self.next.max(self.lowest);
     }
+    /// A receiver has everything below `position`, which it got another way: it is not sent for it any more.
+    pub fn skip_to(&mut self, position: Position) {
+        assert!(position <= self.tail, "nobody has more than there is");
+        self.next = self.next.max(position);
+    }
     /// Who sets the pace from now on.
     pub fn set_pace(&mut self, pace: Pace) {
         self.settings.pace = pace;

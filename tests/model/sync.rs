@@ -10,12 +10,17 @@ use std::sync::Arc;
 use quorate::control::election::{
     Election, ElectionSettings, Glance, Input, Member, Mutants, Output,
 };
-use quorate::control::lane::{Lane, LaneAnswer, LaneInput, LaneOutput, LaneRequest};
+use quorate::control::lane::{
+    Lane, LaneAnswer, LaneInput, LaneOutput, LaneRequest, MatchAnswer, RangeRequest,
+};
 use quorate::control::message::{Envelope, Message, Standing};
-use quorate::link::{ControlToCore, CoreEvent, CoreToControl, Durability, LaneFact, Recency, Rung};
+use quorate::link::{
+    ControlToCore, CoreEvent, CoreToControl, Durability, LaneFact, LaneRefusal, LogChunk, Recency,
+    Rung,
+};
 use quorate::replica::matching;
 use quorate::replica::quorum::{LeaderSide, Progress, commit_position};
-use quorate::replica::take_over::{Reply, TakeOver};
+use quorate::replica::take_over::{Placed, Reply, TakeOver};
 use quorate::types::{Commit, Durable, Incarnation, Leadership, Nanos, NodeId, Position};
 
 use crate::explore::{Model, Part};
@@ -264,7 +269,8 @@ impl Sync {
         let (from, goal) = state.nodes[n].pulls.take().unwrap();
         let source = state.nodes[from.0 as usize].clone();
         let asker = NodeId(n as u16);
-        let (mut lane, mut core) = (Lane::new(0), None);
+        let nodes = (0..self.nodes).map(|node| NodeId(node as u16));
+        let (mut lane, mut core) = (Lane::new(0, asker, nodes), None);
         let mut left = pieces;
         let mut inputs = VecDeque::from([LaneInput::Pull { from, recency: goal }]);
         let mut whole = false;
@@ -278,37 +284,42 @@ impl Sync {
                     LaneOutput::Ask(_, _) if source.dead => {}
                     LaneOutput::Ask(_, LaneRequest::Match(question)) => {
                         let reply = matching::reply(&source.log, &question);
-                        let number = question.number;
-                        let answer = LaneAnswer::Match { number, reply };
+                        let (number, end) = (question.number, source.log.tail().position);
+                        let answer = LaneAnswer::Match(MatchAnswer { number, reply, end });
                         inputs.push_back(LaneInput::Answered { from, answer });
                     }
-                    LaneOutput::Ask(_, LaneRequest::Range { number, from: at, to }) => {
-                        let to = to.min(at.plus(FRAME)).min(source.log.tail().position);
+                    LaneOutput::Ask(_, LaneRequest::Range(request)) => {
+                        let RangeRequest { number, from: at, to, .. } = request;
+                        let end = source.log.tail().position;
+                        let to = to.min(at.plus(FRAME)).min(end);
                         if left > 0 && at < to {
                             left -= 1;
                             let chunk = source.log.chunk(at, to, FRAME as usize).unwrap();
                             let bytes: Arc<[u8]> = chunk.bytes.into();
-                            let answer = LaneAnswer::Bytes { number, from: at, bytes };
+                            let committed = Commit(source.commit);
+                            let answer =
+                                LaneAnswer::Bytes { number, from: at, end, committed, bytes };
                             inputs.push_back(LaneInput::Answered { from, answer });
                         }
                     }
                     LaneOutput::Chunk(chunk) => {
                         let node = &mut *state.nodes[n];
-                        let taking: TakeOver = core.unwrap();
-                        let number = chunk.number;
-                        let done =
-                            taking.place(&mut node.log, number, chunk.from, &chunk.bytes).unwrap();
+                        let taking: &mut TakeOver = core.as_mut().unwrap();
+                        let LogChunk { number, from, bytes, committed } = chunk;
+                        let Placed { verification, received } =
+                            taking.place(&mut node.log, number, from, &bytes).unwrap();
                         let tail = node.log.tail().position;
                         // The source has another log by now, perhaps: its newer frames are not taken.
-                        inputs.push_back(LaneInput::Core(match done.bad {
-                            Some(_) => LaneFact::Refuses { number },
-                            None => LaneFact::Stands { number, tail },
+                        inputs.push_back(LaneInput::Core(if verification.bad.is_some() {
+                            LaneFact::Refuses { number, why: LaneRefusal::Log }
+                        } else {
+                            node.commit = node.commit.max(committed.0.min(tail));
+                            LaneFact::Stands { number, tail, received }
                         }));
                     }
                     LaneOutput::Ended(ended) => whole = ended,
-                    LaneOutput::Answer(..) | LaneOutput::Read { .. } => {
-                        unreachable!("node {asker} asks only")
-                    }
+                    LaneOutput::Event(_) => {}
+                    LaneOutput::Answer(..) => unreachable!("node {asker} asks only"),
                 }
             }
         }
@@ -326,24 +337,29 @@ impl Sync {
     ) -> Option<LaneInput> {
         let node = &mut *state.nodes[n];
         let fact = match order {
-            ControlToCore::TakeOver { number, last } => {
-                *core = TakeOver::begin(&node.log, node.fence, number, last);
-                match core {
-                    Some(begun) => LaneFact::Asks(begun.question(&node.log)),
-                    None => LaneFact::Refuses { number },
+            ControlToCore::TakeOver { number, last, purpose } => {
+                match TakeOver::begin(&node.log, node.fence, number, last, purpose) {
+                    Ok(begun) => LaneFact::Asks(core.insert(begun).question(&node.log)?),
+                    Err(why) => LaneFact::Refuses { number, why },
                 }
             }
-            ControlToCore::MatchReply { number, reply } => {
+            ControlToCore::MatchReply { number, reply, end } => {
                 let taking = core.as_mut()?;
-                match taking.on_reply(&node.log, Commit(node.commit), number, reply) {
+                let step = taking.on_reply(&node.log, Commit(node.commit), number, reply, end);
+                if let Reply::Cut(at) = step {
+                    node.log.cut(at).unwrap();
+                    assert!(taking.on_cut_done(&node.log), "it asked for it");
+                }
+                let tail = node.log.tail().position;
+                match step {
                     Reply::Ignored => return None,
                     Reply::AskAgain(question) => LaneFact::Asks(question),
-                    Reply::Cut(at) => {
-                        node.log.cut(at).unwrap();
-                        LaneFact::Stands { number, tail: at.position }
+                    Reply::Cut(_) | Reply::Take => {
+                        LaneFact::Stands { number, tail, received: tail }
                     }
-                    Reply::Take => LaneFact::Stands { number, tail: node.log.tail().position },
-                    Reply::Refuse | Reply::Diverged { .. } => LaneFact::Refuses { number },
+                    Reply::Refuse | Reply::Diverged { .. } => {
+                        LaneFact::Refuses { number, why: LaneRefusal::Log }
+                    }
                 }
             }
             _ => return None,

@@ -7,8 +7,8 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings, SyncSettings,
-    ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings,
+    SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -164,6 +164,20 @@ fn member_rules(layers: &Layers, values: &Values) -> Vec<(String, Rule)> {
             addresses.push((name, address));
         }
     }
+    for (place, member) in members.iter().enumerate() {
+        let key = format!("members.{place}.catch_up");
+        let taken = |other: &MemberSettings| other.catch_up == member.catch_up;
+        if let Some(other) = members[..place].iter().position(taken)
+            && layers.get(&key).is_some()
+        {
+            let other = format!("members.{other}.catch_up");
+            wrong.push((key.clone(), Rule::MemberAddress { other }));
+        }
+        if member.catch_up.is_ipv4() != first.is_ipv4() {
+            let other = "members.0.data".to_owned();
+            wrong.push((key, Rule::Family { other, address: first }));
+        }
+    }
     if members.iter().all(|member| member.observer) {
         wrong.push(("members.0.observer".to_owned(), Rule::NobodyVotes));
     } else if members.iter().all(|member| member.observer || member.priority == 0) {
@@ -210,6 +224,9 @@ impl Reader<'_> {
                 kept: self.number("snapshot.kept") as usize,
                 bytes_per_second: self.number("snapshot.bytes_per_second"),
             },
+            catch_up: CatchUpSettings {
+                bytes_per_second: self.number("catch_up.bytes_per_second"),
+            },
             faults: self.faults(),
             members,
         }
@@ -248,11 +265,13 @@ impl Reader<'_> {
             Some(Value::Text(name)) => name,
             _ => format!("node-{place}"),
         };
+        let control = self.address(&key("control")).expect("required");
         MemberSettings {
             id: NodeId(place as u16),
             name,
             data: self.address(&key("data")).expect("required"),
-            control: self.address(&key("control")).expect("required"),
+            control,
+            catch_up: self.address(&key("catch_up")).unwrap_or(control),
             priority: self.number(&key("priority")) as u8,
             observer: self.flag(&key("observer")),
         }

@@ -73,7 +73,8 @@ impl Founding {
             layers = layers
                 .set(&format!("members.{place}.id"), &place.to_string())
                 .set(&format!("members.{place}.data"), &member.data.to_string())
-                .set(&format!("members.{place}.control"), &member.control.to_string());
+                .set(&format!("members.{place}.control"), &member.control.to_string())
+                .set(&format!("members.{place}.catch_up"), &member.control.to_string());
         }
         for (key, text) in &self.settings {
             layers = layers.flag(&format!("--set {key}"), key, text);

@@ -3,10 +3,11 @@
 
 use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::limits::{
-    COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, NODES_MAX,
-    REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX, SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT,
-    SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
+    CATCH_UP_BYTES_PER_SECOND_DEFAULT, COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT,
+    DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, NODES_MAX, REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX,
+    SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT, SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT,
+    WINDOW_BYTES_DEFAULT,
 };
 use crate::service::ServiceKind;
 
@@ -220,6 +221,12 @@ pub const KEYS: &[Key] = &[
         "Where the node's control thread is reached.",
     ),
     key(
+        "members.*.catch_up",
+        Takes::Address,
+        Default::Absent("the address of its control thread"),
+        "Where other nodes take from the node's files what they lack (TCP).",
+    ),
+    key(
         "members.*.priority",
         number(0, 255, ""),
         Default::Number(1),
@@ -394,6 +401,12 @@ pub const KEYS: &[Key] = &[
         bytes(64 << 10, 1 << 40),
         Default::Number(64 << 20),
         "How fast the replay worker reads the log and writes a snapshot, at most, so that the disk stays free for the log.",
+    ),
+    key(
+        "catch_up.bytes_per_second",
+        bytes(1 << 20, 1 << 40),
+        Default::Number(CATCH_UP_BYTES_PER_SECOND_DEFAULT),
+        "How much of its files the node sends in a second to nodes that catch up, all together; one that is about to lead takes them as fast as they come.",
     ),
     key(
         "faults.loss",

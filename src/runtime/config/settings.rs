@@ -49,6 +49,8 @@ pub struct Values {
     pub sync: SyncSettings,
     /// Snapshots.
     pub snapshot: SnapshotSettings,
+    /// Nodes that catch up.
+    pub catch_up: CatchUpSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -97,6 +99,8 @@ pub struct MemberSettings {
     pub data: SocketAddr,
     /// Where its control thread is reached.
     pub control: SocketAddr,
+    /// Where others take what they lack from its files.
+    pub catch_up: SocketAddr,
     /// Election priority.
     pub priority: u8,
     /// It gets the log, and neither votes nor leads.
@@ -192,6 +196,14 @@ pub struct SnapshotSettings {
     /// How many are kept.
     pub kept: usize,
     /// Bytes read and written in a second, at most.
+    pub bytes_per_second: u64,
+}
+
+/// `[catch_up]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CatchUpSettings {
+    /// What is sent to them in a second, at most.
     pub bytes_per_second: u64,
 }
 

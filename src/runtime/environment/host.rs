@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ControlNetwork, LiveNetwork, Storage, Transport};
+use super::{ControlNetwork, LaneNet, LiveNetwork, Storage, Transport};
 use crate::io::files::HostDisk;
 use crate::io::hot_tier::{HostHotTier, HotTierSettings};
 use crate::io::multicast::probe;
 use crate::io::shared_page::MappedWords;
 use crate::io::udp::{self, NetworkCounters, UdpNetwork, UdpSettings};
 use crate::link::{Shared, Wake};
+use crate::runtime::carrier::net::TcpLane;
 use crate::runtime::config::Settings;
 use crate::runtime::control_thread::SourceError;
 use crate::runtime::host_client::{ConnectError, ConnectOptions};
@@ -48,6 +49,18 @@ impl Transport for Host {
         let socket = UdpSocket::bind(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(HostControl { socket })
+    }
+
+    /// TCP; nothing for a group of one, which has nobody to take anything from.
+    fn catch_up(&self, settings: &Settings) -> Result<Option<Box<dyn LaneNet>>, NodeError> {
+        if settings.members.len() < 2 {
+            return Ok(None);
+        }
+        let address = settings.own().catch_up;
+        let lane = TcpLane::open(address);
+        let lane =
+            lane.map_err(|error| NodeError::Control(SourceError::catch_up(address, error)))?;
+        Ok(Some(Box::new(lane)))
     }
 
     fn client(

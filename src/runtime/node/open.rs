@@ -13,7 +13,7 @@ use crate::link::{Shared, Wake};
 use crate::runtime::config::Settings;
 use crate::runtime::control_thread::{Bell, Sources};
 use crate::runtime::environment::{
-    Environment, FileOf, LiveNetwork, MemoryOf, Storage, Transport, ViewOf,
+    Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, Transport, ViewOf,
 };
 use crate::runtime::events::{EVENTS_NAME, EventSink};
 use crate::types::Incarnation;
@@ -77,6 +77,8 @@ pub(super) struct Front<E: Transport> {
     /// Ends a sleep of the control thread.
     pub(super) control_waker: Arc<dyn Wake>,
     pub(super) network: E::Network,
+    /// Over which nodes take each other's files.
+    pub(super) catch_up: Option<Box<dyn LaneNet>>,
     pub(super) events: EventSink,
 }
 
@@ -94,6 +96,7 @@ impl<E: Environment> Front<E> {
         let control = environment.control(settings, bell.waker())?;
         let sources =
             bell.sources(control, &settings.node.admin_socket).map_err(NodeError::Control)?;
+        let catch_up = environment.catch_up(settings)?;
         let network = environment.network(settings, core_waker)?;
         let mut events = EventSink::open(&settings.node.data_dir, settings.node.id, options.quiet)
             .map_err(host("opening the file of events"))?;
@@ -101,7 +104,7 @@ impl<E: Environment> Front<E> {
             events.listen(listener.clone());
         }
         announce(&mut events, opened, &network);
-        Ok(Self { sources, control_waker, network, events })
+        Ok(Self { sources, control_waker, network, catch_up, events })
     }
 }
 

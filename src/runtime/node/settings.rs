@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::control::constants::{Constant, GroupConstants};
 use crate::control::election::{ElectionSettings, Member, Mutants};
+use crate::control::lane::Lane;
 use crate::control::message::Standing;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
@@ -20,6 +21,7 @@ use crate::journal::terms::TermStartAt;
 use crate::link::Rung;
 use crate::replica::snapshotter::SnapshotSettings;
 use crate::replica::{CoreSettings, Peer};
+use crate::runtime::carrier::CarrierSettings;
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
 use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
@@ -136,6 +138,23 @@ pub(super) fn election_settings(
         seed: random.hash_one(3_u8),
         mutants: Mutants::NONE,
     }
+}
+
+/// Of the thread that carries the catch-up lane.
+pub(super) fn carrier_settings(settings: &Settings) -> CarrierSettings {
+    CarrierSettings {
+        group: settings.group.id,
+        own: settings.node.id,
+        addresses: settings.members.iter().map(|member| (member.id, member.catch_up)).collect(),
+        segment_bytes: settings.group.segment_bytes,
+        bytes_per_second: settings.catch_up.bytes_per_second,
+    }
+}
+
+/// The lane's machine.
+pub(super) fn lane_machine(settings: &Settings) -> Lane {
+    let first = RandomState::new().hash_one(4_u8);
+    Lane::new(first, settings.node.id, settings.members.iter().map(|member| member.id))
 }
 
 /// What the nodes compare when they meet; the service is the one that runs, whatever the file calls it.

@@ -8,8 +8,8 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    core_settings, describe, election_settings, group_constants, group_delays, hot_settings,
-    syncer_settings,
+    carrier_settings, core_settings, describe, election_settings, group_constants, group_delays,
+    hot_settings, lane_machine, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
@@ -27,11 +27,15 @@ use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
+use crate::runtime::carrier::Carrier;
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
-use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
+use crate::runtime::environment::{
+    Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, ViewOf,
+};
 use crate::runtime::idle::Idler;
+use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::outlook::Outlook;
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
@@ -63,17 +67,18 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
-) -> Threads<E, S> {
+) -> Result<Threads<E, S>, NodeError> {
     let Ready { opened, front, bells, state, applied, snapshotter, newest } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
-    let Front { sources, control_waker, network, events } = front;
+    let Front { sources, control_waker, network, catch_up, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
     let multicast = network.is_multicast();
     let description = describe(settings, state.service().name(), multicast);
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
+    let (carrier, lane) = lane::<E>(settings, catch_up, &disk, (&shared, &ended, &control_waker))?;
+    let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
@@ -105,6 +110,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         group: settings.group.id,
         machine,
         outlook: Outlook::new(HostClock.now()),
+        lane,
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -123,16 +129,41 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Threads {
+    Ok(Threads {
         core_thread,
         sync_thread,
         keeper_thread,
         snapshot_thread,
+        carrier,
         control_thread,
         sources,
         core_number,
         lock,
-    }
+    })
+}
+
+/// A node's catch-up lane.
+type CatchUp<E> = (Option<Carrier<<E as Storage>::Disk>>, LaneDesk);
+
+/// The thread that carries the catch-up lane over `net`, if there is one, and control's side of it.
+fn lane<E: Environment>(
+    settings: &Settings,
+    net: Option<Box<dyn LaneNet>>,
+    disk: &E::Disk,
+    (shared, ended, control): (&Shared, &Arc<AtomicBool>, &Arc<dyn Wake>),
+) -> Result<CatchUp<E>, NodeError> {
+    let machine = lane_machine(settings);
+    let Some(net) = net else { return Ok((None, LaneDesk { machine, carrier: None })) };
+    let carrier = Carrier::new(
+        carrier_settings(settings),
+        disk.clone(),
+        net,
+        Arc::clone(shared),
+        Arc::clone(ended),
+        Arc::clone(control),
+    );
+    let (carrier, link) = carrier.map_err(host("opening the catch-up lane"))?;
+    Ok((Some(carrier), LaneDesk { machine, carrier: Some(link) }))
 }
 
 /// How the threads sleep, and who wakes them.
@@ -233,6 +264,7 @@ pub(super) struct Threads<E: Environment, S> {
     sync_thread: SyncThread<E>,
     keeper_thread: KeeperThread<E>,
     snapshot_thread: SnapshotThread<E, S>,
+    carrier: Option<Carrier<E::Disk>>,
     control_thread: ControlThread<E>,
     sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
@@ -255,6 +287,7 @@ impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
             sync_thread,
             keeper_thread,
             snapshot_thread,
+            carrier,
             mut control_thread,
             sources,
             core_number,
@@ -304,6 +337,9 @@ impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
             snapshot_thread.run();
             drop(snapshot_lock);
         })?);
+        if let Some(carrier) = carrier {
+            others.push(named("lane").spawn(move || carrier.run())?);
+        }
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
             pin(control_cpu, &told);

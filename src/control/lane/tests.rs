@@ -1,0 +1,283 @@
+//! The machine alone: its core, the other nodes and time are played by hand.
+
+use super::*;
+use crate::types::{Chain, Generation, Tail, Term};
+
+const SOURCE: NodeId = NodeId(2);
+const MS: u64 = Nanos::MILLISECOND;
+
+fn leadership(term: u32) -> Leadership {
+    Leadership { generation: Generation { counter: 1, random: 1 }, term: Term(term) }
+}
+
+fn new() -> Lane {
+    Lane::new(41, NodeId(0), (0..4).map(NodeId))
+}
+
+fn outputs(lane: &mut Lane) -> Vec<LaneOutput> {
+    core::iter::from_fn(|| lane.poll()).collect()
+}
+
+fn core(lane: &mut Lane, now: Nanos, fact: LaneFact) -> Vec<LaneOutput> {
+    lane.handle(now, LaneInput::Core(fact));
+    outputs(lane)
+}
+
+fn stands(lane: &mut Lane, now: Nanos, number: u64, tail: u64) -> Vec<LaneOutput> {
+    let (tail, received) = (Position(tail), Position(tail));
+    core(lane, now, LaneFact::Stands { number, tail, received })
+}
+
+fn bytes(
+    lane: &mut Lane,
+    now: Nanos,
+    number: u64,
+    (at, count, end): (u64, u64, u64),
+) -> Vec<LaneOutput> {
+    let answer = LaneAnswer::Bytes {
+        number,
+        from: Position(at),
+        end: Position(end),
+        committed: Commit(Position(end)),
+        bytes: vec![1; count as usize].into(),
+    };
+    let from = lane.pull.as_ref().map_or(SOURCE, |pull| pull.from);
+    lane.handle(now, LaneInput::Answered { from, answer });
+    outputs(lane)
+}
+
+fn asked(outputs: &[LaneOutput]) -> Vec<(u64, u64)> {
+    let range = |output: &LaneOutput| match output {
+        LaneOutput::Ask(_, LaneRequest::Range(range)) => Some((range.from.0, range.to.0)),
+        _ => None,
+    };
+    outputs.iter().filter_map(range).collect()
+}
+
+fn given(outputs: &[LaneOutput]) -> Vec<(u64, u64)> {
+    let chunk = |output: &LaneOutput| match output {
+        LaneOutput::Chunk(chunk) => Some((chunk.from.0, chunk.bytes.len() as u64)),
+        _ => None,
+    };
+    outputs.iter().filter_map(chunk).collect()
+}
+
+/// Plays the part in which the cores find out where the logs part; the source answers for its log up to `end`.
+fn match_up(lane: &mut Lane, now: Nanos, purpose: Purpose, tail: u64, end: u64) -> (u64, NodeId) {
+    let orders = outputs(lane);
+    let Some(LaneOutput::ToCore(ControlToCore::TakeOver { number, purpose: told, .. })) =
+        orders.first()
+    else {
+        panic!("the core is told first: {orders:?}")
+    };
+    let number = *number;
+    assert_eq!(*told, purpose);
+    let (leadership, position) = (leadership(2), Position(tail));
+    let question = MatchQuestion { number, purpose, leadership, end: position, chain: Chain(9) };
+    let asks = core(lane, now, LaneFact::Asks(question));
+    let [LaneOutput::Ask(source, request)] = asks[..] else { panic!("{asks:?}") };
+    assert_eq!(request, LaneRequest::Match(question));
+    let reply = MatchReply::Agreed { position, chain: Chain(9) };
+    let answer = MatchAnswer { number, reply, end: Position(end) };
+    for from in [NodeId(99), source, source] {
+        lane.handle(now, LaneInput::Answered { from, answer: LaneAnswer::Match(answer) });
+    }
+    let end = Position(end);
+    let told = LaneOutput::ToCore(ControlToCore::MatchReply { number, reply, end });
+    assert_eq!(outputs(lane), [told], "once, and only of the source");
+    (number, source)
+}
+
+fn syncing(goal: u64, tail: u64) -> (Lane, u64) {
+    let mut lane = new();
+    let recency = Recency { last: leadership(3), tail: Tail(Position(goal)) };
+    lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
+    let (number, source) = match_up(&mut lane, Nanos(0), Purpose::LeaderSync, tail, goal + 9999);
+    assert_eq!(source, SOURCE);
+    (lane, number)
+}
+
+fn behind(lane: &mut Lane, now: Nanos, lowest: u64) {
+    let (leadership, leader) = (leadership(3), NodeId(1));
+    let (lowest, tail) = (Position(lowest), Position(0));
+    lane.handle(now, LaneInput::Core(LaneFact::Behind { leadership, leader, lowest, tail }));
+}
+
+const CATCH_UP: fn() -> Purpose = || Purpose::CatchUp(leadership(3));
+const PIECE: u64 = LANE_PIECE_BYTES;
+
+#[test]
+fn a_leader_sync_takes_piece_after_piece_and_nothing_beyond_the_goal() {
+    let goal = 10 * PIECE + 960;
+    let (mut lane, number) = syncing(goal, 320);
+    let now = Nanos(MS);
+    let first: Vec<_> = (0..4).map(|n| (320 + n * PIECE, 320 + (n + 1) * PIECE)).collect();
+    assert_eq!(asked(&stands(&mut lane, now, number, 320)), first, "a few pieces ahead");
+    assert_eq!(bytes(&mut lane, now, number - 1, (320, 64, 0)), [], "of another take-over");
+    let mut tail = 320;
+    while tail < goal {
+        let count = PIECE.min(goal - tail);
+        let told = bytes(&mut lane, now, number, (tail, PIECE, goal + 9999));
+        assert_eq!(given(&told), [(tail, count)]);
+        tail += count;
+        let told = stands(&mut lane, now, number, tail);
+        assert!(asked(&told).iter().all(|(_, to)| *to <= goal));
+        if tail == goal {
+            assert_eq!(told, [LaneOutput::Ended(true)]);
+        }
+    }
+    assert_eq!(lane.deadline(), Nanos(u64::MAX));
+}
+
+#[test]
+fn pieces_wait_for_the_core_in_order_and_never_more_than_were_asked_for() {
+    let (mut lane, number) = syncing(100 * PIECE, 0);
+    let now = Nanos(MS);
+    stands(&mut lane, now, number, 0);
+    assert_eq!(given(&bytes(&mut lane, now, number, (0, PIECE, 0))), [(0, PIECE)]);
+    for n in 1..20 {
+        assert_eq!(given(&bytes(&mut lane, now, number, (n * PIECE, PIECE, 0))), []);
+    }
+    let Some(Pull { step: Step::Taking(taking), .. }) = &lane.pull else { panic!("it takes") };
+    assert!(taking.waiting.len() <= LANE_PIECES_MAX, "{}", taking.waiting.len());
+    assert_eq!(given(&stands(&mut lane, now, number, PIECE)), [(PIECE, PIECE)]);
+    // No room: the same bytes again, when there may be some.
+    let part = LaneFact::Stands { number, tail: Position(PIECE), received: Position(PIECE + 64) };
+    assert_eq!(given(&core(&mut lane, now, part)), []);
+    lane.handle(now.plus(ROOM_AGAIN_NS), LaneInput::Tick);
+    assert_eq!(given(&outputs(&mut lane)), [(PIECE, PIECE)]);
+}
+
+#[test]
+fn what_is_not_there_or_lost_is_asked_for_again_from_where_it_is_missing() {
+    let (mut lane, number) = syncing(100 * PIECE, 0);
+    let now = Nanos(MS);
+    stands(&mut lane, now, number, 0);
+    // Half a piece is durable: the rest in a while, and what was asked behind it does not count.
+    let told = bytes(&mut lane, now, number, (0, PIECE / 2, 0));
+    assert_eq!((given(&told), asked(&told)), (vec![(0, PIECE / 2)], vec![]));
+    assert_eq!(bytes(&mut lane, now, number, (PIECE, PIECE, 0)), []);
+    let later = now.plus(ASK_AGAIN_NS);
+    lane.handle(later, LaneInput::Tick);
+    assert_eq!(asked(&outputs(&mut lane))[0], (PIECE / 2, PIECE / 2 + PIECE));
+    // The connection breaks.
+    lane.handle(later, LaneInput::Broken(NodeId(3)));
+    lane.handle(later, LaneInput::Broken(SOURCE));
+    assert_eq!(outputs(&mut lane), []);
+    let later = later.plus(ASK_AGAIN_NS);
+    lane.handle(later, LaneInput::Tick);
+    assert_eq!(asked(&outputs(&mut lane))[0].0, PIECE / 2);
+    // Nothing comes: for a leader sync that is not long.
+    lane.handle(later.plus(SYNC_PATIENCE.silence_ns), LaneInput::Tick);
+    assert_eq!(asked(&outputs(&mut lane))[0].0, PIECE / 2);
+    lane.handle(later.plus(SYNC_PATIENCE.stall_ns), LaneInput::Tick);
+    assert_eq!(outputs(&mut lane), [LaneOutput::Ended(false)]);
+}
+
+#[test]
+fn d16_who_is_behind_takes_what_is_committed_of_a_follower_and_goes_back_to_the_leader() {
+    let mut lane = new();
+    let now = Nanos(MS);
+    behind(&mut lane, now, 3 * PIECE);
+    let (number, source) = match_up(&mut lane, now, CATCH_UP(), 0, 2 * PIECE);
+    assert_eq!(source, NodeId(2), "not the leader, node 1");
+    assert_eq!(asked(&stands(&mut lane, now, number, 0)).len(), 2, "so much it has");
+    let told = bytes(&mut lane, now, number, (0, PIECE, 4 * PIECE));
+    assert!(matches!(told[0], LaneOutput::Event(Event::CatchUpStarted { .. })), "{told:?}");
+    assert_eq!(asked(&told).len(), 2, "it has more by now");
+    for n in 1..4 {
+        bytes(&mut lane, now, number, (n * PIECE, PIECE, 4 * PIECE));
+        stands(&mut lane, now, number, n * PIECE);
+    }
+    let progress = lane.progress(now.plus(1000 * MS)).unwrap();
+    assert_eq!((progress.position.0, progress.goal.0), (3 * PIECE, 4 * PIECE));
+    assert_eq!(progress.bytes_per_second, 3 * PIECE);
+    let told = stands(&mut lane, now, number, 4 * PIECE);
+    assert!(matches!(told[0], LaneOutput::Event(Event::CaughtUp { .. })), "{told:?}");
+    assert_eq!(told[1..], [LaneOutput::ToCore(ControlToCore::Rejoin { number })]);
+    assert!(!lane.is_behind() && lane.deadline() == Nanos(u64::MAX));
+}
+
+#[test]
+fn a4_a_source_that_has_no_more_or_is_silent_or_does_not_fit_is_left_for_the_next() {
+    let mut lane = new();
+    let mut now = Nanos(MS);
+    behind(&mut lane, now, 3 * PIECE);
+    let mut seen = Vec::new();
+    for why in [CatchUpFailure::NothingMore, CatchUpFailure::Silent, CatchUpFailure::Refused] {
+        let end = if why == CatchUpFailure::NothingMore { 0 } else { 9 * PIECE };
+        let (number, source) = match_up(&mut lane, now, CATCH_UP(), 0, end);
+        seen.push(source.0);
+        let told = match why {
+            CatchUpFailure::Refused => {
+                core(&mut lane, now, LaneFact::Refuses { number, why: LaneRefusal::Log })
+            }
+            CatchUpFailure::NothingMore => stands(&mut lane, now, number, 0),
+            CatchUpFailure::Silent => {
+                stands(&mut lane, now, number, 0);
+                now = now.plus(CATCH_UP_PATIENCE.stall_ns);
+                lane.handle(now, LaneInput::Tick);
+                outputs(&mut lane)
+            }
+        };
+        let failed = LaneOutput::Event(Event::CatchUpFailed { from: source, why });
+        assert!(told.contains(&failed), "{told:?}");
+        now = now.max(lane.deadline());
+        lane.handle(now, LaneInput::Tick);
+    }
+    assert_eq!(seen, [2, 3, 1], "the leader last");
+}
+
+#[test]
+fn d7_a_newer_fence_voids_a_catch_up_and_not_a_leader_sync() {
+    let mut lane = new();
+    let now = Nanos(MS);
+    behind(&mut lane, now, 3 * PIECE);
+    let (number, _) = match_up(&mut lane, now, CATCH_UP(), 0, 9 * PIECE);
+    lane.handle(now, LaneInput::Fenced(leadership(3)));
+    assert!(lane.is_behind(), "of the leadership itself");
+    lane.handle(now, LaneInput::Fenced(leadership(4)));
+    assert!(!lane.is_behind() && outputs(&mut lane).is_empty());
+    assert_eq!(stands(&mut lane, now, number, 0), []);
+    // The core says that it is about something else: nothing is told of that.
+    behind(&mut lane, now, 3 * PIECE);
+    let (number, _) = match_up(&mut lane, now, CATCH_UP(), 0, 9 * PIECE);
+    let void = LaneFact::Refuses { number, why: LaneRefusal::Void };
+    assert_eq!(core(&mut lane, now, void), []);
+    assert!(!lane.is_behind());
+    let (mut lane, number) = syncing(9 * PIECE, 0);
+    lane.handle(now, LaneInput::Fenced(leadership(4)));
+    assert!(!asked(&stands(&mut lane, now, number, 0)).is_empty());
+    let refused = LaneFact::Refuses { number, why: LaneRefusal::Log };
+    assert_eq!(core(&mut lane, now, refused), [LaneOutput::Ended(false)]);
+}
+
+#[test]
+fn a_source_answers_for_what_is_committed_and_its_leader_for_all() {
+    let source = Source {
+        leads: Some(leadership(3)),
+        committed: Commit(Position(1000)),
+        durable: Position(5000),
+    };
+    let follower = Source { leads: None, ..source };
+    let range = |purpose, from| RangeRequest {
+        number: 1,
+        purpose,
+        from: Position(from),
+        to: Position(u64::MAX),
+    };
+    let served = |source: &Source, purpose, from| {
+        let (to, end) = source.serves(&range(purpose, from));
+        (to.0, end.0)
+    };
+    assert_eq!(served(&follower, CATCH_UP(), 64), (1000, 1000));
+    assert_eq!(served(&source, CATCH_UP(), 64), (5000, 5000), "as its stream would");
+    assert_eq!(served(&source, Purpose::CatchUp(leadership(2)), 64), (1000, 1000));
+    assert_eq!(served(&follower, Purpose::LeaderSync, 64), (5000, 5000));
+    assert_eq!(served(&follower, CATCH_UP(), 4096), (4096, 1000), "nothing");
+    let slow = Source { durable: Position(700), ..follower };
+    assert_eq!(served(&slow, CATCH_UP(), 64), (700, 1000), "what is on its disk");
+    let long = Source { durable: Position(9 * PIECE), ..source };
+    assert_eq!(served(&long, Purpose::LeaderSync, 64).0, 64 + PIECE);
+    assert_eq!(served(&long, Purpose::LeaderSync, u64::MAX), (u64::MAX, 9 * PIECE));
+}
