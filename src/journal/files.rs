@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind};
 
 use super::memory::{Disk, DurableFile, segment_name};
 use super::reader::{Cause, LogBytes, Trouble, Walker};
-use super::segment_file::file_offset;
+use super::segment_file::{file_offset, seal_base};
 use super::segment_header::SegmentHeader;
 use crate::frame::Predecessor;
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::types::Position;
+use crate::types::{GroupId, Position};
 
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
@@ -48,31 +48,40 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         Ok(bytes)
     }
 
-    /// What stands before the frame that starts at `position`, by the header page of its segment and the frames from there.
-    /// None: no frame starts there, or no file says so.
+    /// What stands before the entry at `position`: one segment is walked for it. None: no entry starts or ends there.
     ///
     /// # Errors
     /// The host's.
-    pub fn predecessor_at(&self, position: Position) -> io::Result<Option<Predecessor>> {
-        let base = position.segment_base(self.segment_bytes);
-        let mut page = vec![0; SEGMENT_HEADER_BYTES];
-        let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
-            return Ok(None);
+    pub fn predecessor_at(
+        &self,
+        group: GroupId,
+        position: Position,
+    ) -> io::Result<Option<Predecessor>> {
+        let base = seal_base(position, Position(0), self.segment_bytes);
+        let before = if base == Position(0) {
+            Predecessor::genesis(group)
+        } else {
+            let mut page = [0; SEGMENT_HEADER_BYTES];
+            let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
+                return Ok(None);
+            };
+            let bytes = self.segment_bytes;
+            match SegmentHeader::decode_segment(&page[..read?], group, bytes, base) {
+                Ok(header) => header.before,
+                Err(_) => return Ok(None), // its damage is recovery's to tell
+            }
         };
-        let header = SegmentHeader::decode(&page[..read?]);
-        let Some(before) = header.ok().map(|header| header.before) else { return Ok(None) };
-        if before.position != base {
-            return Ok(None);
-        }
         let mut walker = Walker::new(self, self.segment_bytes, before);
-        while walker.before().position < position {
+        loop {
+            if walker.before().position >= position {
+                return Ok(Some(walker.before()).filter(|found| found.position == position));
+            }
             match walker.next_frame(position) {
                 Ok(Some(_)) => {}
                 Err(Trouble { cause: Cause::Host(error), .. }) => return Err(error),
-                Ok(None) | Err(Trouble { cause: Cause::Frame(_), .. }) => return Ok(None),
+                Ok(None) | Err(_) => return Ok(None),
             }
         }
-        Ok(Some(walker.before()))
     }
 
     /// Does something with the file of a segment. None: there is none.

@@ -241,7 +241,11 @@ impl<D: Disk> Carrier<D> {
             CarrierOrder::Answer(to, answer) => {
                 let files = LogFiles::new(&self.disk, self.settings.segment_bytes);
                 let answer = answer.filed(|position| {
-                    files.predecessor_at(position).ok().flatten().map(|at| at.chain)
+                    files
+                        .predecessor_at(self.settings.group, position)
+                        .ok()
+                        .flatten()
+                        .map(|at| at.chain)
                 });
                 let message = LaneMessage::Answer(LaneAnswer::Match(answer));
                 let asked =

@@ -12,6 +12,7 @@ mod host_client;
 pub mod idle;
 mod lane_desk;
 pub mod node;
+mod snapshots;
 pub mod terminal;
 mod threads;
 mod watch;

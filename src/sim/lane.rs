@@ -1,6 +1,7 @@
 //! The catch-up lane between simulated nodes: requests and answers that are late, lost, or come when nobody wants them any
 //! more. A source reads them from its disk.
 
+use super::machine::GROUP;
 use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::election::Input;
@@ -113,7 +114,9 @@ impl World {
     fn filed(&self, node: usize, answer: MatchAnswer) -> MatchAnswer {
         let machine = &self.machines[node];
         let files = LogFiles::new(&machine.disk, machine.segment_bytes);
-        answer.filed(|position| files.predecessor_at(position).ok().flatten().map(|at| at.chain))
+        answer.filed(|position| {
+            files.predecessor_at(GROUP, position).ok().flatten().map(|at| at.chain)
+        })
     }
 
     /// What is lost breaks the connection: the asker learns of it after a while.

@@ -7,8 +7,8 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SyncSettings,
-    ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings,
+    SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -219,6 +219,11 @@ impl Reader<'_> {
             },
             catch_up: CatchUpSettings {
                 bytes_per_second: self.number("catch_up.bytes_per_second"),
+            },
+            snapshot: SnapshotSettings {
+                interval_bytes: self.number("snapshot.interval_bytes"),
+                kept: self.number("snapshot.kept") as usize,
+                bytes_per_second: self.number("snapshot.bytes_per_second"),
             },
             faults: self.faults(),
             members,

@@ -49,6 +49,8 @@ pub struct Values {
     pub sync: SyncSettings,
     /// Nodes that catch up.
     pub catch_up: CatchUpSettings,
+    /// Snapshots.
+    pub snapshot: SnapshotSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -188,6 +190,18 @@ pub struct SyncSettings {
 #[non_exhaustive]
 pub struct CatchUpSettings {
     /// What is sent to them in a second, at most.
+    pub bytes_per_second: u64,
+}
+
+/// `[snapshot]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SnapshotSettings {
+    /// Growth of the log between two, in bytes; 0: only when asked.
+    pub interval_bytes: u64,
+    /// How many are kept.
+    pub kept: usize,
+    /// Bytes read and written in a second, at most.
     pub bytes_per_second: u64,
 }
 
