@@ -219,13 +219,13 @@ impl Reader<'_> {
                 group_delay_ns: self.number("sync.group_delay_us") * Nanos::MICROSECOND,
                 batch_bytes_max: self.number("sync.batch_bytes_max"),
             },
+            catch_up: CatchUpSettings {
+                bytes_per_second: self.number("catch_up.bytes_per_second"),
+            },
             snapshot: SnapshotSettings {
                 interval_bytes: self.number("snapshot.interval_bytes"),
                 kept: self.number("snapshot.kept") as usize,
                 bytes_per_second: self.number("snapshot.bytes_per_second"),
-            },
-            catch_up: CatchUpSettings {
-                bytes_per_second: self.number("catch_up.bytes_per_second"),
             },
             faults: self.faults(),
             members,

@@ -385,6 +385,12 @@ pub const KEYS: &[Key] = &[
         "Most bytes that one sync makes durable.",
     ),
     key(
+        "catch_up.bytes_per_second",
+        bytes(1 << 20, 1 << 40),
+        Default::Number(CATCH_UP_BYTES_PER_SECOND_DEFAULT),
+        "How much of its files the node sends in a second to nodes that catch up, all together; one that is about to lead takes them as fast as they come.",
+    ),
+    key(
         "snapshot.interval_bytes",
         bytes(0, 1 << 50),
         Default::Number(256 << 20),
@@ -401,12 +407,6 @@ pub const KEYS: &[Key] = &[
         bytes(64 << 10, 1 << 40),
         Default::Number(64 << 20),
         "How fast the replay worker reads the log and writes a snapshot, at most, so that the disk stays free for the log.",
-    ),
-    key(
-        "catch_up.bytes_per_second",
-        bytes(1 << 20, 1 << 40),
-        Default::Number(CATCH_UP_BYTES_PER_SECOND_DEFAULT),
-        "How much of its files the node sends in a second to nodes that catch up, all together; one that is about to lead takes them as fast as they come.",
     ),
     key(
         "faults.loss",

@@ -47,10 +47,10 @@ pub struct Values {
     pub timing: TimingSettings,
     /// The sync thread.
     pub sync: SyncSettings,
-    /// Snapshots.
-    pub snapshot: SnapshotSettings,
     /// Nodes that catch up.
     pub catch_up: CatchUpSettings,
+    /// Snapshots.
+    pub snapshot: SnapshotSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -187,6 +187,14 @@ pub struct SyncSettings {
     pub batch_bytes_max: u64,
 }
 
+/// `[catch_up]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CatchUpSettings {
+    /// What is sent to them in a second, at most.
+    pub bytes_per_second: u64,
+}
+
 /// `[snapshot]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -196,14 +204,6 @@ pub struct SnapshotSettings {
     /// How many are kept.
     pub kept: usize,
     /// Bytes read and written in a second, at most.
-    pub bytes_per_second: u64,
-}
-
-/// `[catch_up]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct CatchUpSettings {
-    /// What is sent to them in a second, at most.
     pub bytes_per_second: u64,
 }
 
