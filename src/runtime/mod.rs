@@ -10,6 +10,7 @@ pub mod events;
 mod host_client;
 pub mod idle;
 pub mod node;
+mod snapshots;
 pub mod terminal;
 mod threads;
 mod watch;
