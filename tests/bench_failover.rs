@@ -55,6 +55,31 @@ fn a12_every_trouble_is_got_over_and_its_outage_told() {
 }
 
 #[test]
+fn d8_r1_a_leader_that_is_cut_off_is_got_over_and_its_outage_told() {
+    let folder = Folder::new("partition");
+    let kinds = ["partition", "deaf", "mute"];
+    let arguments = ["--kinds", "partition,deaf,mute", "--rounds", "1", "--rate", "300", "--json"];
+    let output = bench(&folder, &arguments);
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.contains("left out") {
+        assert!(kinds.iter().all(|kind| text.contains(&format!("{kind}: left out"))), "{text}");
+        return println!("SKIPPED: {text}");
+    }
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = text.lines().last().unwrap_or_else(|| panic!("nothing was printed: {talk}"));
+    let report: Value = serde_json::from_str(last).unwrap_or_else(|why| panic!("{why}: {last}"));
+    for kind in kinds {
+        // The run waits for another leader each time: without a cut there would be none.
+        let outage = report["kinds"][kind]["each_ms"][0].as_f64();
+        assert!(outage > Some(0.0), "{kind}: {report}");
+    }
+    let counts = &report["counts"];
+    assert_eq!((&counts["answered"], &counts["failed"]), (&counts["sent"], &0.into()), "{report}");
+    assert_eq!(report["settings"]["transport"], "unicast");
+    assert_eq!(fs::read_dir(&folder.0).expect("our own folder").count(), 0, "nothing is left");
+}
+
+#[test]
 fn wrong_use_of_failover_is_named() {
     let folder = Folder::new("usage");
     for wrong in [&["--kinds", "flood"][..], &["--nodes", "2"], &["--rate", "0"]] {

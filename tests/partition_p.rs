@@ -49,7 +49,7 @@ fn finish(mut group: Group, mut caller: Caller, commands: usize) {
     assert_eq!(log.commands.len(), commands);
 }
 
-fn leads(status: &&Value) -> bool {
+fn leads(status: &Value) -> bool {
     status["role"] == "leader" && status["quorum"] == true
 }
 
@@ -58,7 +58,8 @@ fn leader(group: &mut Group, without: &[usize]) -> usize {
     let seen = |statuses: &[Value]| {
         let asked = |status: &&Value| !without.iter().any(|node| status["node"] == *node);
         let asked: Vec<_> = statuses.iter().filter(asked).cloned().collect();
-        let leader = asked.iter().find(leads).map(|status| status["node"].clone())?;
+        let leader =
+            asked.iter().find(|status| leads(status)).map(|status| status["node"].clone())?;
         asked
             .iter()
             .all(|status| status["leader"] == leader && status["term"] == asked[0]["term"])

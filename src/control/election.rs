@@ -17,6 +17,7 @@
 mod canvass;
 #[cfg(any(test, feature = "sim"))]
 mod explored;
+mod intent;
 mod lead;
 mod members;
 mod reserve;
@@ -37,6 +38,7 @@ pub use self::members::{ElectionSettings, Member};
 pub use crate::mutants::{Mutant, Mutants};
 
 use self::canvass::Looking;
+use self::intent::Intent;
 use self::lead::Reign;
 use self::members::Known;
 use self::reserve::Reservation;
@@ -122,31 +124,6 @@ pub enum Output {
 struct Target {
     leadership: Leadership,
     leader: NodeId,
-}
-
-/// Why the core is fenced, or the node state written.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Intent {
-    /// To decide on a vote; whether it is granted is known after the fence.
-    Vote {
-        candidate: NodeId,
-        leadership: Leadership,
-        recency: Recency,
-        instance: u64,
-        granted: bool,
-    },
-    /// To stand.
-    Stand { leadership: Leadership, transfer: bool },
-    /// To lead, after an election by all votes.
-    Win { leadership: Leadership, founding: bool },
-    /// To be a founder: who won the founding election says so.
-    Found { leadership: Leadership },
-    /// To follow.
-    Follow { target: Target, founder: bool },
-    /// To be a voter again.
-    Readmit { target: Target, since: Nanos, needed: Position },
-    /// To take over a log.
-    Pull { from: NodeId, recency: Recency },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -328,26 +305,6 @@ impl Election {
         }
     }
 
-    /// The leadership in which it has a role. Where votes are kept for a hand-over, it is older than what is promised.
-    fn role(&self) -> Option<Leadership> {
-        match &self.phase {
-            Phase::Leading(reign) => Some(reign.leadership()),
-            Phase::Following { target, .. } => Some(target.leadership),
-            _ => None,
-        }
-    }
-
-    /// The newest leadership that it has to do with: the one of its role; without a role, what it promised.
-    fn current(&self) -> Leadership {
-        self.role().unwrap_or(self.promised)
-    }
-
-    /// A fence, or a write of the node state, is under way: what wants another one comes again.
-    fn is_busy(&self) -> bool {
-        self.reserving.is_some()
-            || matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. })
-    }
-
     fn leader(&self) -> Option<NodeId> {
         match &self.phase {
             Phase::Leading(_) => Some(self.settings.node),
@@ -519,33 +476,12 @@ impl Election {
         self.outputs.push_back(Output::Persist(promise));
     }
 
-    /// The node state says all of it already: the vote was kept for a hand-over.
-    fn is_durable(&self, promise: &Promise) -> bool {
-        let Promise { leadership, vote, may_ack_memory, admitted, readmitted, ahead: _ } = *promise;
-        (leadership, vote) == (self.promised, self.vote)
-            && (self.may_ack_memory || !may_ack_memory)
-            && !admitted
-            && readmitted.is_none()
-    }
-
     fn on_persisted(&mut self, now: Nanos) {
         if let Some(reservation) = self.reserving.take() {
             return self.reserved(now, &reservation);
         }
         let Phase::Persisting { intent, promise, recency } = self.phase else { return };
-        let decides = match intent {
-            Intent::Vote { granted, .. } => granted,
-            Intent::Stand { .. } => true,
-            _ => self.decided && promise.leadership == self.promised,
-        };
-        // What the mutant keeps for one it gives to another: it forgets that it did.
-        let forgets = self.has(Mutant::ReservedVoteTwice)
-            && promise.leadership == self.promised
-            && !self.decided
-            && self.vote.is_some();
-        if !forgets {
-            (self.vote, self.decided) = (promise.vote, decides);
-        }
+        self.takes_vote(&intent, &promise);
         self.promised = promise.leadership;
         self.highest = self.highest.max(self.promised);
         self.may_ack_memory |= promise.may_ack_memory;
@@ -835,18 +771,5 @@ impl Election {
     fn draw(&mut self, below: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.peek_random(below)
-    }
-}
-
-impl Intent {
-    fn leadership(&self) -> Leadership {
-        match self {
-            Self::Vote { leadership, .. }
-            | Self::Stand { leadership, .. }
-            | Self::Found { leadership }
-            | Self::Win { leadership, .. } => *leadership,
-            Self::Follow { target, .. } | Self::Readmit { target, .. } => target.leadership,
-            Self::Pull { recency, .. } => recency.last,
-        }
     }
 }

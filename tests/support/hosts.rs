@@ -53,7 +53,7 @@ impl Hosts {
             let pair = ["type", "veth", "peer", "name", "eth0", "netns", &host];
             ip(&[&["-n", &bridge, "link", "add", &port], &pair[..]].concat())?;
             ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
-            let address = format!("{}/24", self.address(node));
+            let address = format!("{}/24", address(node));
             ip(&["-n", &host, "address", "add", &address, "dev", "eth0"])?;
             ip(&["-n", &host, "link", "set", "eth0", "up"])?;
             ip(&["-n", &host, "link", "set", "lo", "up"])?;
@@ -70,13 +70,10 @@ impl Hosts {
         format!("{}-{node}", self.prefix)
     }
 
-    pub(crate) fn address(&self, node: u16) -> String {
-        format!("10.77.0.{}", node + 1)
-    }
-
     /// The member list, as `quorate init` reads it.
     pub(crate) fn members(&self) -> String {
-        (0..self.nodes).map(|node| format!("{},9000\n", self.address(node))).collect()
+        let lines: Vec<_> = (0..self.nodes).map(|node| format!("{},9000", address(node))).collect();
+        lines.join("\n")
     }
 
     /// Moves this thread to where the clients are; what it starts is there too.
@@ -88,7 +85,7 @@ impl Hosts {
 
     /// What `from` sends to `to` gets lost.
     pub(crate) fn cut(&self, from: usize, to: usize) {
-        let (host, address) = (self.host(from as u16), self.address(to as u16));
+        let (host, address) = (self.host(from as u16), address(to as u16));
         let lost = ["neigh", "replace", &address, "lladdr", NOBODY, "dev", "eth0", "nud"];
         ip(&[&["-n", &host], &lost[..], &["permanent"]].concat()).unwrap();
     }
@@ -120,6 +117,10 @@ impl Drop for Hosts {
             let _ = ip(&["netns", "delete", &name]);
         }
     }
+}
+
+fn address(node: u16) -> String {
+    format!("10.77.0.{}", node + 1)
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {

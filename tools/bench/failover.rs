@@ -1,8 +1,9 @@
-//! The verb `failover`: what a client at a constant rate sees of a leader that is killed, paused, or hands over.
+//! The verb `failover`: what a client at a constant rate sees of a leader that is killed, paused, cut off, or hands over.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::distribution::{Distribution, PERCENTILES, Unit};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::group::{Group, GroupSettings, program_beside};
+use crate::hosts::{Hosts, MadeHosts};
 use crate::report::{Validity, heading, row};
 use crate::scratch::Scratch;
 use crate::settings::within;
@@ -34,6 +36,8 @@ const REST: Duration = Duration::from_millis(200);
 /// A calm time is as long as this; a leader sleeps for this many leader timeouts.
 const CALM: Duration = Duration::from_millis(300);
 const SLEEP_TIMEOUTS: u32 = 3;
+/// How bytes travel where ways are cut.
+const UNICAST: &str = "unicast";
 /// Syncs of the disk that are timed before.
 const SYNCS: u8 = 100;
 
@@ -46,6 +50,12 @@ enum Kind {
     Pause,
     /// It hands the lead to another node, as by `quorate transfer`
     Transfer,
+    /// It and the others no longer hear each other, until another one leads and three leader timeouts are over
+    Partition,
+    /// The same, but it no longer hears the others, and they hear it
+    Deaf,
+    /// The same, but they no longer hear it, and it hears them
+    Mute,
     /// Nothing: how long a client goes without an answer on this machine anyway
     Calm,
 }
@@ -56,8 +66,16 @@ impl Kind {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Transfer => "transfer",
+            Self::Partition => "partition",
+            Self::Deaf => "deaf",
+            Self::Mute => "mute",
             Self::Calm => "calm",
         }
+    }
+
+    /// It cuts ways between nodes: they need network namespaces of their own.
+    const fn cuts(self) -> bool {
+        matches!(self, Self::Partition | Self::Deaf | Self::Mute)
     }
 }
 
@@ -98,10 +116,18 @@ pub(crate) struct FailoverArgs {
     /// One object on the last line
     #[arg(long)]
     json: bool,
+    /// The network namespaces that the nodes are to run in, made by the process that started this one
+    #[arg(long, hide = true)]
+    hosts: Option<String>,
 }
 
 /// Runs the verb. Returns whether the run is valid.
 pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failure> {
+    let mut args = args.clone();
+    if let Some(valid) = among_hosts(&mut args, stop)? {
+        return Ok(valid);
+    }
+    let args = &args;
     let settings = args.check()?;
     let environment = Environment::read();
     let sync = measure_sync(&settings)?;
@@ -122,7 +148,6 @@ pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failur
     let ratio = kill_to_transfer(&outages);
     let text = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1} x"));
     println!("kill / transfer at p50: {text}");
-    println!("partition: not measured, it needs network namespaces");
     print!("{}", validity.to_text());
     if args.json {
         let mut report = report(args, &outages, ratio, counts, &environment);
@@ -131,6 +156,57 @@ pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failur
         println!("{}", Value::Object(report));
     }
     Ok(validity.is_valid())
+}
+
+/// Where ways between nodes are to be cut, the run is another process's, in a network namespace beside those of the nodes: this
+/// machine's own network is left alone. Returns whether it is valid; nothing, where the run is this one's: of that, what is not possible is
+/// left out by name.
+fn among_hosts(args: &mut FailoverArgs, stop: &AtomicBool) -> Result<Option<bool>, Failure> {
+    if args.hosts.is_some() {
+        UNICAST.clone_into(&mut args.transport);
+        return Ok(None);
+    }
+    if !args.kinds.iter().any(|kind| kind.cuts()) {
+        return Ok(None);
+    }
+    args.check()?;
+    if args.transport == "multicast" {
+        let what = "ways between nodes are cut for unicast only: --transport unicast";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let why = match MadeHosts::new(args.nodes) {
+        Ok(hosts) => return run_among(&hosts.0, stop).map(Some),
+        Err(why) => why,
+    };
+    for kind in args.kinds.iter().filter(|kind| kind.cuts()) {
+        println!("{}: left out, no network namespaces: {why}", kind.name());
+    }
+    args.kinds.retain(|kind| !kind.cuts());
+    Ok(args.kinds.is_empty().then_some(false))
+}
+
+fn run_among(hosts: &Hosts, stop: &AtomicBool) -> Result<bool, Failure> {
+    let this = std::env::current_exe().map_err(Failure::host("finding this program"))?;
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &hosts.client()]).arg(this).args(std::env::args_os().skip(1));
+    command.args(["--hosts", hosts.prefix()]);
+    let mut child = command.spawn().map_err(Failure::host("starting ip"))?;
+    let mut told = false;
+    loop {
+        if let Some(status) = child.try_wait().map_err(Failure::host("waiting for a child"))? {
+            return match status.code() {
+                Some(0) => Ok(true),
+                Some(1) => Ok(false),
+                _ => Err(Failure::Child { verb: "failover", what: status.to_string() }),
+            };
+        }
+        if stop.load(Ordering::Relaxed) && !std::mem::replace(&mut told, true) {
+            let id = child.id().to_string();
+            let kill = Command::new("kill").args(["-TERM", &id]).status();
+            kill.map_err(Failure::host("starting kill"))?;
+        }
+        thread::sleep(ASK_EVERY);
+    }
 }
 
 impl FailoverArgs {
@@ -143,6 +219,7 @@ impl FailoverArgs {
             program: self.program.clone().map_or_else(program_beside, Ok)?,
             dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
             nodes: self.nodes,
+            hosts: self.hosts.as_ref().map(|name| Hosts::made_by_another(name, self.nodes)),
             transport: self.transport.clone(),
             durability: [self.durability.clone(), RungName::Memory.name().to_owned()],
             idle: self.idle.clone(),
@@ -274,8 +351,35 @@ impl Troublemaker<'_> {
                         .then_some(())
                 })
             }
+            Kind::Partition | Kind::Deaf | Kind::Mute => {
+                let timeout = Duration::from_nanos(self.nodes[leader].timing.leader_timeout_ns);
+                let heal = Instant::now() + SLEEP_TIMEOUTS * timeout;
+                self.cut_off(kind, leader)?;
+                let other = self.wait_for("another leader", &[leader], another);
+                let cut = self.let_pass(heal.saturating_duration_since(Instant::now()));
+                self.hosts()?.heal().map_err(network)?;
+                other.and(cut)
+            }
             Kind::Calm => self.let_pass(CALM),
         }
+    }
+
+    fn hosts(&self) -> Result<&Hosts, Failure> {
+        self.group.hosts().ok_or_else(|| network("the nodes share a host".to_owned()))
+    }
+
+    /// Cuts the ways between the leader and the others, all or those in one direction.
+    fn cut_off(&self, kind: Kind, leader: usize) -> Result<(), Failure> {
+        let hosts = self.hosts()?;
+        for other in (0..self.nodes.len()).filter(|other| *other != leader) {
+            if kind != Kind::Mute {
+                hosts.cut(other, leader).map_err(network)?;
+            }
+            if kind != Kind::Deaf {
+                hosts.cut(leader, other).map_err(network)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until a command is answered that was to be sent after this.
@@ -343,6 +447,10 @@ impl Troublemaker<'_> {
             self.let_pass(ASK_EVERY)?;
         }
     }
+}
+
+fn network(what: String) -> Failure {
+    Failure::Child { verb: "ip", what }
 }
 
 /// Who leads with a quorum behind it.

@@ -11,6 +11,7 @@ use quorate::io::process::{die_with_parent, run_on};
 
 use crate::failure::Failure;
 use crate::floor::Cpus;
+use crate::hosts::Hosts;
 use crate::load::UNANSWERED_MAX;
 use crate::scratch::Scratch;
 
@@ -45,6 +46,8 @@ pub(crate) struct GroupSettings {
     pub(crate) dir: PathBuf,
     /// Nodes.
     pub(crate) nodes: usize,
+    /// Network namespaces for the nodes; none: all on loopback.
+    pub(crate) hosts: Option<Hosts>,
     /// `unicast`, `multicast` or `auto`.
     pub(crate) transport: String,
     /// Rung of the leader and of the followers.
@@ -96,9 +99,14 @@ impl Group {
                 arguments.push(setting("threads.core.cpu", cpu.to_string()));
             }
             let talk = data.path().join(format!("node-{number}.talk"));
-            nodes.push(Node::start(settings, arguments, talk)?);
+            nodes.push(Node::start(settings, number, arguments, talk)?);
         }
         Ok(Self { settings: settings.clone(), nodes, data, _hot: hot })
+    }
+
+    /// The namespaces of its nodes, if they have any.
+    pub(crate) fn hosts(&self) -> Option<&Hosts> {
+        self.settings.hosts.as_ref()
     }
 
     /// A configuration file that names the members.
@@ -123,7 +131,7 @@ impl Group {
     /// Starts a node that was killed.
     pub(crate) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
         let Node { arguments, talk, .. } = &self.nodes[number];
-        let node = Node::start(&self.settings, arguments.clone(), talk.clone())?;
+        let node = Node::start(&self.settings, number, arguments.clone(), talk.clone())?;
         self.nodes[number] = node;
         Ok(())
     }
@@ -157,13 +165,22 @@ impl Group {
 impl Node {
     fn start(
         settings: &GroupSettings,
+        number: usize,
         arguments: Vec<OsString>,
         talk: PathBuf,
     ) -> Result<Self, Failure> {
         let file = File::create(&talk).map_err(Failure::host("creating a file"))?;
         let again = file.try_clone().map_err(Failure::host("creating a file"))?;
         let this = std::env::current_exe().map_err(Failure::host("finding this program"))?;
-        let mut command = Command::new(this);
+        let mut command = match &settings.hosts {
+            // It becomes the program, too: the process stays the same.
+            Some(hosts) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &hosts.name(number)]).arg(this);
+                command
+            }
+            None => Command::new(this),
+        };
         command.args([BECOME, "--parent", &std::process::id().to_string()]);
         if !settings.allowed.is_empty() {
             let cpus: Vec<String> = settings.allowed.iter().map(ToString::to_string).collect();
@@ -217,7 +234,17 @@ pub(crate) fn run_become(args: &BecomeArgs) -> Failure {
 fn found(settings: &GroupSettings, dir: &Path) -> Result<(), Failure> {
     let [leader, follower] = &settings.durability;
     let mut command = Command::new(&settings.program);
-    command.args(["init", "--nodes", &settings.nodes.to_string(), "--service", "echo"]);
+    command.args(["init", "--service", "echo"]);
+    match &settings.hosts {
+        Some(hosts) => {
+            let list = dir.join("members.csv");
+            fs::write(&list, hosts.members()).map_err(Failure::host("writing the member list"))?;
+            command.arg("--members").arg(list);
+        }
+        None => {
+            command.args(["--nodes", &settings.nodes.to_string()]);
+        }
+    }
     command.args(["--transport", &settings.transport]);
     for (key, value) in [
         ("group.durability.leader", leader),

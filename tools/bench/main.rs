@@ -18,6 +18,7 @@ mod failover;
 mod failure;
 mod floor;
 mod group;
+mod hosts;
 mod journal;
 mod load;
 mod report;
@@ -50,7 +51,7 @@ enum Verb {
     Floor(LoadArgs),
     /// A group's commit, from a command to its reply, beside the floors
     Rtt(RttArgs),
-    /// What a client sees of a leader that is killed, paused, or hands over
+    /// What a client sees of a leader that is killed, paused, cut off, or hands over
     Failover(FailoverArgs),
     /// Appending to the log, beside a header, a copy and a CRC
     Journal(JournalArgs),

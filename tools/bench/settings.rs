@@ -79,6 +79,7 @@ impl RttArgs {
     /// The group to be measured.
     pub(crate) fn group(&self, cpus: &Cpus) -> Result<GroupSettings, Failure> {
         Ok(GroupSettings {
+            hosts: None,
             program: self.program.clone().map_or_else(program_beside, Ok)?,
             dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
             nodes: self.load.nodes,

@@ -8,7 +8,7 @@
 //! If the hand-over fails the leadership goes on, with everybody who followed it. The kept term is lost: who starts again
 //! holds it for promised, says so, and the leader stands above it.
 
-use super::{Election, ElectionSettings, Intent, Output, Phase, Target};
+use super::{Election, ElectionSettings, Intent, Mutant, Output, Phase, Target};
 use crate::control::message::{Message, Standing};
 use crate::link::{ControlToCore, Promise, Rung};
 use crate::types::{Leadership, Nanos, NodeId};
@@ -78,6 +78,50 @@ impl HandOver {
 }
 
 impl Election {
+    /// The leadership in which it has a role. Where votes are kept for a hand-over, it is older than what is promised.
+    pub(super) fn role(&self) -> Option<Leadership> {
+        match &self.phase {
+            Phase::Leading(reign) => Some(reign.leadership()),
+            Phase::Following { target, .. } => Some(target.leadership),
+            _ => None,
+        }
+    }
+
+    /// The newest leadership that it has to do with: the one of its role; without a role, what it promised.
+    pub(super) fn current(&self) -> Leadership {
+        self.role().unwrap_or(self.promised)
+    }
+
+    /// A fence, or a write of the node state, is under way: what wants another one comes again.
+    pub(super) fn is_busy(&self) -> bool {
+        self.reserving.is_some()
+            || matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. })
+    }
+
+    /// The node state says all of it already: the vote was kept for a hand-over.
+    pub(super) fn is_durable(&self, promise: &Promise) -> bool {
+        let Promise { leadership, vote, may_ack_memory, admitted, readmitted, ahead: _ } = *promise;
+        (leadership, vote) == (self.promised, self.vote)
+            && (self.may_ack_memory || !may_ack_memory)
+            && !admitted
+            && readmitted.is_none()
+    }
+
+    /// Takes over the vote that is durable now.
+    pub(super) fn takes_vote(&mut self, intent: &Intent, promise: &Promise) {
+        let same = promise.leadership == self.promised;
+        let decided = match intent {
+            Intent::Vote { granted, .. } => *granted,
+            Intent::Stand { .. } => true,
+            _ => self.decided && same,
+        };
+        // The mutant gives to another what it keeps, and forgets that it did.
+        let kept = same && !self.decided && self.vote.is_some();
+        if !(kept && self.has(Mutant::ReservedVoteTwice)) {
+            (self.vote, self.decided) = (promise.vote, decided);
+        }
+    }
+
     /// Has the votes of the coming term kept for the member at `to`.
     pub(super) fn begin_to_hand(&mut self, now: Nanos, to: usize) {
         let next = self.next_leadership();
