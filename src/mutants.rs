@@ -99,7 +99,7 @@ const ELECTED_WRONGLY: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Mutants {
     #[cfg(any(test, feature = "sim"))]
-    planted: u32,
+    planted: u64,
 }
 
 impl Mutants {
@@ -113,13 +113,13 @@ impl Mutants {
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub const fn with(self, mutant: Mutant) -> Self {
-        Self { planted: self.planted | 1 << mutant as u32 }
+        Self { planted: self.planted | 1 << mutant as u64 }
     }
 
     /// Whether the rule is taken out.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) const fn has(self, mutant: Mutant) -> bool {
-        self.planted >> mutant as u32 & 1 == 1
+        self.planted >> mutant as u64 & 1 == 1
     }
 
     /// Whether the rule is taken out: never.

@@ -309,6 +309,12 @@ impl Election {
         }
     }
 
+    /// Whether this node follows that one.
+    #[must_use]
+    pub fn is_led_by(&self, node: NodeId) -> bool {
+        node != self.settings.node && self.leader() == Some(node)
+    }
+
     fn leader(&self) -> Option<NodeId> {
         match &self.phase {
             Phase::Leading(_) => Some(self.settings.node),

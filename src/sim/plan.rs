@@ -2,6 +2,7 @@
 //! is a function of its plan.
 
 use super::faults::Fault;
+use super::stories::Story;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -56,6 +57,12 @@ pub struct Plan {
     pub mutant: Option<Mutant>,
     /// Kinds of faults that happen, a bit each (`Fault::KINDS`).
     pub faults: u32,
+    /// How long a control thread may be held up, at most, between its look at the core and what it does about it, ns.
+    pub look_ns: u64,
+    /// How long the first election of a group that starts waits for all voters, ns.
+    pub start_wait_ns: u64,
+    /// Faults that belong together, told over and over.
+    pub stories: Vec<Story>,
 }
 
 /// In a million.
@@ -104,6 +111,9 @@ impl Plan {
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
             mutant: None,
             faults: u32::MAX,
+            look_ns: 0,
+            start_wait_ns: Nanos::SECOND,
+            stories: Vec::new(),
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
         if random.below(4) == 0 {
@@ -123,7 +133,28 @@ impl Plan {
         if random.below(2) == 0 {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
         }
+        plan.look_ns = [0, 0, 20 * MICROSECOND, 10 * Nanos::MILLISECOND][index(&mut random, 4)];
+        if random.below(2) == 0 {
+            plan.tell(&mut random);
+        }
         plan
+    }
+
+    /// Stories are told, in a world that is made for them: busy, and without much else.
+    fn tell(&mut self, random: &mut Prng) {
+        let story = Story::ALL[index(random, Story::ALL.len() as u64)];
+        self.stories = vec![story];
+        if random.below(4) == 0 {
+            self.stories.push(Story::ALL[index(random, Story::ALL.len() as u64)]);
+        }
+        self.start_wait_ns = [100 * Nanos::MILLISECOND, Nanos::SECOND][index(random, 2)];
+        self.think_ns = [1, 3][index(random, 2)] * Nanos::MILLISECOND;
+        self.chaos_ns = (4 + random.below(6)) * Nanos::SECOND;
+        self.commands = 2_000 / self.clients as u64;
+        if random.below(4) > 0 {
+            self.fault_gap_ns = 4 * Nanos::SECOND;
+        }
+        story.set_up(self, random);
     }
 
     /// Only these kinds of faults happen.

@@ -14,6 +14,7 @@ use super::machine::{GROUP, Machine, Part};
 use super::nemesis::Phase;
 use super::paths::Paths;
 use super::plan::Plan;
+use super::replay::Captured;
 use super::trace::Trace;
 use super::wire::{Endpoint, Sent};
 use crate::stream::datagram::{DatagramKind, FLAG_LANE, parse};
@@ -60,13 +61,21 @@ pub(super) enum Event {
     /// A client runs.
     Client(usize),
     /// A fault strikes, and the next one is drawn.
+    Drawn(Strike),
+    /// A fault of a story or of a script strikes.
     Strike(Strike),
+    /// A story begins.
+    Story,
+    /// The one that is told when the faults end.
+    LastStory,
     /// It ends.
     Relent(Strike),
     /// A process starts.
     Start(usize),
     /// A process that has halted is ended and started again, if it is still the one of this life.
     Replace { node: usize, life: u64 },
+    /// A process dies, if it is still the one of this life.
+    Die { node: usize, life: u64, down_ns: u64 },
     /// A machine loses its power.
     PowerOff { node: usize, seed: u64 },
     /// The next phase of the run.
@@ -116,6 +125,11 @@ pub(super) struct World {
     pub(super) phase: Phase,
     /// Nodes that know the group as founded, a bit each.
     pub(super) founders: u32,
+    /// Nodes whose process dies at their next vote, until when, and for how long.
+    pub(super) dies_voting: Vec<Option<(Nanos, u64)>>,
+    pub(super) captured: Vec<Captured>,
+    /// Nodes without state, or with damage, a bit each.
+    pub(super) blank: u32,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
     queue: BinaryHeap<Scheduled>,
@@ -178,6 +192,9 @@ impl World {
             trace: Trace::new(text),
             phase: Phase::Chaos,
             founders: 0,
+            dies_voting: vec![None; plan.nodes],
+            blank: 0,
+            captured: (0..plan.nodes).map(|_| Captured::default()).collect(),
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),
             scheduled: 0,
@@ -225,12 +242,25 @@ impl World {
                     return self.step_client(client);
                 }
             }
+            Event::Drawn(strike) => {
+                self.draw_strike();
+                self.strike(&strike);
+            }
             Event::Strike(strike) => self.strike(&strike),
+            Event::Story => self.tell_story(),
+            Event::LastStory => self.tell_last_story(),
             Event::Relent(strike) => self.relent(&strike),
             Event::Start(node) => return self.start(node),
             Event::Replace { node, life } => {
                 if self.machines[node].life == life {
                     self.end(node, "replaced");
+                }
+            }
+            Event::Die { node, life, down_ns } => {
+                if self.machines[node].life == life {
+                    self.trace.line(self.now, || format!("node {node}: dies at its vote"));
+                    self.crash(node);
+                    self.schedule(self.now.plus(down_ns), Event::Start(node));
                 }
             }
             Event::PowerOff { node, seed } => self.power_off(node, seed),
@@ -303,6 +333,9 @@ impl World {
             Endpoint::Node(node)
                 if self.machines.get(node).is_some_and(|m| m.process.is_some()) =>
             {
+                if let Endpoint::Node(from) = from {
+                    self.captured[node].data(from, &bytes);
+                }
                 self.machines[node].port.borrow_mut().arrive(from, bytes);
                 if let Endpoint::Node(from) = from {
                     self.checks.heard(self.now, node, from);

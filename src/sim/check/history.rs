@@ -10,7 +10,7 @@ use super::{Checked, Violation};
 use crate::link::Shared;
 use crate::sim::client::{Ended, Told};
 use crate::sim::ledger::Ledger;
-use crate::types::Nanos;
+use crate::types::{Nanos, Timestamp};
 
 /// The history of all clients.
 pub(super) struct History {
@@ -24,6 +24,13 @@ pub(super) struct History {
     /// Places that were answered: by the time of the answer, the number of commands known to have taken effect.
     told: Vec<(Nanos, u64)>,
     acknowledged: BTreeMap<u64, u64>,
+    /// By node: cluster time as last seen there.
+    times: Vec<Timestamp>,
+    /// By node: its service was made to go another way; and then a majority had another hash.
+    diverged: Vec<Option<bool>>,
+    nodes: usize,
+    /// How many nodes had the first hash told for an entry.
+    agreed: BTreeMap<u64, u32>,
 }
 
 impl History {
@@ -36,6 +43,10 @@ impl History {
             hashed: vec![0; nodes],
             told: Vec::new(),
             acknowledged: BTreeMap::new(),
+            times: vec![Timestamp(0); nodes],
+            diverged: vec![None; nodes],
+            nodes,
+            agreed: BTreeMap::new(),
         }
     }
 
@@ -47,6 +58,30 @@ impl History {
     pub(super) fn restarted(&mut self, node: usize) {
         self.applied[node] = 0;
         self.hashed[node] = 0;
+        self.times[node] = Timestamp(0);
+        self.diverged[node] = None;
+    }
+
+    /// Cluster time never goes back.
+    pub(super) fn time(&mut self, node: usize, time: Timestamp) -> Checked {
+        let before = core::mem::replace(&mut self.times[node], time);
+        if time >= before {
+            return Ok(());
+        }
+        let text = format!("on node {node} it went from {} back to {}", before.0, time.0);
+        Err(Violation::new("cluster_time", text))
+    }
+
+    pub(super) fn diverged(&mut self, node: usize) {
+        self.diverged[node] = Some(false);
+    }
+
+    pub(super) fn has_diverged(&self) -> bool {
+        self.diverged.iter().any(Option::is_some)
+    }
+
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.diverged.contains(&Some(true))
     }
 
     /// Compares what a node has applied with what others have.
@@ -81,6 +116,14 @@ impl History {
             return Ok(());
         }
         self.hashed[node] = sequence;
+        if self.diverged[node].is_some() {
+            let others = self.agreed.get(&sequence).map_or(0, |nodes| nodes.count_ones() as usize);
+            if others > self.nodes / 2 {
+                self.diverged[node] = Some(true);
+            }
+            return Ok(());
+        }
+        *self.agreed.entry(sequence).or_default() |= 1 << node;
         let (known, first) = *self.hashes.entry(sequence).or_insert((hash, node));
         if known == hash {
             return Ok(());

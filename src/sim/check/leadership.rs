@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::{Checked, Violation};
+use crate::control::message::Standing;
 use crate::link::Promise;
 use crate::replica::{Doing, Observation};
 use crate::sim::plan::Plan;
-use crate::types::{Leadership, Nanos, NodeId};
+use crate::types::{Generation, Leadership, Nanos, NodeId};
 
 /// One leader for each term of each generation; one vote; fences only rise.
 pub(super) struct Leaderships {
     plan: Plan,
     leaders: BTreeMap<Leadership, usize>,
+    generation: Option<Generation>,
     nodes: Vec<Node>,
 }
 
@@ -19,7 +21,8 @@ pub(super) struct Leaderships {
 struct Node {
     /// Newest leadership that is durable there.
     promised: Leadership,
-    votes: BTreeMap<Leadership, NodeId>,
+    /// For whom it voted, and what its word was worth then.
+    votes: BTreeMap<Leadership, (NodeId, Standing)>,
     /// The core's fence in this life.
     fence: Leadership,
     /// Since when it leads, as its core sees it, and when datagrams of each other node last arrived there.
@@ -31,7 +34,12 @@ impl Leaderships {
     pub(super) fn new(plan: &Plan) -> Self {
         let nodes = plan.nodes;
         let node = Node { heard: vec![Nanos(0); nodes], ..Node::default() };
-        Self { plan: plan.clone(), leaders: BTreeMap::new(), nodes: vec![node; nodes] }
+        Self {
+            plan: plan.clone(),
+            leaders: BTreeMap::new(),
+            generation: None,
+            nodes: vec![node; nodes],
+        }
     }
 
     /// The core's fence never falls.
@@ -55,14 +63,44 @@ impl Leaderships {
             let text = format!("node {node} leads {leadership}, which is not durable there");
             return Err(Violation::new("fence", text));
         }
+        let generation = *self.generation.get_or_insert(leadership.generation);
+        if generation != leadership.generation {
+            let text =
+                format!("node {node} leads {leadership}, and the group is of {generation:?}");
+            return Err(Violation::new("one_generation", text));
+        }
         match self.leaders.insert(leadership, node) {
-            None => Ok(true),
+            None => self.elected(node, leadership).map(|()| true),
             Some(same) if same == node => Ok(false),
             Some(other) => {
                 let text = format!("nodes {other} and {node} lead {leadership}");
                 Err(Violation::new("one_leader", text))
             }
         }
+    }
+
+    /// It has the durable votes of a quorum that has forgotten nothing; or every voter's, none or all of them without state.
+    fn elected(&self, node: usize, leadership: Leadership) -> Checked {
+        let vote = |voter: &Node| voter.votes.get(&leadership).copied();
+        let votes: Vec<_> = self.nodes.iter().filter_map(vote).collect();
+        let votes = votes.iter().filter(|(who, _)| usize::from(who.0) == node);
+        let standings: Vec<_> = votes.map(|(_, standing)| *standing).collect();
+        let with = |which| standings.iter().filter(|standing| **standing == which).count();
+        let (clean, stateless) = (with(Standing::Clean), with(Standing::Stateless));
+        let all = standings.len() == self.plan.nodes;
+        let witnessed = stateless == 0 || stateless == self.plan.nodes;
+        if clean >= self.plan.majority() || (all && witnessed) {
+            return Ok(());
+        }
+        let text = format!("node {node} leads {leadership} by the votes of {standings:?}");
+        Err(Violation::new("elected", text))
+    }
+
+    /// The node has forgotten everything.
+    pub(super) fn wiped(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        known.promised = Leadership::default();
+        known.fence = Leadership::default();
     }
 
     /// A datagram of one node's core has arrived at another's.
@@ -88,7 +126,7 @@ impl Leaderships {
         Err(Violation::new("check_quorum", text))
     }
 
-    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise, by: Standing) -> Checked {
         let to = promise.leadership;
         let known = &mut self.nodes[node];
         if to < known.promised {
@@ -101,8 +139,10 @@ impl Leaderships {
         }
         known.promised = to;
         let Some(vote) = promise.vote else { return Ok(()) };
-        match known.votes.insert(to, vote) {
-            Some(before) if before != vote => {
+        let clean = known.votes.get(&to).is_some_and(|(_, standing)| *standing == Standing::Clean);
+        let by = if clean { Standing::Clean } else { by };
+        match known.votes.insert(to, (vote, by)) {
+            Some((before, Standing::Clean | Standing::Provisional)) if before != vote => {
                 let text = format!("node {node} voted for {before} and {vote} in {to}");
                 Err(Violation::new("one_vote", text))
             }

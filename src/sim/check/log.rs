@@ -8,7 +8,7 @@ use crate::link::Rung;
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
 use crate::sim::plan::Plan;
-use crate::types::{Chain, CutEpoch, Leadership, Position, Term};
+use crate::types::{Chain, CutEpoch, Incarnation, Leadership, Position, Term};
 
 /// Log matching, commitment, durability and promises.
 pub(super) struct Logs {
@@ -26,12 +26,17 @@ struct Node {
     /// What of `ends` a power loss took: how many frames were left, and the ends of the others. What it acknowledged of them
     /// may still be on its way, and counts; that it has forgotten them is known, and bars it from voting.
     forgotten: (usize, Vec<Predecessor>),
+    /// How much of them was durable: the disk is another one now.
+    durable_then: Position,
     cut_epoch: CutEpoch,
     /// Of `ends`, how many are known to be committed.
     committed: usize,
     /// What its core was told is on its disk, and what it may have promised.
     durable: Position,
     promised: Position,
+    /// Its life as a voter, and what was committed when that began.
+    incarnation: Incarnation,
+    committed_then: usize,
 }
 
 impl Logs {
@@ -39,10 +44,13 @@ impl Logs {
         let node = || Node {
             ends: vec![Predecessor::genesis(GROUP)],
             forgotten: (0, Vec::new()),
+            durable_then: Position(0),
             cut_epoch: CutEpoch(0),
             committed: 1,
             durable: Position(0),
             promised: Position(0),
+            incarnation: Incarnation(0),
+            committed_then: 1,
         };
         Self {
             plan: plan.clone(),
@@ -184,7 +192,7 @@ impl Logs {
         let there = known.ends.get(index) == Some(&end);
         let (left, forgotten) = &known.forgotten;
         let forgot = index.checked_sub(*left).and_then(|index| forgotten.get(index));
-        if rung == Rung::Memory && forgot == Some(&end) {
+        if forgot == Some(&end) && (rung == Rung::Memory || end.position <= known.durable_then) {
             return true;
         }
         there && (rung == Rung::Memory || known.durable >= end.position)
@@ -201,6 +209,35 @@ impl Logs {
             self.committed[index].position
         );
         Err(Violation::new("leader_completeness", text))
+    }
+
+    /// A node that may have forgotten something is a voter again: what was committed when it came back is on its disk.
+    pub(super) fn readmitted(&self, node: usize) -> Checked {
+        let known = &self.nodes[node];
+        let end = self.committed[known.committed_then - 1];
+        let there = known.ends.get(known.committed_then - 1) == Some(&end);
+        if there && known.durable >= end.position {
+            return Ok(());
+        }
+        let text = format!("node {node} without the committed entry before {}", end.position);
+        Err(Violation::new("readmitted_early", text))
+    }
+
+    /// The node has forgotten everything.
+    pub(super) fn wiped(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        let forgotten = known.ends.split_off(1);
+        *known = Node {
+            ends: core::mem::take(&mut known.ends),
+            forgotten: (1, forgotten),
+            durable_then: known.durable,
+            cut_epoch: CutEpoch(0),
+            committed: 1,
+            durable: Position(0),
+            promised: Position(0),
+            incarnation: Incarnation(0),
+            committed_then: 1,
+        };
     }
 
     /// What came back after a crash: a prefix, with everything that was durable, or it is known that it may not be.
@@ -223,8 +260,19 @@ impl Logs {
             );
             return Err(Violation::new("promise_lost", text));
         }
+        // One that comes back while it is provisional has promised nothing since.
+        if started.provisional
+            && core::mem::replace(&mut known.incarnation, started.incarnation)
+                != started.incarnation
+        {
+            known.committed_then = self.committed.len();
+        }
         let forgotten = known.ends.split_off(last + 1);
-        known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
+        // What was wiped before is forgotten still.
+        if !started.stateless || !forgotten.is_empty() {
+            known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
+            known.durable_then = Position(0);
+        }
         known.committed = known.committed.min(known.ends.len());
         known.durable = tail.position;
         known.promised = tail.position;

@@ -11,6 +11,7 @@ use log::Logs;
 use super::client::Ended;
 use super::machine::{SimCore, Started};
 use super::plan::Plan;
+use crate::control::message::Standing;
 use crate::link::{Promise, Shared};
 use crate::types::Nanos;
 
@@ -33,6 +34,11 @@ impl Violation {
         Self::new("liveness", text)
     }
 
+    /// A leader that is heard was given up.
+    pub(super) fn deposed(text: String) -> Self {
+        Self::new("heard_leader_deposed", text)
+    }
+
     /// A node does not come back.
     pub(super) fn recovery(text: String) -> Self {
         Self::new("recovery", text)
@@ -44,6 +50,11 @@ pub const CHECKERS: &[&str] = &[
     "one_leader",
     "leader_completeness",
     "one_vote",
+    "elected",
+    "one_generation",
+    "heard_leader_deposed",
+    "readmitted_early",
+    "cluster_time",
     "fence",
     "log_matching",
     "committed_cut",
@@ -94,6 +105,7 @@ impl Checks {
         self.leaderships.fence(node, &observed)?;
         self.leaderships.quorum(now, node, &observed)?;
         self.logs.follow(node, core, &observed)?;
+        self.history.time(node, core.state().time())?;
         if self.leaderships.role(node, &observed)? {
             self.logs.leader_is_complete(node, observed.fence)?;
         }
@@ -107,8 +119,33 @@ impl Checks {
     }
 
     /// Control of `node` made this durable.
-    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
-        self.leaderships.promised(node, promise)
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise, by: Standing) -> Checked {
+        if promise.readmitted.is_some() {
+            self.logs.readmitted(node)?;
+        }
+        self.leaderships.promised(node, promise, by)
+    }
+
+    /// The disk of `node` is another one now.
+    pub(super) fn wiped(&mut self, node: usize) {
+        self.leaderships.wiped(node);
+        self.logs.wiped(node);
+        self.history.restarted(node);
+    }
+
+    /// The service of `node` goes another way from here on.
+    pub(super) fn diverged(&mut self, node: usize) {
+        self.history.diverged(node);
+    }
+
+    /// Whether some service does.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.history.has_diverged()
+    }
+
+    /// Whether a node still goes on that a majority contradicts.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.history.is_contradicted()
     }
 
     /// The process of `node` has started again.
