@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mutants", &[]),
     ("frame", &["limits", "types", "error"]),
     ("link", &["limits", "types", "error", "frame"]),
-    ("journal", &["limits", "types", "error", "frame", "link"]),
+    ("journal", &["limits", "types", "error", "mutants", "frame", "link"]),
     ("stream", &["limits", "types", "error", "frame"]),
     ("service", &["limits", "types", "error", "frame"]),
     ("session", &["limits", "types", "error", "mutants", "frame", "service"]),

@@ -205,7 +205,7 @@ impl Election {
             known,
             phase: Phase::Waiting { until: Nanos(0) },
             promised: settings.promised,
-            vote: settings.vote,
+            vote: settings.vote.filter(|_| !settings.mutants.has(Mutant::ForgetVote)),
             standing: settings.standing,
             may_ack_memory: settings.may_ack_memory,
             fenced: settings.promised,
@@ -235,7 +235,8 @@ impl Election {
         }
         match input {
             Input::Tick => {}
-            Input::Glance(glance) => self.glance = glance,
+            Input::Glance(glance) if !self.keeps_old_positions() => self.glance = glance,
+            Input::Glance(_) => {}
             Input::Core(fact) => self.on_core(now, fact),
             Input::Message(envelope) => self.on_message(now, envelope),
             Input::Refused(node) => self.forget(node),
@@ -464,6 +465,9 @@ impl Election {
             }
             Intent::Pull { .. } => {}
         }
+        if self.has(Mutant::AckMemoryUnrecorded) {
+            promise.may_ack_memory = false;
+        }
         self.phase = Phase::Persisting { intent, promise, recency };
         if self.has(Mutant::AnswerBeforeDurable) {
             self.on_persisted(now);
@@ -517,7 +521,8 @@ impl Election {
     /// Tells the core whether it may promise what is only in memory.
     fn may_ack(&mut self, rung: Rung) {
         let clean = self.standing == Standing::Clean;
-        let may = rung == Rung::Memory && clean && self.may_ack_memory;
+        let recorded = self.may_ack_memory || self.has(Mutant::AckMemoryUnrecorded);
+        let may = rung == Rung::Memory && clean && recorded;
         self.outputs.push_back(Output::ToCore(ControlToCore::MayAckMemory(may)));
     }
 
@@ -665,13 +670,14 @@ impl Election {
             _ => false,
         };
         let (theirs, ours) = (leadership.generation, self.promised.generation);
-        (self.is_founded() && !stateless && theirs != ours)
+        (self.is_founded() && !stateless && theirs != ours && !self.has(Mutant::MixGenerations))
             .then_some(IntruderReason::Generation { theirs, ours })
     }
 
     fn judge(&mut self, comparison: Comparison, sequence: crate::types::Sequence) {
         let event = match comparison {
             Comparison::Open => return,
+            _ if self.has(Mutant::IgnoreStateHash) => return,
             Comparison::Minority { own, majority } => {
                 Event::StateHashMismatch { sequence, own, majority }
             }
@@ -725,6 +731,12 @@ impl Election {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Only with a rule taken out: while a vote waits for its fence, what was known before it stands.
+    fn keeps_old_positions(&self) -> bool {
+        self.has(Mutant::VoteOnOldPositions)
+            && matches!(self.phase, Phase::Fencing(Intent::Vote { .. }))
     }
 
     fn has(&self, mutant: Mutant) -> bool {

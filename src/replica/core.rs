@@ -307,7 +307,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         match message {
             ControlToCore::Fence(leadership) => {
                 if leadership > self.fence {
-                    self.leave_role();
+                    let pulls = matches!(self.work, Work::Puller(_));
+                    if !(pulls && self.planted(Mutant::LateChunk)) {
+                        self.leave_role();
+                    }
                     self.fence = leadership;
                 }
                 self.tell(CoreToControl::Fenced {

@@ -150,7 +150,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return;
         }
         self.leave_role();
-        self.log.forget_above_tail();
+        if !self.planted(Mutant::KeepOldRanges) {
+            self.log.forget_above_tail();
+        }
         let limit = Leadership { generation: leadership.generation, term: Term(u32::MAX) };
         self.match_requests += 1;
         self.work = Work::Follower(Following {
@@ -173,6 +175,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.state.role_changed(Role::Follower);
         self.publish_role();
         self.publish_heard(now.at);
+        if self.planted(Mutant::ForgetAtEntering)
+            && self.commit.0 < self.log.tail().position
+            && let Some(at) = self.log.predecessor_at(self.commit.0)
+        {
+            self.start_cut(at);
+        }
     }
 
     /// One duty cycle of a follower.
@@ -223,6 +231,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if self.cutting.is_some() {
             return; // it was answered
         }
+        if self.is_used_again(answer)
+            && let Verdict::Match(at) = matching::judge(&self.log, answer)
+        {
+            return self.enter_at(at, now);
+        }
         let Work::Follower(following) = &mut self.work else { return };
         let Phase::Matching { request, limit, retry_at, retry_ns, asked_once_at } =
             &mut following.phase
@@ -250,6 +263,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             }
             Verdict::Nonsense => self.counters.dropped_garbage += 1,
         }
+    }
+
+    /// Only with a rule taken out.
+    fn is_used_again(&self, answer: &MatchAnswer) -> bool {
+        let streams =
+            matches!(&self.work, Work::Follower(Following { phase: Phase::Streaming, .. }));
+        let last = answer.request.get() == self.match_requests;
+        self.planted(Mutant::MatchTwice) && streams && last
     }
 
     /// The match point is known: cut what lies above, or begin at once.
@@ -280,7 +301,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let tail = self.log.tail().position;
         following.phase = Phase::Streaming;
         following.status_due = now.at;
-        self.receiver.restart(tail);
+        let kept =
+            self.settings.mutants.has(Mutant::KeepOldRanges) && self.receiver.received().0 == tail;
+        if !kept {
+            self.receiver.restart(tail);
+        }
         let leadership = following.leadership;
         self.tell(CoreToControl::Entered { leadership, leads: false, tail: Tail(tail) });
     }
@@ -359,7 +384,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     fn advance_follower_commit(&mut self) {
         let Work::Follower(following) = &self.work else { return };
-        if !matches!(following.phase, Phase::Streaming) {
+        let unmatched = !matches!(following.phase, Phase::Streaming);
+        if unmatched && !self.planted(Mutant::CommitUnmatched) {
             return;
         }
         let known = following.leader_commit.min(self.log.tail().position);
@@ -470,12 +496,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let (from, end) = (at, self.log.tail());
         let promised_bytes =
             self.promised(self.settings.durability.follower).0.saturating_sub(at.position.0);
-        self.event(CoreEvent::Cut {
-            from: from.position,
-            to: end.position,
-            entries: end.sequence.0 - from.sequence.0,
-            promised_bytes,
-        });
+        if !self.planted(Mutant::CutUntold) {
+            self.event(CoreEvent::Cut {
+                from: from.position,
+                to: end.position,
+                entries: end.sequence.0 - from.sequence.0,
+                promised_bytes,
+            });
+        }
         self.cutting = Some(Cutting::new(at, end.position));
         self.continue_cut();
     }

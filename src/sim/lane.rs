@@ -9,6 +9,7 @@ use super::world::{Event, World};
 use crate::control::election::Input;
 use crate::control::lane::{LaneAnswer, LaneInput, LaneOutput, LaneRequest};
 use crate::journal::files::LogFiles;
+use crate::link::ControlToCore;
 use crate::types::{NodeId, Position};
 
 /// What one control thread says to another on the lane.
@@ -56,6 +57,9 @@ impl World {
         while let Some(output) = self.process(node).lane.poll() {
             match output {
                 LaneOutput::ToCore(order) => {
+                    if matches!(order, ControlToCore::TakeOver { .. }) {
+                        self.checks.take_over(node);
+                    }
                     self.trace.line(self.now, || format!("node {node}: core is told {order:?}"));
                     if self.process(node).control_link.to_core.try_send(order).is_err() {
                         return false;

@@ -200,6 +200,7 @@ impl Machine {
         let boot = Boot { boot_id: BootId(boot_id), first_incarnation };
         let mut settings = RecoverySettings::new(GROUP, node, SEGMENT_BYTES);
         settings.hot_bytes = 2 * WINDOW_BYTES;
+        settings.mutants = plan.mutants();
         let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
         let started = Started {
             tail: recovered.tail,
@@ -252,7 +253,7 @@ impl Machine {
             Arc::clone(&store),
             sync_link,
             Arc::clone(&shared),
-            SyncerSettings::new(GROUP, SEGMENT_BYTES),
+            SyncerSettings { mutants: plan.mutants(), ..SyncerSettings::new(GROUP, SEGMENT_BYTES) },
             recovered.sync,
             views,
         );

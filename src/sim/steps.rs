@@ -203,6 +203,7 @@ impl World {
             }
             self.process(node).control.handle(local, Input::Core(fact));
         }
+        self.checks.cuts_are_kept(node, &self.machines[node].disk)?;
         self.process(node).control.handle(local, Input::Tick);
         self.read_lane(node);
         // What one of the machines wants may be a word for the other.
@@ -229,7 +230,10 @@ impl World {
     fn fact(&mut self, node: usize, fact: &CoreToControl) {
         self.trace.line(self.now, || format!("node {node}: {fact:?}"));
         match fact {
-            CoreToControl::Event(CoreEvent::Cut { .. }) => self.coverage.hit("cut", 1),
+            CoreToControl::Event(CoreEvent::Cut { from, to, .. }) => {
+                self.coverage.hit("cut", 1);
+                self.checks.cut_told(node, *from, *to);
+            }
             CoreToControl::Event(CoreEvent::DiskFailed) => {
                 self.coverage.hit("disk-failed", 1);
                 // Whoever looks after the process starts it again: recovery writes the range into a new file.
@@ -251,6 +255,9 @@ impl World {
             match output {
                 Output::ToCore(order) => {
                     self.trace.line(self.now, || format!("node {node}: core is told {order:?}"));
+                    if let ControlToCore::Fence(to) = order {
+                        self.checks.fence_sent(node, to);
+                    }
                     // The core takes its mail every duty cycle: a full mailbox means that it stands still.
                     if self.process(node).control_link.to_core.try_send(order).is_err() {
                         return Ok(false);
@@ -406,6 +413,10 @@ impl World {
         let control = &mut self.process(node).control;
         let before = control.hears(local) && !control.is_led_by(envelope.from);
         control.handle(local, Input::Message(envelope));
+        if let Message::StateHash { sequence, hash } = envelope.message {
+            self.checks.hash_heard(node, envelope.from, sequence, hash);
+        }
+        let control = &mut self.process(node).control;
         let asked = matches!(envelope.message, Message::VoteRequest { transfer: false, .. });
         if asked && before && !control.hears(local) {
             let text = format!("node {node} hears its leader, and gives it up for {envelope:?}");
@@ -445,7 +456,9 @@ impl World {
                 self.schedule(at, Event::Start(node));
                 Ok(())
             }
-            Err(RecoveryError::Damage { .. }) if self.is_blank(node) => {
+            Err(RecoveryError::Damage { .. } | RecoveryError::Header { .. })
+                if self.is_blank(node) =>
+            {
                 // It has said so and left everything as it was. A person gives the machine another disk.
                 self.trace.line(self.now, || format!("node {node}: damaged"));
                 self.coverage.hit("damage-named", 1);

@@ -141,7 +141,7 @@ impl Election {
             && (self.standing == Standing::Clean || self.has(Mutant::ProvisionalVotesCount))
         {
             self.wins(now, leadership, false);
-        } else if all && witnessed {
+        } else if all && witnessed && (founding || !self.has(Mutant::NoElectionByAll)) {
             if founding {
                 for (known, ballot) in self.known.iter_mut().zip(&candidacy.ballots) {
                     known.founder = ballot.map(|ballot| ballot.incarnation);

@@ -10,7 +10,10 @@ use super::{Checked, Violation};
 use crate::link::Shared;
 use crate::sim::client::{Ended, Told};
 use crate::sim::ledger::Ledger;
-use crate::types::{Nanos, Timestamp};
+use crate::types::{Nanos, NodeId, Sequence, Timestamp};
+
+/// By entry: a node's own hash, and those of the others.
+type Hashes = BTreeMap<u64, (Option<u64>, BTreeMap<NodeId, u64>)>;
 
 /// The history of all clients.
 pub(super) struct History {
@@ -26,11 +29,8 @@ pub(super) struct History {
     acknowledged: BTreeMap<u64, u64>,
     /// By node: cluster time as last seen there.
     times: Vec<Timestamp>,
-    /// By node: its service was made to go another way; and then a majority had another hash.
-    diverged: Vec<Option<bool>>,
-    nodes: usize,
-    /// How many nodes had the first hash told for an entry.
-    agreed: BTreeMap<u64, u32>,
+    /// By node whose service was made to go another way: what it shared since, and what others told it.
+    diverged: Vec<Option<Hashes>>,
 }
 
 impl History {
@@ -45,8 +45,6 @@ impl History {
             acknowledged: BTreeMap::new(),
             times: vec![Timestamp(0); nodes],
             diverged: vec![None; nodes],
-            nodes,
-            agreed: BTreeMap::new(),
         }
     }
 
@@ -73,7 +71,7 @@ impl History {
     }
 
     pub(super) fn diverged(&mut self, node: usize) {
-        self.diverged[node] = Some(false);
+        self.diverged[node] = Some(BTreeMap::new());
     }
 
     pub(super) fn has_diverged(&self) -> bool {
@@ -81,7 +79,17 @@ impl History {
     }
 
     pub(super) fn is_contradicted(&self) -> bool {
-        self.diverged.contains(&Some(true))
+        let majority = self.applied.len() / 2 + 1;
+        let contradicted = |(own, others): &(Option<u64>, BTreeMap<NodeId, u64>)| {
+            own.is_some() && others.values().filter(|hash| Some(**hash) != *own).count() >= majority
+        };
+        self.diverged.iter().flatten().any(|hashes| hashes.values().any(contradicted))
+    }
+
+    pub(super) fn hash_heard(&mut self, node: usize, from: NodeId, after: Sequence, hash: u64) {
+        if let Some(hashes) = &mut self.diverged[node] {
+            hashes.entry(after.0).or_default().1.insert(from, hash);
+        }
     }
 
     /// Compares what a node has applied with what others have.
@@ -116,14 +124,10 @@ impl History {
             return Ok(());
         }
         self.hashed[node] = sequence;
-        if self.diverged[node].is_some() {
-            let others = self.agreed.get(&sequence).map_or(0, |nodes| nodes.count_ones() as usize);
-            if others > self.nodes / 2 {
-                self.diverged[node] = Some(true);
-            }
+        if let Some(hashes) = &mut self.diverged[node] {
+            hashes.entry(sequence).or_default().0 = Some(hash);
             return Ok(());
         }
-        *self.agreed.entry(sequence).or_default() |= 1 << node;
         let (known, first) = *self.hashes.entry(sequence).or_insert((hash, node));
         if known == hash {
             return Ok(());

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Checked, Violation};
 use crate::frame::Predecessor;
+use crate::journal::Disk;
+use crate::journal::memory_disk::MemoryDisk;
+use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::link::Rung;
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
@@ -37,6 +40,20 @@ struct Node {
     /// Its life as a voter, and what was committed when that began.
     incarnation: Incarnation,
     committed_then: usize,
+    /// The newest fence that its core was told of in this life, and the one when it was last told to take over a log.
+    fence_sent: Leadership,
+    pull_fence: Option<Leadership>,
+    cuts: Cuts,
+}
+
+/// Cuts in this life of a process.
+#[derive(Default)]
+struct Cuts {
+    /// Done, with the number of each.
+    done: Vec<CutEpoch>,
+    /// Told: from where to where.
+    told: Vec<(Position, Position)>,
+    looked_at: usize,
 }
 
 impl Logs {
@@ -51,6 +68,9 @@ impl Logs {
             promised: Position(0),
             incarnation: Incarnation(0),
             committed_then: 1,
+            fence_sent: Leadership::default(),
+            pull_fence: None,
+            cuts: Cuts::default(),
         };
         Self {
             plan: plan.clone(),
@@ -84,6 +104,7 @@ impl Logs {
     fn cut(&mut self, node: usize, core: &SimCore) -> Checked {
         let log = core.log();
         let known = &mut self.nodes[node];
+        known.cuts.done.push(known.cut_epoch);
         while let Some(&end) = known.ends.last()
             && end.position >= log.hot_base()
             && log.predecessor_at(end.position) != Some(end)
@@ -107,6 +128,11 @@ impl Logs {
         let mut end = *known.ends.last().expect("genesis stays");
         if end.position == observed.tail.position {
             return Ok(());
+        }
+        // D7: what was asked for before a fence is not taken after it.
+        if observed.doing == Doing::Idle && known.pull_fence.is_none_or(|at| at < observed.fence) {
+            let text = format!("the log of node {node} grows after the fence {}", observed.fence);
+            return Err(Violation::new("fence", text));
         }
         for (_, header, _) in core.log().frames(end.position, observed.tail.position) {
             end = end.after(&header);
@@ -211,6 +237,43 @@ impl Logs {
         Err(Violation::new("leader_completeness", text))
     }
 
+    pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
+        let known = &mut self.nodes[node];
+        known.fence_sent = known.fence_sent.max(to);
+    }
+
+    pub(super) fn take_over(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        known.pull_fence = Some(known.fence_sent);
+    }
+
+    pub(super) fn cut_told(&mut self, node: usize, from: Position, to: Position) {
+        self.nodes[node].cuts.told.push((from, to));
+    }
+
+    /// D12: every cut was told, and what was cut is in a file of its own.
+    pub(super) fn cuts_are_kept(&mut self, node: usize, disk: &MemoryDisk) -> Checked {
+        let cuts = &mut self.nodes[node].cuts;
+        while let Some(epoch) = cuts.done.get(cuts.looked_at) {
+            let Some((from, to)) = cuts.told.get(cuts.looked_at) else {
+                let text = format!("node {node} cut its log, number {}, and told nobody", epoch.0);
+                return Err(Violation::new("cut_kept", text));
+            };
+            cuts.looked_at += 1;
+            let stem = format!("quarantine/{:08x}-{:016x}-{:016x}", epoch.0, from.0, to.0);
+            // A number stands behind it where an attempt that was broken off left a file.
+            let names = disk.list().unwrap_or_default().into_iter();
+            let name = names.filter(|name| name.starts_with(&stem)).max_by_key(String::len);
+            let kept =
+                name.and_then(|name| disk.bytes(&name)).map_or(0, |bytes| bytes.len() as u64);
+            if kept != SEGMENT_HEADER_BYTES as u64 + to.since(*from) {
+                let text = format!("node {node} cut {from} to {to}, and kept {kept} bytes of it");
+                return Err(Violation::new("cut_kept", text));
+            }
+        }
+        Ok(())
+    }
+
     /// A node that may have forgotten something is a voter again: what was committed when it came back is on its disk.
     pub(super) fn readmitted(&self, node: usize) -> Checked {
         let known = &self.nodes[node];
@@ -237,6 +300,9 @@ impl Logs {
             promised: Position(0),
             incarnation: Incarnation(0),
             committed_then: 1,
+            fence_sent: Leadership::default(),
+            pull_fence: None,
+            cuts: Cuts::default(),
         };
     }
 
@@ -276,6 +342,8 @@ impl Logs {
         known.committed = known.committed.min(known.ends.len());
         known.durable = tail.position;
         known.promised = tail.position;
+        (known.fence_sent, known.pull_fence) = (started.fence, None);
+        known.cuts = Cuts::default();
         // Recovery numbers no cuts of its own; the core's count goes on from the node state.
         known.cut_epoch = started.cut_epoch;
         Ok(())

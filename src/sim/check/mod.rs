@@ -12,8 +12,9 @@ use super::client::Ended;
 use super::machine::{SimCore, Started};
 use super::plan::Plan;
 use crate::control::message::Standing;
+use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
-use crate::types::Nanos;
+use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
 
 /// A promise that was broken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +56,7 @@ pub const CHECKERS: &[&str] = &[
     "heard_leader_deposed",
     "readmitted_early",
     "cluster_time",
+    "cut_kept",
     "fence",
     "log_matching",
     "committed_cut",
@@ -126,6 +128,26 @@ impl Checks {
         self.leaderships.promised(node, promise, by)
     }
 
+    /// Control of `node` tells its core to fence.
+    pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
+        self.logs.fence_sent(node, to);
+    }
+
+    /// Control of `node` tells its core to take over a log.
+    pub(super) fn take_over(&mut self, node: usize) {
+        self.logs.take_over(node);
+    }
+
+    /// The core of `node` says that it cuts.
+    pub(super) fn cut_told(&mut self, node: usize, from: Position, to: Position) {
+        self.logs.cut_told(node, from, to);
+    }
+
+    /// Every cut of `node` was told, and what was cut is kept.
+    pub(super) fn cuts_are_kept(&mut self, node: usize, disk: &MemoryDisk) -> Checked {
+        self.logs.cuts_are_kept(node, disk)
+    }
+
     /// The disk of `node` is another one now.
     pub(super) fn wiped(&mut self, node: usize) {
         self.leaderships.wiped(node);
@@ -136,6 +158,11 @@ impl Checks {
     /// The service of `node` goes another way from here on.
     pub(super) fn diverged(&mut self, node: usize) {
         self.history.diverged(node);
+    }
+
+    /// Control of `node` hears what hash another one has.
+    pub(super) fn hash_heard(&mut self, node: usize, from: NodeId, after: Sequence, hash: u64) {
+        self.history.hash_heard(node, from, after, hash);
     }
 
     /// Whether some service does.
