@@ -16,6 +16,8 @@ pub enum Mutant {
     VoteTwice,
     /// Votes of nodes that may have forgotten what they promised count like others.
     ProvisionalVotesCount,
+    /// D6: votes of nodes without state count like others.
+    StatelessVotesCount,
     /// D6: a node without state is a witness in an election by all votes.
     StatelessIsWitness,
     /// Answers to an earlier life of the candidate, or about another term, count.
@@ -91,6 +93,7 @@ impl Mutant {
         (Self::AnswerBeforeDurable, "answer-before-durable", ELECTED_WRONGLY),
         (Self::VoteTwice, "vote-twice", ELECTED_WRONGLY),
         (Self::ProvisionalVotesCount, "provisional-votes-count", ELECTED_WRONGLY),
+        (Self::StatelessVotesCount, "stateless-votes-count", &["elected", "liveness", "assertion"]),
         (Self::StatelessIsWitness, "stateless-is-witness", ELECTED_WRONGLY),
         (Self::CountOldVotes, "count-old-votes", ELECTED_WRONGLY),
         (Self::PriorityBeatsRecency, "priority-beats-recency", &["liveness"]),

@@ -47,6 +47,17 @@ impl World {
             return;
         }
         self.next_story(Nanos::SECOND);
+        if self.plan.stories.contains(&Story::Founders) {
+            for _ in 0..4 * self.plan.nodes {
+                let at = Nanos(self.fault_random.below(300 * Nanos::MILLISECOND));
+                let node = self.fault_random.below(self.plan.nodes as u64) as usize;
+                let other = self.fault_random.below(self.plan.nodes as u64) as usize;
+                let lasts_ns = self.fault_random.below(80 * Nanos::MILLISECOND);
+                let (fault, aimed) = (Fault::OneWay, false);
+                let strike = Strike { fault, aimed, node, other, sides: 0, lasts_ns };
+                self.schedule(at, Event::Strike(strike));
+            }
+        }
         if self.plan.stories.contains(&Story::NeverLeads) && self.plan.nodes > 1 {
             let before = self.fault_random.below(LAST_STORY_NS);
             let at = Nanos(self.plan.chaos_ns.saturating_sub(before));
@@ -79,7 +90,11 @@ impl World {
         let strikes = story.strikes(&mut self.fault_random, self.plan.nodes);
         self.trace.line(self.now, || format!("story: {story:?}"));
         let end = strikes.iter().map(|(at, strike)| at + strike.lasts_ns).max().unwrap_or(0);
+        if story == Story::NeverLeads {
+            self.tell_last_story();
+        }
         for (at, strike) in strikes {
+            let strike = if story.follows_the_lead() { strike } else { self.aim(&strike) };
             self.schedule(self.now.plus(at), Event::Strike(strike));
         }
         let gap = self.fault_random.below(STORY_GAP_NS);
@@ -128,8 +143,9 @@ impl World {
         self.trace.line(self.now, || format!("node {node}: {name} rots at {offset}"));
     }
 
-    /// An operator has the lead handed to another node.
-    pub(super) fn hand_over(&mut self, node: usize, other: usize) {
+    /// An operator has the lead handed to this node, or by this node to another.
+    pub(super) fn hand_over(&mut self, other: usize) {
+        let Some(node) = self.leader() else { return };
         let local = self.machines[node].clock.local(self.now);
         let Some(process) = &mut self.machines[node].process else { return };
         let handed = if other == node {

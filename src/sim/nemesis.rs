@@ -101,7 +101,7 @@ impl World {
                 self.machines[node].twist.store(sides | 1, Relaxed);
                 self.checks.diverged(node);
             }
-            Fault::HandOver => self.hand_over(node, strike.other),
+            Fault::HandOver => self.hand_over(node),
             Fault::PowerLoss => self.lose_power(node, sides, until),
             Fault::Blackout => {
                 for node in 0..self.plan.nodes {
@@ -333,11 +333,12 @@ impl World {
         };
         let electable = |node: &usize| self.plan.priorities[*node] > 0;
         let mut order: Vec<usize> = (0..self.plan.nodes).filter(|&node| whole(node)).collect();
-        if sides.is_multiple_of(2) || order.len() < self.plan.majority() {
+        let told = self.plan.stories.contains(&super::stories::Story::NeverLeads);
+        if (sides.is_multiple_of(2) && !told) || order.len() < self.plan.majority() {
             return;
         }
         // In half of those, whoever leads is not among them.
-        let leader = self.leader().filter(|_| sides & 2 != 0);
+        let leader = self.leader().filter(|_| sides & 2 != 0 || told);
         if order.len() > self.plan.majority() {
             order.retain(|node| Some(*node) != leader);
         }

@@ -61,6 +61,8 @@ pub struct Plan {
     pub look_ns: u64,
     /// How long the first election of a group that starts waits for all voters, ns.
     pub start_wait_ns: u64,
+    /// So many of the clients only ask questions.
+    pub readers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
 }
@@ -73,6 +75,7 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
         let mut random = Prng::new(seed);
+        let given = nodes;
         let nodes =
             nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
         let rung = |memory| if memory { Rung::Memory } else { Rung::Disk };
@@ -113,6 +116,7 @@ impl Plan {
             faults: u32::MAX,
             look_ns: 0,
             start_wait_ns: Nanos::SECOND,
+            readers: 0,
             stories: Vec::new(),
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
@@ -135,13 +139,13 @@ impl Plan {
         }
         plan.look_ns = [0, 0, 20 * MICROSECOND, 10 * Nanos::MILLISECOND][index(&mut random, 4)];
         if random.below(2) == 0 {
-            plan.tell(&mut random);
+            plan.tell(&mut random, given.is_none());
         }
         plan
     }
 
     /// Stories are told, in a world that is made for them: busy, and without much else.
-    fn tell(&mut self, random: &mut Prng) {
+    fn tell(&mut self, random: &mut Prng, any_size: bool) {
         let story = Story::ALL[index(random, Story::ALL.len() as u64)];
         self.stories = vec![story];
         if random.below(4) == 0 {
@@ -153,6 +157,11 @@ impl Plan {
         self.commands = 2_000 / self.clients as u64;
         if random.below(4) > 0 {
             self.fault_gap_ns = 4 * Nanos::SECOND;
+        }
+        if let (Some(nodes), true) = (story.size(), any_size) {
+            self.nodes = nodes;
+            self.priorities.resize(nodes, 1);
+            self.priorities[0] = self.priorities[0].max(1);
         }
         story.set_up(self, random);
     }

@@ -373,7 +373,7 @@ impl World {
 
     /// Whether control was held up after it had looked at the core: it goes on with what it saw then.
     fn is_held_up(&mut self, node: usize, local: Nanos) -> bool {
-        const ONE_IN: u64 = 4;
+        const ONE_IN: u64 = 2;
         let held_ns = self.plan.look_ns;
         let calm = self.phase != super::nemesis::Phase::Chaos;
         let process = self.process(node);

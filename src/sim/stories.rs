@@ -35,6 +35,10 @@ pub enum Story {
     CleanThenDark,
     /// All machines lose power.
     Dark,
+    /// A leader that is cut off is told again what it was told before.
+    Echoes,
+    /// Two who know nothing of each other found the group, each a generation of its own.
+    Founders,
 }
 
 impl Story {
@@ -51,7 +55,23 @@ impl Story {
         Self::HandedRound,
         Self::CleanThenDark,
         Self::Dark,
+        Self::Echoes,
+        Self::Founders,
     ];
+
+    /// The size of a group in which it comes to most, where any size will do.
+    pub(super) const fn size(self) -> Option<usize> {
+        match self {
+            Self::Usurped | Self::LateLook => Some(3),
+            Self::Returning => Some(5),
+            _ => None,
+        }
+    }
+
+    /// Its strikes go for who leads then, and not for who led when it began.
+    pub(super) const fn follows_the_lead(self) -> bool {
+        matches!(self, Self::Dynasty | Self::HandedRound | Self::NeverLeads)
+    }
 
     /// What the world must be like for it.
     pub(super) fn set_up(self, plan: &mut Plan, random: &mut Prng) {
@@ -61,7 +81,16 @@ impl Story {
                 plan.look_ns = 2 * MS;
                 plan.detour = (100_000, 100 * MS);
             }
-            Self::Usurped => plan.clients = plan.clients.max(2),
+            Self::Usurped => {
+                plan.clients = plan.clients.max(2);
+                plan.readers = 1;
+            }
+            Self::Returning => {
+                (plan.clients, plan.in_flight, plan.command_bytes_max) = (4, 16, 200);
+                plan.commands = 500;
+            }
+            Self::Dynasty => plan.loss = 100_000,
+            Self::Founders => plan.detour = (300_000, 300 * MS),
             Self::NeverLeads if plan.nodes > 2 => {
                 for priority in &mut plan.priorities {
                     *priority = [0, 1, 2][random.below(3) as usize];
@@ -86,11 +115,13 @@ impl Story {
             Self::Returning => told.returning(),
             Self::LateWords => told.late_words(),
             Self::LateLook => told.late_look(),
-            Self::NeverLeads => {} // told once, at the end
+            Self::NeverLeads => told.never_leads(),
             Self::Dynasty => told.dynasty(),
             Self::HandedRound => told.handed_round(),
             Self::CleanThenDark => told.clean_then_dark(),
             Self::Dark => told.at(0, Fault::Blackout, 0, 20 * MS),
+            Self::Echoes => told.echoes(),
+            Self::Founders => told.founders(),
         }
         told.strikes
     }
@@ -141,16 +172,19 @@ impl Teller<'_> {
     }
 
     fn usurped(&mut self) {
-        let lasts = self.draw(150 * MS, 400 * MS);
-        // The leader and the first client, or two of the group.
-        let few = if self.nodes > 4 { self.draw(0, 1) << 1 } else { 0 };
-        self.strike(0, Fault::Partition, (0, 0), 1 | few | 1 << 32, lasts);
-        for node in 1..self.nodes {
-            let (at, down) = (self.draw(0, 20 * MS), self.draw(MS, 5 * MS));
-            self.at(at, Fault::Crash, node, down);
+        let majority = self.nodes / 2 + 1;
+        for node in majority..self.nodes {
+            self.way(0, Fault::Lag, 0, node, 500 * MS);
         }
-        let at = self.draw(5 * MS, 60 * MS);
-        self.at(at, Fault::ClientDies, 1, 0);
+        let at = self.draw(180 * MS, 260 * MS);
+        // The leader and the first client, who asks questions.
+        self.strike(at, Fault::Partition, (0, 0), 1 | 1 << 32, 300 * MS);
+        for node in 1..majority {
+            let (after, down) = (self.draw(0, 10 * MS), self.draw(MS, 5 * MS));
+            self.at(at + after, Fault::Crash, node, down);
+        }
+        let after = self.draw(5 * MS, 60 * MS);
+        self.at(at + after, Fault::ClientDies, 1, 0);
     }
 
     fn forgetful(&mut self) {
@@ -175,19 +209,22 @@ impl Teller<'_> {
     }
 
     fn returning(&mut self) {
-        let alone = self.draw(60 * MS, 140 * MS);
-        let few = 0b11 | 0xFF << 32;
-        self.strike(0, Fault::Partition, (0, 0), few, alone + 300 * MS);
-        let leads_again = alone + 300 * MS + self.draw(20 * MS, 200 * MS);
-        self.at(leads_again, Fault::HandOver, 0, 0);
-        let mut at = leads_again + self.draw(10 * MS, 100 * MS);
-        for _ in 0..3 {
-            self.strike(at, Fault::Partition, (0, 0), few, 120 * MS);
-            for _ in 0..5 {
-                let when = at + self.draw(10 * MS, 130 * MS);
-                self.at(when, Fault::Replay, 0, 0);
-            }
-            at += self.draw(200 * MS, 400 * MS);
+        let clients = 0xFF << 32;
+        let healed = self.draw(300 * MS, 400 * MS);
+        self.strike(0, Fault::Partition, (0, 0), 0b11 | clients, healed);
+        // No client reaches anybody until the old leader leads again.
+        let quiet = self.draw(100 * MS, 160 * MS);
+        let back = healed + self.draw(60 * MS, 150 * MS);
+        let heard = back + self.draw(20 * MS, 120 * MS);
+        self.strike(quiet, Fault::Partition, (0, 0), 0xFF, heard - quiet);
+        for again in 0..4 {
+            self.at(back + again * 10 * MS, Fault::HandOver, 0, 0);
+        }
+        let alone = heard + self.draw(0, 60 * MS);
+        self.strike(alone, Fault::Partition, (0, 0), 0b101 | clients, 300 * MS);
+        for _ in 0..12 {
+            let when = alone + self.draw(5 * MS, 150 * MS);
+            self.at(when, Fault::Replay, 0, 0);
         }
     }
 
@@ -206,11 +243,32 @@ impl Teller<'_> {
     }
 
     fn late_look(&mut self) {
-        let lasts = self.draw(170 * MS, 260 * MS);
+        let at = self.draw(152 * MS, 175 * MS);
+        let down = self.draw(MS, 4 * MS);
+        self.at(at, Fault::Crash, 2, down);
+        let lasts = at + down + self.draw(5 * MS, 45 * MS);
         self.way(0, Fault::Lag, 0, 1, lasts);
-        for _ in 0..2 {
-            let (at, down) = (self.draw(120 * MS, lasts), self.draw(MS, 5 * MS));
-            self.at(at, Fault::Crash, 2, down);
+    }
+
+    fn never_leads(&mut self) {
+        // Those who may lead lag already: see `World::tell_last_story`.
+        let at = self.draw(20 * MS, 55 * MS);
+        let away = self.draw(300 * MS, 600 * MS);
+        self.at(at, Fault::Isolate, 0, away);
+    }
+
+    fn echoes(&mut self) {
+        let lasts = self.draw(600 * MS, 900 * MS);
+        self.at(0, Fault::DataCut, 0, lasts);
+        for at in (10 * MS..lasts).step_by(30_000_000) {
+            self.at(at, Fault::Replay, 0, 0);
+        }
+    }
+
+    fn founders(&mut self) {
+        for _ in 0..4 {
+            let (at, node) = (self.draw(0, 300 * MS), self.draw(0, 6) as usize);
+            self.at(at, Fault::Replay, node, 0);
         }
     }
 

@@ -4,6 +4,8 @@ use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use zerocopy::FromBytes;
+
 use super::check::{Checks, Violation};
 use super::client::SimClient;
 use super::clock::Clock;
@@ -17,7 +19,7 @@ use super::plan::Plan;
 use super::replay::Captured;
 use super::trace::Trace;
 use super::wire::{Endpoint, Sent};
-use crate::stream::datagram::{DatagramKind, FLAG_LANE, parse};
+use crate::stream::datagram::{DatagramKind, FLAG_LANE, StatusBody, parse};
 use crate::stream::prng::Prng;
 use crate::types::Nanos;
 
@@ -336,9 +338,12 @@ impl World {
                 if let Endpoint::Node(from) = from {
                     self.captured[node].data(from, &bytes);
                 }
-                self.machines[node].port.borrow_mut().arrive(from, bytes);
+                self.machines[node].port.borrow_mut().arrive(from, Rc::clone(&bytes));
                 if let Endpoint::Node(from) = from {
-                    self.checks.heard(self.now, node, from);
+                    if let Some(stamp) = echo(&bytes) {
+                        let sent_at = self.machines[node].clock.world(stamp);
+                        self.checks.heard(sent_at, node, from);
+                    }
                 }
                 let at = self.now.plus(self.random.below(2_000));
                 self.wake(node, Part::Core, at);
@@ -353,4 +358,11 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// The stamp that a status echoes.
+fn echo(bytes: &[u8]) -> Option<Nanos> {
+    let (_, kind, body) = parse(bytes, GROUP).ok()?;
+    let (status, _) = StatusBody::read_from_prefix(body).ok()?;
+    (kind == DatagramKind::Status).then_some(Nanos(status.echo.get()))
 }

@@ -103,9 +103,10 @@ impl Leaderships {
         known.fence = Leadership::default();
     }
 
-    /// A datagram of one node's core has arrived at another's.
+    /// A core has got an answer to what it sent at `now`.
     pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
-        self.nodes[node].heard[from] = now;
+        let known = &mut self.nodes[node].heard[from];
+        *known = now.max(*known);
     }
 
     /// A leader that hears no quorum for longer than its time-out says so: an echo cannot have come without a datagram.

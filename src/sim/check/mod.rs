@@ -115,7 +115,7 @@ impl Checks {
         self.history.hash(node, shared)
     }
 
-    /// A datagram of a core has arrived at another one's.
+    /// The core of `node` has got an answer of another one to what it sent at `now`.
     pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
         self.leaderships.heard(now, node, from);
     }
