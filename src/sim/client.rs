@@ -147,8 +147,8 @@ impl SimClient {
             return;
         }
         if self.random.below(10) == 0 || reads {
-            self.asked += 1;
             if let Ok(request) = self.library.query(&[]) {
+                self.asked += u64::from(reads);
                 self.waiting.insert(request, (0, now));
             }
             return;

@@ -19,6 +19,8 @@ mod nemesis;
 mod paths;
 mod plan;
 mod replay;
+#[cfg(test)]
+mod scenarios;
 mod steps;
 mod stories;
 #[cfg(test)]

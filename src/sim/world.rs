@@ -143,8 +143,23 @@ pub(super) struct World {
 #[must_use]
 pub fn run(plan: &Plan, text: bool) -> Outcome {
     let mut world = World::new(plan, text);
-    let mut violation = None;
     world.begin();
+    play_out(world)
+}
+
+/// The same, with strikes at given times, ns, besides those that the plan draws.
+#[cfg(test)]
+pub(super) fn run_script(plan: &Plan, script: &[(u64, Strike)]) -> Outcome {
+    let mut world = World::new(plan, true);
+    world.begin();
+    for (at, strike) in script {
+        world.schedule(Nanos(*at), Event::Strike(*strike));
+    }
+    play_out(world)
+}
+
+fn play_out(mut world: World) -> Outcome {
+    let mut violation = None;
     while !world.is_over() {
         if let Err(broken) = world.play() {
             world.trace.line(world.now, || format!("{}: {}", broken.checker, broken.text));
