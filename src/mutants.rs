@@ -16,7 +16,9 @@ pub enum Mutant {
     VoteTwice,
     /// Votes of nodes that may have forgotten what they promised count like others.
     ProvisionalVotesCount,
-    /// A node without state is a witness in an election by all votes.
+    /// D6: votes of nodes without state count like others.
+    StatelessVotesCount,
+    /// D6: a node without state is a witness in an election by all votes.
     StatelessIsWitness,
     /// Answers to an earlier life of the candidate, or about another term, count.
     CountOldVotes,
@@ -38,9 +40,9 @@ pub enum Mutant {
     CommitBeforeDisk,
     /// A follower acknowledges what its leader has, before it has it.
     AcknowledgeAhead,
-    /// A follower acknowledges its old log before it knows where that parts from its leader's.
+    /// D1: a follower acknowledges its old log before it knows where that parts from its leader's.
     AcknowledgeUnmatched,
-    /// A leader that no quorum hears goes on.
+    /// D8: a leader that no quorum hears goes on.
     NoCheckQuorum,
     /// A command that came again takes effect again.
     ApplyTwice,
@@ -48,17 +50,43 @@ pub enum Mutant {
     AnswerWithoutQuorum,
     /// A follower gives up more of its log than it must.
     CutCommitted,
+    /// D1: a follower takes its own old bytes for committed before it knows where its log parts from its leader's.
+    CommitUnmatched,
+    /// D3: what two generations say is mixed.
+    MixGenerations,
+    /// D5: the clean mark of a stop is still on the disk when the next life acknowledges.
+    KeepCleanMark,
+    /// D7: bytes that were asked for before the fence are taken after it.
+    LateChunk,
+    /// D9: a status that lay in the socket says that the leader is heard now.
+    EchoOnArrival,
+    /// A leader serves clients before an entry of its own term is committed and applied.
+    OpenEarly,
+    /// A node forgets for whom it voted when its process starts again.
+    ForgetVote,
+    /// An answer to where the logs part is used again.
+    MatchTwice,
+    /// What was received out of order from one leader counts as received from the next.
+    KeepOldRanges,
+    /// D11: cluster time is the clock of whoever leads.
+    ClockGoesBack,
+    /// D12: what is cut is kept nowhere.
+    CutUnsaved,
+    /// D12: nobody is told of a cut.
+    CutUntold,
+    /// D15: a node that a majority contradicts goes on.
+    IgnoreStateHash,
+    /// D19: a follower gives up what it acknowledged when it enters a term, before it knows the match point.
+    ForgetAtEntering,
+    /// D20: memory is relied on before the node state says that it may be.
+    AckMemoryUnrecorded,
+    /// D21: no election by all votes, but for the founding.
+    NoElectionByAll,
     /// A vote that is kept for somebody is given without a fence, and without a look at the logs.
     ReservedVoteUndecided,
     /// A vote that is kept for one candidate is given to another, and then to the one all the same.
     ReservedVoteTwice,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
-    /// A follower commits what its leader tells before it knows where their logs part.
-    CommitUnmatched,
-    /// An answer to where the logs part is taken though no question is open.
-    MatchTwice,
-    /// What arrived from older leaders, out of order, stays when a new leadership is entered.
-    KeepOldRanges,
     /// A frame is taken whatever stands before it.
     SkipChain,
     /// The clean mark of the last stop is not removed by a start.
@@ -86,11 +114,12 @@ impl Mutant {
         (Self::AnswerBeforeDurable, "answer-before-durable", ELECTED_WRONGLY),
         (Self::VoteTwice, "vote-twice", ELECTED_WRONGLY),
         (Self::ProvisionalVotesCount, "provisional-votes-count", ELECTED_WRONGLY),
+        (Self::StatelessVotesCount, "stateless-votes-count", &["elected", "liveness", "assertion"]),
         (Self::StatelessIsWitness, "stateless-is-witness", ELECTED_WRONGLY),
         (Self::CountOldVotes, "count-old-votes", ELECTED_WRONGLY),
         (Self::PriorityBeatsRecency, "priority-beats-recency", &["liveness"]),
-        (Self::ReadmitAnyLife, "readmit-any-life", ELECTED_WRONGLY),
-        (Self::IgnoreLeader, "ignore-leader", &["liveness"]),
+        (Self::ReadmitAnyLife, "readmit-any-life", &["readmitted_early"]),
+        (Self::IgnoreLeader, "ignore-leader", &["heard_leader_deposed"]),
         (Self::NoLeaderSync, "no-leader-sync", &["liveness"]),
         (Self::CountOldAcks, "count-old-acks", &["committed_on_a_quorum"]),
         (Self::CommitOldTerm, "commit-old-term", &["own_term_commit"]),
@@ -104,6 +133,22 @@ impl Mutant {
         (Self::CutCommitted, "cut-committed", &["committed_cut", "assertion"]),
         (Self::ReservedVoteUndecided, "reserved-vote-undecided", ELECTED_WRONGLY),
         (Self::ReservedVoteTwice, "reserved-vote-twice", ELECTED_WRONGLY),
+        (Self::CommitUnmatched, "commit-unmatched", &["committed_changed", "assertion"]),
+        (Self::MixGenerations, "mix-generations", &["one_generation"]),
+        (Self::KeepCleanMark, "keep-clean-mark", &["promise_lost"]),
+        (Self::LateChunk, "late-chunk", &["fence"]),
+        (Self::EchoOnArrival, "echo-on-arrival", &["check_quorum"]),
+        (Self::OpenEarly, "open-early", &["linearizable", "answered_too_early", "assertion"]),
+        (Self::ForgetVote, "forget-vote", &["one_vote"]),
+        (Self::MatchTwice, "match-twice", &["committed_cut", "committed_on_a_quorum", "liveness"]),
+        (Self::KeepOldRanges, "keep-old-ranges", &["committed_on_a_quorum", "committed_changed"]),
+        (Self::ClockGoesBack, "clock-goes-back", &["cluster_time"]),
+        (Self::CutUnsaved, "cut-unsaved", &["cut_kept"]),
+        (Self::CutUntold, "cut-untold", &["cut_kept"]),
+        (Self::IgnoreStateHash, "ignore-state-hash", &["liveness"]),
+        (Self::ForgetAtEntering, "forget-at-entering", &["committed_cut", "assertion"]),
+        (Self::AckMemoryUnrecorded, "ack-memory-unrecorded", &["promise_lost"]),
+        (Self::NoElectionByAll, "no-election-by-all", &["liveness"]),
     ];
 
     /// The one with this name.
@@ -115,6 +160,7 @@ impl Mutant {
 
 /// What a wrong vote comes to: two leaders, a leader that lacks something, a promise that was not kept.
 const ELECTED_WRONGLY: &[&str] = &[
+    "elected",
     "one_leader",
     "leader_completeness",
     "one_vote",

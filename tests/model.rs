@@ -222,7 +222,7 @@ fn d6_off_a_node_without_state_is_a_witness() {
 #[test]
 fn d6_off_a_node_without_state_votes_as_if_it_had_some() {
     let group = Group { wipes: 1, ..Group::THREE };
-    breaks("M8 off: votes", &without(Mutant::ProvisionalVotesCount, group), LACKS);
+    breaks("M8 off: votes", &without(Mutant::StatelessVotesCount, group), LACKS);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn m8_founding_by_every_voter() {
 #[test]
 fn m8_off_founding_by_a_majority() {
     let group = Group { founding: true, wipes: 1, ..Group::THREE };
-    let group = without(Mutant::ProvisionalVotesCount, group);
+    let group = without(Mutant::StatelessVotesCount, group);
     breaks("M8 off: founding by a majority", &group, ANY);
 }
 

@@ -199,7 +199,7 @@ impl Election {
             known,
             phase: Phase::Waiting { until: Nanos(0) },
             promised: settings.promised,
-            vote: settings.vote,
+            vote: settings.vote.filter(|_| !settings.mutants.has(Mutant::ForgetVote)),
             decided: false,
             reserving: None,
             standing: settings.standing,
@@ -231,7 +231,8 @@ impl Election {
         }
         match input {
             Input::Tick => {}
-            Input::Glance(glance) => self.glance = glance,
+            Input::Glance(glance) if !self.keeps_old_positions() => self.glance = glance,
+            Input::Glance(_) => {}
             Input::Core(fact) => self.on_core(now, fact),
             Input::Message(envelope) => self.on_message(now, envelope),
             Input::Refused(node) => self.forget(node),
@@ -303,6 +304,12 @@ impl Election {
             }
             _ => false,
         }
+    }
+
+    /// Whether this node follows that one.
+    #[must_use]
+    pub fn is_led_by(&self, node: NodeId) -> bool {
+        node != self.settings.node && self.leader() == Some(node)
     }
 
     fn leader(&self) -> Option<NodeId> {
@@ -466,6 +473,9 @@ impl Election {
             }
             Intent::Pull { .. } => {}
         }
+        if self.has(Mutant::AckMemoryUnrecorded) {
+            promise.may_ack_memory = false;
+        }
         self.phase = Phase::Persisting { intent, promise, recency };
         if self.is_durable(&promise) {
             return self.on_persisted(now);
@@ -524,7 +534,8 @@ impl Election {
     /// Tells the core whether it may promise what is only in memory.
     fn may_ack(&mut self, rung: Rung) {
         let clean = self.standing == Standing::Clean;
-        let may = rung == Rung::Memory && clean && self.may_ack_memory;
+        let recorded = self.may_ack_memory || self.has(Mutant::AckMemoryUnrecorded);
+        let may = rung == Rung::Memory && clean && recorded;
         self.outputs.push_back(Output::ToCore(ControlToCore::MayAckMemory(may)));
     }
 
@@ -682,13 +693,14 @@ impl Election {
             _ => false,
         };
         let (theirs, ours) = (leadership.generation, self.promised.generation);
-        (self.is_founded() && !stateless && theirs != ours)
+        (self.is_founded() && !stateless && theirs != ours && !self.has(Mutant::MixGenerations))
             .then_some(IntruderReason::Generation { theirs, ours })
     }
 
     fn judge(&mut self, comparison: Comparison, sequence: crate::types::Sequence) {
         let event = match comparison {
             Comparison::Open => return,
+            _ if self.has(Mutant::IgnoreStateHash) => return,
             Comparison::Minority { own, majority } => {
                 Event::StateHashMismatch { sequence, own, majority }
             }
@@ -742,6 +754,12 @@ impl Election {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Only with a rule taken out: while a vote waits for its fence, what was known before it stands.
+    fn keeps_old_positions(&self) -> bool {
+        self.has(Mutant::VoteOnOldPositions)
+            && matches!(self.phase, Phase::Fencing(Intent::Vote { .. }))
     }
 
     fn has(&self, mutant: Mutant) -> bool {

@@ -39,6 +39,8 @@ pub(super) struct Cut {
     pub(super) segment_bytes: u64,
     pub(super) generation: Generation,
     pub(super) commit: Commit,
+    /// Always, but with a rule taken out.
+    pub(super) saves: bool,
 }
 
 /// Why a cut was not done.
@@ -63,7 +65,9 @@ pub(super) fn execute<D: Disk, V: SegmentView>(
             && cut.durable <= cut.end,
         "what stays is on the disk: {cut:?}"
     );
-    save(disk, views, cut)?;
+    if cut.saves {
+        save(disk, views, cut)?;
+    }
     let truncation = Truncation { at: cut.at, epoch: cut.epoch };
     match node_state.update(|state| state.truncate(truncation)) {
         Ok(_) => {}

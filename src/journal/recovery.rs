@@ -34,6 +34,7 @@ use super::terms::TermStartAt;
 use crate::frame::{FrameError, Predecessor};
 use crate::limits::WINDOW_BYTES_DEFAULT;
 use crate::link::Identity;
+use crate::mutants::{Mutant, Mutants};
 use crate::types::{Commit, Durable, GroupId, Incarnation, Leadership, NodeId, Position};
 
 /// What recovery is told about the log and the node.
@@ -51,6 +52,8 @@ pub struct RecoverySettings {
     pub hot_bytes: u64,
     /// Names, and beginnings of names that end in `/`, which others put into the data directory.
     pub known_names: Vec<String>,
+    /// Rules taken out, to prove that this is noticed.
+    pub mutants: Mutants,
 }
 
 impl RecoverySettings {
@@ -64,6 +67,7 @@ impl RecoverySettings {
             log_start: Position(0),
             hot_bytes: 2 * WINDOW_BYTES_DEFAULT,
             known_names: Vec::new(),
+            mutants: Mutants::NONE,
         }
     }
 }
@@ -177,7 +181,11 @@ pub fn recover<D: Disk, H: HotTier>(
         first_incarnation: boot.first_incarnation,
     };
     let start = NodeState::start(previous.as_ref(), settings.group, settings.node, input);
-    node_state.record_start(disk, &start.state).map_err(RecoveryError::NodeState)?;
+    if settings.mutants.has(Mutant::KeepCleanMark) && previous.is_some() {
+        node_state.assume_start(&start.state);
+    } else {
+        node_state.record_start(disk, &start.state).map_err(RecoveryError::NodeState)?;
+    }
     let mut report = RecoveryReport::new(&scan, previous.as_ref(), &start);
     let seal_number = settle::settle(disk, settings, &scan, &mut report)?;
     let tail = scan.tail;

@@ -32,6 +32,7 @@ use crate::frame::payload::TermStart;
 use crate::frame::{FrameHeader, Kind, Predecessor};
 use crate::limits::FRAME_HEADER_BYTES;
 use crate::link::{CoreToSync, Shared, SyncLink, SyncToCore};
+use crate::mutants::{Mutant, Mutants};
 use crate::types::{Commit, CutEpoch, Durable, Generation, GroupId, Leadership, Nanos, Position};
 
 /// How the sync thread works.
@@ -50,6 +51,8 @@ pub struct SyncerSettings {
     pub settle_delay_ns: u64,
     /// How long to wait when the disk is too full to save the bytes of a cut.
     pub full_retry_ns: u64,
+    /// Rules taken out, to prove that this is noticed.
+    pub mutants: Mutants,
 }
 
 impl SyncerSettings {
@@ -63,6 +66,7 @@ impl SyncerSettings {
             batch_bytes_max: 4 * 1024 * 1024,
             settle_delay_ns: 20 * Nanos::MILLISECOND,
             full_retry_ns: 200 * Nanos::MILLISECOND,
+            mutants: Mutants::NONE,
         }
     }
 }
@@ -480,6 +484,7 @@ impl<D: Disk, V: SegmentView> Syncer<D, V> {
             segment_bytes: self.settings.segment_bytes,
             generation: self.header(at).generation,
             commit: Commit(Position(self.shared.words().commit.load(Ordering::Acquire))),
+            saves: !self.settings.mutants.has(Mutant::CutUnsaved),
         };
         // The cut opens and closes descriptors of its own; there must never be two.
         self.files.clear();

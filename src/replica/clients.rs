@@ -446,6 +446,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     fn cluster_time(&self, now: Now) -> Timestamp {
+        if self.settings.mutants.has(Mutant::ClockGoesBack) {
+            return now.time;
+        }
         self.state.time().max(now.time)
     }
 

@@ -94,7 +94,8 @@ pub struct Core<N, M, S> {
     pub(super) wake_control: bool,
     pub(super) wake_sync: bool,
     wake_control_at: Nanos,
-    /// Match requests so far: each has its number.
+    /// Number of the last match request. Each life of the process begins elsewhere: what was answered to an earlier one,
+    /// about a shorter log of the same leadership, would cut what was acknowledged since.
     pub(super) match_requests: u64,
     out_of_segments: bool,
     /// Newest leadership that control was told of.
@@ -135,6 +136,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let clients = Clients::new(&settings);
         assert!(own < settings.peers.len());
         let provisional = settings.identity.provisional;
+        let match_requests = settings.seed >> 1;
         let mut core = Self {
             settings,
             network,
@@ -159,7 +161,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             wake_control: false,
             wake_sync: false,
             wake_control_at: Nanos(0),
-            match_requests: 0,
+            match_requests,
             out_of_segments: false,
             leadership_told: Leadership::default(),
             foreign_version_told: false,
@@ -304,7 +306,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         match message {
             ControlToCore::Fence(leadership) => {
                 if leadership > self.fence {
-                    self.leave_role();
+                    let pulls = matches!(self.work, Work::Puller(_));
+                    if !(pulls && self.planted(Mutant::LateChunk)) {
+                        self.leave_role();
+                    }
                     self.fence = leadership;
                     self.publish_role();
                 }

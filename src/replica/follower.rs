@@ -193,6 +193,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.state.role_changed(Role::Follower);
         self.publish_role();
         self.publish_heard(now.at);
+        if self.planted(Mutant::ForgetAtEntering)
+            && self.commit.0 < self.log.tail().position
+            && let Some(at) = self.log.predecessor_at(self.commit.0)
+        {
+            self.start_cut(at);
+        }
     }
 
     /// Asks the leader again where the logs part.
@@ -475,12 +481,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let (from, end) = (at, self.log.tail());
         let promised_bytes =
             self.promised(self.settings.durability.follower).0.saturating_sub(at.position.0);
-        self.event(CoreEvent::Cut {
-            from: from.position,
-            to: end.position,
-            entries: end.sequence.0 - from.sequence.0,
-            promised_bytes,
-        });
+        if !self.planted(Mutant::CutUntold) {
+            self.event(CoreEvent::Cut {
+                from: from.position,
+                to: end.position,
+                entries: end.sequence.0 - from.sequence.0,
+                promised_bytes,
+            });
+        }
         self.cutting = Some(Cutting::new(at, end.position));
         self.continue_cut();
     }

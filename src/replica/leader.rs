@@ -159,10 +159,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             end = appended.expect("room was checked").end;
         }
         self.appended();
+        let mutants = self.settings.mutants;
         let Work::Leader(leading) = &mut self.work else {
             unreachable!("only a leader opens a term")
         };
         leading.term_opened = end;
+        leading.opened = mutants.has(Mutant::OpenEarly);
         let leadership = leading.leadership;
         self.tell(CoreToControl::Entered { leadership, leads: true, tail: Tail(end) });
         self.state.role_changed(Role::Leader);
@@ -305,7 +307,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             promised: Position(status.promised.get()),
             provisional: flags & STATUS_PROVISIONAL != 0,
             stateless: flags & STATUS_STATELESS != 0,
-            echo: Nanos(status.echo.get()),
+            echo: match self.settings.mutants.has(Mutant::EchoOnArrival) {
+                true => now.at,
+                false => Nanos(status.echo.get()),
+            },
         };
         if leading.over {
             return;

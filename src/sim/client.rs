@@ -55,8 +55,9 @@ pub(super) struct SimClient {
     library: Client<SimNetwork>,
     random: Prng,
     waiting: BTreeMap<Request, (u64, Nanos)>,
-    /// Commands sent, in all lives.
+    /// Commands sent, in all lives; and questions.
     sent: u64,
+    asked: u64,
     next_at: Nanos,
     pub(super) wake_at: Nanos,
     /// Commands answered, in all lives.
@@ -80,6 +81,7 @@ impl SimClient {
             random,
             waiting: BTreeMap::new(),
             sent: 0,
+            asked: 0,
             next_at: Nanos(0),
             wake_at: Nanos(0),
             answered: 0,
@@ -140,8 +142,13 @@ impl SimClient {
         if self.sent >= self.budget || self.waiting.len() >= plan.in_flight {
             return;
         }
-        if self.random.below(10) == 0 {
+        let reads = self.number < plan.readers;
+        if reads && self.asked >= self.budget {
+            return;
+        }
+        if self.random.below(10) == 0 || reads {
             if let Ok(request) = self.library.query(&[]) {
+                self.asked += u64::from(reads);
                 self.waiting.insert(request, (0, now));
             }
             return;

@@ -63,6 +63,22 @@ faults! {
     DiskFull = "disk-full",
     /// A client dies.
     ClientDies = "client-death",
+    /// A core hears nothing of another one; control threads hear each other.
+    Lag = "one-way-data-loss",
+    /// Two parts of the group hear each other no more; one node hears both.
+    Bridge = "bridge",
+    /// What was sent to a node a while ago comes once more.
+    Replay = "replay",
+    /// A process dies while a vote of its node is being made durable, or right after.
+    VoteCrash = "crash-at-a-vote",
+    /// A machine comes back with an empty disk.
+    Wipe = "wiped-disk",
+    /// Bytes of a file of the log change while the machine is down.
+    Rot = "rot",
+    /// A disk does nothing for a while: no write and no sync returns.
+    DiskStall = "disk-stall",
+    /// The service of a node goes another way than the others.
+    Diverge = "divergence",
     /// No fault, but as good a time for others to strike: the leader is told to hand over. Drawn by itself.
     HandOver = "hand-over",
 }
@@ -71,6 +87,8 @@ faults! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Strike {
     pub(super) fault: Fault,
+    /// Nodes are counted from the one that leads when it strikes: 0 is the leader.
+    pub(super) aimed: bool,
     pub(super) node: usize,
     pub(super) other: usize,
     /// Bits: one for each node, and more.
@@ -83,7 +101,7 @@ pub(super) struct Strike {
 pub(super) fn draw_hand_over(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.hand_over_gap_ns) + 1;
     let other = random.below(plan.nodes as u64) as usize;
-    (wait, Strike { fault: Fault::HandOver, node: 0, other, sides: 0, lasts_ns: 0 })
+    (wait, Strike { fault: Fault::HandOver, aimed: false, node: 0, other, sides: 0, lasts_ns: 0 })
 }
 
 /// Draws the next strike and the time until it.
@@ -98,6 +116,8 @@ pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let longest = [5, 60, 300, 2_000][random.below(4) as usize] * Nanos::MILLISECOND;
     let strike = Strike {
         fault,
+        // Every other one goes for who leads, or for who does not.
+        aimed: random.below(2) == 0,
         node,
         other,
         sides: random.next_u64(),

@@ -10,6 +10,7 @@ use crate::control::lane::{
     LaneAnswer, LaneInput, LaneOutput, LaneRequest, MatchAnswer, RangeRequest, Source,
 };
 use crate::journal::files::LogFiles;
+use crate::link::ControlToCore;
 use crate::types::{Nanos, NodeId};
 
 /// What one control thread says to another on the lane.
@@ -65,6 +66,9 @@ impl World {
         while let Some(output) = self.process(node).lane.poll() {
             match output {
                 LaneOutput::ToCore(order) => {
+                    if matches!(order, ControlToCore::TakeOver { .. }) {
+                        self.checks.take_over(node);
+                    }
                     self.trace.line(self.now, || format!("node {node}: core is told {order:?}"));
                     if self.process(node).control_link.to_core.try_send(order).is_err() {
                         return false;

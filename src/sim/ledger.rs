@@ -2,7 +2,9 @@
 //!
 //! Its answers say all that a checker wants to know: a command's place in that order, and for a query how many there are.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use crate::service::hash::Fingerprint;
 use crate::service::image::{read_start, read_words, write_start, write_words};
@@ -21,9 +23,16 @@ pub(super) struct Ledger {
     entries: Vec<u64>,
     hash: u64,
     before: (usize, u64),
+    /// What its hash is made to go wrong by; 0: nothing.
+    twist: Arc<AtomicU64>,
 }
 
 impl Ledger {
+    /// An empty one, which goes wrong by what `twist` says.
+    pub(super) fn new(twist: Arc<AtomicU64>) -> Self {
+        Self { twist, ..Self::default() }
+    }
+
     /// The commands that took effect.
     pub(super) fn entries(&self) -> &[u64] {
         &self.entries
@@ -83,10 +92,13 @@ impl Service for Ledger {
             let [number] = read_words(reader)?;
             entries.push(number);
         }
-        *self = Self { before: (entries.len(), hash), entries, hash };
+        let twist = Arc::clone(&self.twist);
+        *self = Self { before: (entries.len(), hash), entries, hash, twist };
         Ok(())
     }
     fn state_hash(&self) -> u64 {
-        Fingerprint::new(self.hash).word(self.entries.len() as u64).finish()
+        Fingerprint::new(self.hash ^ self.twist.load(Relaxed))
+            .word(self.entries.len() as u64)
+            .finish()
     }
 }

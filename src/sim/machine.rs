@@ -1,7 +1,7 @@
 //! One machine of a simulated group: what outlives its process, and the process with the machines of its four threads, which
 //! are the shipped ones, over a disk, a hot tier, a network and a clock of the simulated world.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
-use crate::control::election::{Election, ElectionSettings, Member};
+use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
 use crate::frame::Predecessor;
@@ -22,7 +22,7 @@ use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
-use crate::link::{ControlLink, CoreWakers, Rung, Shared, SharedWords, Wake, link};
+use crate::link::{ControlLink, CoreWakers, Promise, Rung, Shared, SharedWords, Wake, link};
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
 use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
@@ -32,8 +32,6 @@ pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
 pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
-/// How long the first election of a group that starts waits for all voters, ns.
-const START_WAIT_NS: u64 = Nanos::SECOND;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -81,8 +79,10 @@ pub(super) struct Process {
     pub(super) shared: Shared,
     pub(super) control_bell: Arc<Bell>,
     pub(super) sync_bell: Arc<Bell>,
-    /// What control made durable has not come back to its machine yet.
-    pub(super) persisting: bool,
+    /// Control waits for this to be durable, until then.
+    pub(super) persisting: Option<(Promise, Nanos)>,
+    /// Control has looked at the core, and was held up before it did anything about it.
+    pub(super) looked: Option<(Glance, Nanos)>,
     pub(super) stopping: Stopping,
 }
 
@@ -100,6 +100,8 @@ pub(super) enum Stopping {
 pub(super) struct Started {
     pub(super) tail: Predecessor,
     pub(super) provisional: bool,
+    pub(super) stateless: bool,
+    pub(super) incarnation: Incarnation,
     pub(super) cut_epoch: CutEpoch,
     pub(super) fence: Leadership,
     /// In that leadership.
@@ -128,6 +130,10 @@ pub(super) struct Machine {
     pub(super) wake_at: [Nanos; 4],
     /// None of it runs before this.
     pub(super) paused_until: [Nanos; 4],
+    /// Its disk does nothing before this.
+    pub(super) disk_stalls_until: Nanos,
+    /// What its service is made to go wrong by; 0: nothing.
+    pub(super) twist: Arc<AtomicU64>,
 }
 
 impl Machine {
@@ -146,7 +152,15 @@ impl Machine {
             lane_letters: VecDeque::new(),
             wake_at: [Nanos(u64::MAX); 4],
             paused_until: [Nanos(0); 4],
+            disk_stalls_until: Nanos(0),
+            twist: Arc::default(),
         }
+    }
+
+    /// Another disk takes the place of the one it had.
+    pub(super) fn replace_disk(&mut self) {
+        self.power_off(0);
+        self.disk = MemoryDisk::new();
     }
 
     /// The process dies.
@@ -158,6 +172,7 @@ impl Machine {
         self.lane_letters.clear();
         self.wake_at = [Nanos(u64::MAX); 4];
         self.paused_until = [Nanos(0); 4];
+        self.twist.store(0, Ordering::Relaxed);
         self.life += 1;
     }
 
@@ -186,10 +201,13 @@ impl Machine {
         let boot = Boot { boot_id: BootId(boot_id), first_incarnation };
         let mut settings = RecoverySettings::new(GROUP, node, plan.segment_bytes);
         settings.hot_bytes = 2 * plan.window_bytes;
+        settings.mutants = plan.mutants();
         let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
         let started = Started {
             tail: recovered.tail,
             provisional: recovered.state.provisional,
+            stateless: recovered.stateless,
+            incarnation: recovered.state.incarnation,
             cut_epoch: recovered.sync.epoch,
             fence: recovered.state.leadership,
             vote: recovered.state.vote,
@@ -211,7 +229,7 @@ impl Machine {
         let shared: Shared = Arc::new(SharedWords::default());
         let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
-        let mut state = State::new(Ledger::default(), core_settings.limits);
+        let mut state = State::new(Ledger::new(Arc::clone(&self.twist)), core_settings.limits);
         state.plant(plan.mutants());
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
@@ -239,7 +257,10 @@ impl Machine {
             Arc::clone(&store),
             sync_link,
             Arc::clone(&shared),
-            SyncerSettings::new(GROUP, plan.segment_bytes),
+            SyncerSettings {
+                mutants: plan.mutants(),
+                ..SyncerSettings::new(GROUP, plan.segment_bytes)
+            },
             recovered.sync,
             views,
         );
@@ -276,7 +297,8 @@ impl Machine {
             shared,
             control_bell,
             sync_bell,
-            persisting: false,
+            persisting: None,
+            looked: None,
             stopping: Stopping::No,
         }
     }
@@ -331,7 +353,7 @@ fn control_settings(
         incarnation: state.incarnation,
         durability: plan.durability,
         leader_timeout_ns: plan.leader_timeout_ns,
-        start_wait_ns: START_WAIT_NS,
+        start_wait_ns: plan.start_wait_ns,
         generation_random: seed as u32,
         instance: seed | 1,
         seed,

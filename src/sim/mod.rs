@@ -6,6 +6,7 @@
 //! ([`check::CHECKERS`]). When the faults end, the group must come back to work by itself. The same plan gives the same
 //! run, event for event: [`Outcome::trace_hash`] says so.
 
+mod acts;
 pub mod check;
 mod client;
 mod clock;
@@ -17,7 +18,11 @@ mod machine;
 mod nemesis;
 mod paths;
 mod plan;
+mod replay;
+#[cfg(test)]
+mod scenarios;
 mod steps;
+mod stories;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -28,4 +33,5 @@ pub use check::Violation;
 pub use coverage::{Coverage, STATES};
 pub use faults::Fault;
 pub use plan::Plan;
+pub use stories::Story;
 pub use world::{Outcome, Pace, run};

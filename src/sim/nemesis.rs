@@ -1,5 +1,7 @@
 //! The course of a run: faults, then a healed quorum that must make progress, then a whole group that must agree.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use super::check::Violation;
 use super::client::SimClient;
 use super::faults::{self, Fault, Strike};
@@ -49,6 +51,7 @@ impl World {
         }
         self.draw_strike();
         self.draw_hand_over();
+        self.begin_stories();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
     }
 
@@ -56,31 +59,28 @@ impl World {
         self.phase == Phase::Over
     }
 
-    fn draw_strike(&mut self) {
+    pub(super) fn draw_strike(&mut self) {
         let (wait, strike) = faults::draw(&mut self.fault_random, &self.plan);
         let at = self.now.plus(wait);
         if at.0 < self.plan.chaos_ns {
-            self.schedule(at, Event::Strike(strike));
+            self.schedule(at, Event::Drawn(strike));
         }
     }
 
-    fn draw_hand_over(&mut self) {
+    pub(super) fn draw_hand_over(&mut self) {
         if !self.plan.has(Fault::HandOver) {
             return;
         }
         let (wait, strike) = faults::draw_hand_over(&mut self.hand_over_random, &self.plan);
         let at = self.now.plus(wait);
         if at.0 < self.plan.chaos_ns {
-            self.schedule(at, Event::Strike(strike));
+            self.schedule(at, Event::HandOver(strike));
         }
     }
 
     /// A fault strikes.
     pub(super) fn strike(&mut self, strike: &Strike) {
-        match strike.fault {
-            Fault::HandOver => self.draw_hand_over(),
-            _ => self.draw_strike(),
-        }
+        let strike = &self.aim(strike);
         if self.phase != Phase::Chaos || !self.may_strike(strike) {
             return;
         }
@@ -90,9 +90,28 @@ impl World {
         let until = self.now.plus(lasts_ns);
         match fault {
             Fault::Crash => {
-                self.count_process(node);
-                self.machines[node].crash_process();
+                self.crash(node);
                 self.schedule(until, Event::Start(node));
+            }
+            Fault::VoteCrash => {
+                self.dies_voting[node] = Some((self.now.plus(500 * Nanos::MILLISECOND), lasts_ns));
+            }
+            Fault::Replay => self.replay(node, sides),
+            Fault::Wipe => {
+                self.wipe(node);
+                self.schedule(until, Event::Start(node));
+            }
+            Fault::Rot => {
+                self.rot(node, sides);
+                self.schedule(until, Event::Start(node));
+            }
+            Fault::DiskStall => {
+                let until = self.now.plus(lasts_ns % Nanos::SECOND * 4);
+                self.machines[node].disk_stalls_until = until;
+            }
+            Fault::Diverge => {
+                self.machines[node].twist.store(sides | 1, Relaxed);
+                self.checks.diverged(node);
             }
             Fault::PowerLoss => self.lose_power(node, sides, until),
             Fault::Blackout => {
@@ -155,7 +174,19 @@ impl World {
                 others.filter(|&node| shaky(node)).count() + 1 < self.plan.majority()
                     && self.plan.voters().count() > 2
             }
-            Fault::OneWay => strike.node != strike.other,
+            Fault::OneWay | Fault::Lag => strike.node != strike.other,
+            Fault::Bridge => self.plan.nodes > 2,
+            // A minority may be blank: then everybody who may lead knows of everything that is committed.
+            Fault::Wipe | Fault::Rot => {
+                let blank = |&node: &usize| node != strike.node && self.is_blank(node);
+                let others = (0..self.plan.nodes).filter(blank).count();
+                founded && others + 1 < self.plan.majority() && !self.is_blank(strike.node)
+            }
+            // Whom a majority contradicts stops. Two that contradict each other both do, for ever.
+            Fault::Diverge => {
+                let runs = self.machines[strike.node].process.is_some();
+                runs && self.plan.voters().count() > 2 && !self.checks.has_diverged()
+            }
             // The dead leave their sessions behind until these time out: there must be room for the living.
             Fault::ClientDies => {
                 let lives: u64 = self.clients.iter().map(|client| client.lives).sum();
@@ -222,6 +253,15 @@ impl World {
         let side = |who: usize| sides >> who & 1;
         match fault {
             Fault::OneWay => self.paths.cut(node, other, Traffic::Both, cut),
+            Fault::Lag => self.paths.cut(node, other, Traffic::Data, cut),
+            Fault::Bridge => {
+                let rest = |&who: &usize| who != node;
+                for from in (0..nodes).filter(rest) {
+                    for to in (0..nodes).filter(rest).filter(|&to| side(from) != side(to)) {
+                        self.paths.cut(from, to, Traffic::Both, cut);
+                    }
+                }
+            }
             Fault::ControlCut => all(&mut self.paths, Traffic::Control),
             Fault::DataCut => all(&mut self.paths, Traffic::Data),
             Fault::Isolate => {
@@ -263,6 +303,9 @@ impl World {
                 if first {
                     self.cut_off_the_rest();
                 }
+                if self.is_hopeless() {
+                    return self.stop_as_it_must();
+                }
                 if self.clients_are_answered() {
                     self.paths.heal();
                     let until = self.now.plus(AGREE_NS);
@@ -271,6 +314,9 @@ impl World {
                 self.look_again(until, phase)?;
             }
             Phase::Whole { until } => {
+                if self.is_hopeless() {
+                    return self.stop_as_it_must();
+                }
                 if first && self.plan.far.0 > 0 {
                     // Who is far away is never at the end while there is more all the time.
                     self.clients.iter_mut().for_each(|client| client.budget = 0);
@@ -298,6 +344,8 @@ impl World {
         for node in 0..self.plan.nodes {
             self.machines[node].disk.set_space(None);
             self.machines[node].paused_until = [Nanos(0); 4];
+            self.machines[node].disk_stalls_until = Nanos(0);
+            self.dies_voting[node] = None;
             if self.machines[node].process.is_none() {
                 self.schedule(self.now.plus(1), Event::Start(node));
             }
@@ -320,8 +368,14 @@ impl World {
         };
         let electable = |node: &usize| self.plan.is_electable(*node);
         let mut order: Vec<usize> = self.plan.voters().filter(|&node| whole(node)).collect();
-        if sides.is_multiple_of(2) || order.len() < self.plan.majority() {
+        let told = self.plan.stories.contains(&super::stories::Story::NeverLeads);
+        if (sides.is_multiple_of(2) && !told) || order.len() < self.plan.majority() {
             return;
+        }
+        // In half of those, whoever leads is not among them.
+        let leader = self.leader().filter(|_| sides & 2 != 0 || told);
+        if order.len() > self.plan.majority() {
+            order.retain(|node| Some(*node) != leader);
         }
         let turn = (sides >> 8) as usize % order.len();
         order.rotate_left(turn);
@@ -333,7 +387,10 @@ impl World {
         self.trace.line(self.now, || format!("cut off: {rest:?}"));
         for node in rest {
             let fault = Fault::Isolate;
-            self.cut(&Strike { fault, node, other: node, sides: 0, lasts_ns: 0 }, true);
+            self.cut(
+                &Strike { fault, aimed: false, node, other: node, sides: 0, lasts_ns: 0 },
+                true,
+            );
         }
     }
 
@@ -351,6 +408,7 @@ impl World {
         let first = ends.next().flatten();
         first.is_some()
             && ends.all(|end| end == first)
+            && !self.checks.is_contradicted()
             && self.clients.iter().all(SimClient::is_satisfied)
     }
 

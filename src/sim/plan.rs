@@ -2,6 +2,7 @@
 //! is a function of its plan.
 
 use super::faults::Fault;
+use super::stories::Story;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -66,6 +67,14 @@ pub struct Plan {
     pub mutant: Option<Mutant>,
     /// Kinds of faults that happen, a bit each (`Fault::KINDS`).
     pub faults: u32,
+    /// How long a control thread may be held up, at most, between its look at the core and what it does about it, ns.
+    pub look_ns: u64,
+    /// How long the first election of a group that starts waits for all voters, ns.
+    pub start_wait_ns: u64,
+    /// So many of the clients only ask questions.
+    pub readers: usize,
+    /// Faults that belong together, told over and over.
+    pub stories: Vec<Story>,
 }
 
 /// In a million.
@@ -76,6 +85,7 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
         let mut random = Prng::new(seed);
+        let given = nodes;
         let nodes =
             nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
         let rung = |memory| if memory { Rung::Memory } else { Rung::Disk };
@@ -119,6 +129,10 @@ impl Plan {
             hand_over_gap_ns: Nanos::SECOND,
             mutant: None,
             faults: u32::MAX,
+            look_ns: 0,
+            start_wait_ns: Nanos::SECOND,
+            readers: 0,
+            stories: Vec::new(),
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
         if random.below(4) == 0 {
@@ -138,9 +152,14 @@ impl Plan {
         if random.below(2) == 0 {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
         }
+        plan.look_ns = [0, 0, 20 * MICROSECOND, 10 * Nanos::MILLISECOND][index(&mut random, 4)];
         plan.draw_hand_overs();
-        plan.draw_observers();
-        plan.shrink_memory();
+        if random.below(2) == 0 {
+            plan.tell(&mut random, given.is_none());
+        } else {
+            plan.draw_observers();
+            plan.shrink_memory();
+        }
         plan
     }
 
@@ -195,6 +214,29 @@ impl Plan {
             self.window_bytes = 32 * 1024;
             self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
         }
+    }
+
+    /// Stories are told, in a world that is made for them: busy, and without much else.
+    fn tell(&mut self, random: &mut Prng, any_size: bool) {
+        let story = Story::ALL[index(random, Story::ALL.len() as u64)];
+        self.stories = vec![story];
+        if random.below(4) == 0 {
+            self.stories.push(Story::ALL[index(random, Story::ALL.len() as u64)]);
+        }
+        self.start_wait_ns = [100 * Nanos::MILLISECOND, Nanos::SECOND][index(random, 2)];
+        self.think_ns = [1, 3][index(random, 2)] * Nanos::MILLISECOND;
+        self.chaos_ns = (4 + random.below(6)) * Nanos::SECOND;
+        self.commands = 2_000 / self.clients as u64;
+        if random.below(4) > 0 {
+            self.fault_gap_ns = 4 * Nanos::SECOND;
+        }
+        if let (Some(nodes), true) = (story.size(), any_size) {
+            self.nodes = nodes;
+            self.priorities.resize(nodes, 1);
+            self.observers.resize(nodes, false);
+            self.priorities[0] = self.priorities[0].max(1);
+        }
+        story.set_up(self, random);
     }
 
     /// Only these kinds of faults happen.

@@ -16,6 +16,7 @@ use crate::control::lane::LaneInput;
 use crate::control::message::{Envelope, Message};
 use crate::journal::keeper::KeeperEvent;
 use crate::journal::node_state::{CleanMark, NodeStateError};
+use crate::journal::recovery::RecoveryError;
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise};
 use crate::replica::{Doing, Now};
 use crate::types::{Durable, Nanos, Position};
@@ -100,6 +101,9 @@ impl World {
 
     fn step_sync(&mut self, node: usize) {
         let local = self.machines[node].clock.local(self.now);
+        if self.waits_for_disk(node, Part::Sync) {
+            return;
+        }
         let Some(process) = &mut self.machines[node].process else { return };
         let delay = process.sync_delay(&self.plan);
         process.syncer.set_group_delay_ns(delay);
@@ -122,8 +126,20 @@ impl World {
         self.wake(node, Part::Sync, next);
     }
 
+    /// Whether its disk stands still: then the thread does, too.
+    fn waits_for_disk(&mut self, node: usize, part: Part) -> bool {
+        let until = self.machines[node].disk_stalls_until;
+        if self.now < until {
+            self.wake(node, part, until);
+        }
+        self.now < until
+    }
+
     fn step_keeper(&mut self, node: usize) {
         let local = self.machines[node].clock.local(self.now);
+        if self.waits_for_disk(node, Part::Keeper) {
+            return;
+        }
         let Some(process) = &mut self.machines[node].process else { return };
         let worked = process.keeper.step(local) > 0;
         let mail = process.core.has_mail();
@@ -141,6 +157,7 @@ impl World {
     /// A datagram for a control thread arrives: it waits in the socket until the thread looks.
     pub(super) fn control_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
         const WAITING_MAX: usize = 512;
+        self.captured[to].control(&bytes);
         if self.machines[to].process.is_none() || self.machines[to].letters.len() >= WAITING_MAX {
             return;
         }
@@ -150,23 +167,39 @@ impl World {
     }
 
     fn step_control(&mut self, node: usize) -> Result<(), Violation> {
-        let local = self.machines[node].clock.local(self.now);
+        let now = self.now;
+        let local = self.machines[node].clock.local(now);
+        if let Some((promise, until)) = self.process(node).persisting {
+            if now < until {
+                self.wake(node, Part::Control, until);
+                return Ok(());
+            }
+            self.process(node).persisting = None;
+            if self.persist(node, promise)?.is_err() {
+                self.end(node, "halted");
+                return Ok(());
+            }
+            self.process(node).control.handle(local, Input::Persisted);
+        }
+        if self.is_held_up(node, local) {
+            return Ok(());
+        }
         let letters = core::mem::take(&mut self.machines[node].letters);
         if self.process(node).stopping != Stopping::No {
             self.step_stopping(node);
             return Ok(());
         }
         let process = self.process(node);
-        if core::mem::take(&mut process.persisting) {
-            process.control.handle(local, Input::Persisted);
-        }
-        process.control.handle(local, Input::Glance(Glance::of(process.shared.words())));
+        let fresh = Glance::of(process.shared.words());
+        // What was looked at before it was held up, and the time of then.
+        let (glance, local) = process.looked.take().unwrap_or((fresh, local));
+        process.control.handle(local, Input::Glance(glance));
         for letter in letters {
             if let Ok((envelope, _)) = Envelope::decode(&letter, GROUP) {
-                process.control.handle(local, Input::Message(envelope));
+                self.hear(node, local, envelope)?;
             }
         }
-        let facts: Vec<_> = process.control_link.from_core.try_iter().collect();
+        let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
             match fact {
@@ -178,6 +211,7 @@ impl World {
             }
             self.process(node).control.handle(local, Input::Core(fact));
         }
+        self.checks.cuts_are_kept(node, &self.machines[node].disk)?;
         self.process(node).control.handle(local, Input::Tick);
         self.read_lane(node);
         // What one of the machines wants may be a word for the other.
@@ -191,8 +225,8 @@ impl World {
         let persisting = process.persisting;
         let deadline = process.control.deadline().min(process.lane.deadline());
         let (shortest, longest) = CONTROL_SLEEP_NS;
-        let next = if persisting {
-            self.now.plus(1_000 + self.random.below(self.plan.sync_ns))
+        let next = if let Some((_, until)) = persisting {
+            until
         } else {
             let at = self.machines[node].clock.world(deadline);
             at.clamp(self.now.plus(shortest), self.now.plus(longest))
@@ -204,7 +238,10 @@ impl World {
     fn fact(&mut self, node: usize, fact: &CoreToControl) {
         self.trace.line(self.now, || format!("node {node}: {fact:?}"));
         match fact {
-            CoreToControl::Event(CoreEvent::Cut { .. }) => self.coverage.hit("cut", 1),
+            CoreToControl::Event(CoreEvent::Cut { from, to, .. }) => {
+                self.coverage.hit("cut", 1);
+                self.checks.cut_told(node, *from, *to);
+            }
             CoreToControl::Event(CoreEvent::DiskFailed) => {
                 self.coverage.hit("disk-failed", 1);
                 // Whoever looks after the process starts it again: recovery writes the range into a new file.
@@ -227,6 +264,9 @@ impl World {
             match output {
                 Output::ToCore(order) => {
                     self.trace.line(self.now, || format!("node {node}: core is told {order:?}"));
+                    if let ControlToCore::Fence(to) = order {
+                        self.checks.fence_sent(node, to);
+                    }
                     // The core takes its mail every duty cycle: a full mailbox means that it stands still.
                     if self.process(node).control_link.to_core.try_send(order).is_err() {
                         return Ok(false);
@@ -235,10 +275,9 @@ impl World {
                 }
                 Output::Persist(promise) => {
                     self.trace.line(self.now, || format!("node {node}: persists {promise:?}"));
-                    if self.persist(node, promise)?.is_err() {
-                        return Ok(false);
-                    }
-                    self.process(node).persisting = true;
+                    let until = self.write_ends(node, &promise);
+                    self.process(node).persisting = Some((promise, until));
+                    return Ok(true); // the thread stands still until it is written
                 }
                 Output::Send(to, envelope) => {
                     if let Message::Vote { granted: true, .. } = envelope.message {
@@ -290,9 +329,24 @@ impl World {
     ) -> Result<Result<(), NodeStateError>, Violation> {
         let process = self.process(node);
         let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
-        let update = process.store.update(|state| state.keep(&promise, durable));
+        let forced = self.plan.mutant.is_some();
+        let process = self.process(node);
+        let update = process.store.update(|state| {
+            let kept = state.keep(&promise, durable);
+            if kept.is_err() && forced {
+                // A planted bug may want what the node state refuses: two rules stand in its way, and both are out.
+                (state.leadership, state.vote) = (promise.leadership, promise.vote);
+                state.provisional &= promise.readmitted.is_none();
+                return Ok(());
+            }
+            kept
+        });
         if update.is_ok() {
-            self.checks.promised(node, &promise)?;
+            let standing = self.process(node).control.standing();
+            self.checks.promised(node, &promise, standing)?;
+            if promise.admitted || promise.readmitted.is_some() {
+                self.blank &= !(1 << node);
+            }
         }
         Ok(update.map(drop))
     }
@@ -336,10 +390,63 @@ impl World {
     pub(super) fn end(&mut self, node: usize, how: &'static str) {
         self.trace.line(self.now, || format!("node {node}: {how}"));
         self.coverage.hit(how, 1);
-        self.count_process(node);
-        self.machines[node].crash_process();
+        self.crash(node);
         let at = self.now.plus(self.random.below(SUPERVISOR_NS));
         self.schedule(at, Event::Start(node));
+    }
+
+    /// Whether control was held up after it had looked at the core: it goes on with what it saw then.
+    fn is_held_up(&mut self, node: usize, local: Nanos) -> bool {
+        const ONE_IN: u64 = 2;
+        let held_ns = self.plan.look_ns;
+        let calm = self.phase != super::nemesis::Phase::Chaos;
+        let process = self.process(node);
+        if process.looked.is_some() || held_ns == 0 || calm || process.stopping != Stopping::No {
+            return false;
+        }
+        let glance = Glance::of(process.shared.words());
+        if self.random.below(ONE_IN) > 0 {
+            return false;
+        }
+        self.process(node).looked = Some((glance, local));
+        let until = self.now.plus(1 + self.random.below(held_ns));
+        self.machines[node].paused_until[Part::Control as usize] = until;
+        self.wake(node, Part::Control, until);
+        true
+    }
+
+    /// When the write of `promise` will be done; perhaps the process dies at about that time.
+    fn write_ends(&mut self, node: usize, promise: &Promise) -> Nanos {
+        let took = 1_000 + self.random.below(self.plan.sync_ns);
+        let until = self.now.max(self.machines[node].disk_stalls_until).plus(took);
+        if let Some((before, down_ns)) = self.dies_voting[node]
+            && promise.vote.is_some()
+        {
+            self.dies_voting[node] = None;
+            if self.now < before && self.phase == super::nemesis::Phase::Chaos {
+                let at = self.now.plus(self.random.below(2 * took + 400_000));
+                let life = self.machines[node].life;
+                self.schedule(at, Event::Die { node, life, down_ns });
+            }
+        }
+        until
+    }
+
+    /// Control hears another node. One that hears its leader does not help to depose it.
+    fn hear(&mut self, node: usize, local: Nanos, envelope: Envelope) -> Result<(), Violation> {
+        let control = &mut self.process(node).control;
+        let before = control.hears(local) && !control.is_led_by(envelope.from);
+        control.handle(local, Input::Message(envelope));
+        if let Message::StateHash { sequence, hash } = envelope.message {
+            self.checks.hash_heard(node, envelope.from, sequence, hash);
+        }
+        let control = &mut self.process(node).control;
+        let asked = matches!(envelope.message, Message::VoteRequest { transfer: false, .. });
+        if asked && before && !control.hears(local) {
+            let text = format!("node {node} hears its leader, and gives it up for {envelope:?}");
+            return Err(Violation::deposed(text));
+        }
+        Ok(())
     }
 
     /// Starts the process of a node, if it does not run.
@@ -358,6 +465,9 @@ impl World {
                 self.coverage.hit("provisional", u64::from(provisional));
                 self.coverage.hit("torn-tail", u64::from(started.torn));
                 self.checks.started(node, &started)?;
+                if !started.stateless {
+                    self.blank &= !(1 << node);
+                }
                 for part in Part::ALL {
                     self.wake_soon(node, part);
                 }
@@ -367,6 +477,17 @@ impl World {
                 // The machine dies in the middle of it.
                 self.trace.line(self.now, || format!("node {node}: does not start: {error}"));
                 let at = self.now.plus(SUPERVISOR_NS);
+                self.schedule(at, Event::Start(node));
+                Ok(())
+            }
+            Err(RecoveryError::Damage { .. } | RecoveryError::Header { .. })
+                if self.is_blank(node) =>
+            {
+                // It has said so and left everything as it was. A person gives the machine another disk.
+                self.trace.line(self.now, || format!("node {node}: damaged"));
+                self.coverage.hit("damage-named", 1);
+                self.wipe(node);
+                let at = self.now.plus(self.random.below(SUPERVISOR_NS));
                 self.schedule(at, Event::Start(node));
                 Ok(())
             }

@@ -26,6 +26,8 @@ fn r3_seed_1011_the_log_of_nodes_that_never_lead_is_taken_over_by_the_one_that_m
 fn with_observers(far: (u64, u64)) -> Outcome {
     let mut plan = Plan::draw(4, Some(5));
     plan.observers = vec![false, false, false, true, true];
+    plan.only(&[]);
+    plan.stories.clear();
     plan.priorities = vec![1; 5];
     plan.far = far;
     (plan.loss, plan.duplicate, plan.corrupt, plan.detour) = (0, 0, 0, (0, 1));

@@ -4,6 +4,8 @@ use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use zerocopy::FromBytes;
+
 use super::check::{Checks, Violation};
 use super::client::SimClient;
 use super::clock::Clock;
@@ -14,9 +16,10 @@ use super::machine::{GROUP, Machine, Part};
 use super::nemesis::Phase;
 use super::paths::Paths;
 use super::plan::Plan;
+use super::replay::Captured;
 use super::trace::Trace;
 use super::wire::{Endpoint, Sent};
-use crate::stream::datagram::{DatagramKind, FLAG_LANE, parse};
+use crate::stream::datagram::{DatagramKind, FLAG_LANE, StatusBody, parse};
 use crate::stream::prng::Prng;
 use crate::types::Nanos;
 
@@ -75,13 +78,23 @@ pub(super) enum Event {
     /// A client runs.
     Client(usize),
     /// A fault strikes, and the next one is drawn.
+    Drawn(Strike),
+    /// A fault of a story or of a script strikes.
     Strike(Strike),
+    /// An order to hand over, and the next one is drawn.
+    HandOver(Strike),
+    /// A story begins.
+    Story,
+    /// The one that is told when the faults end.
+    LastStory,
     /// It ends.
     Relent(Strike),
     /// A process starts.
     Start(usize),
     /// A process that has halted is ended and started again, if it is still the one of this life.
     Replace { node: usize, life: u64 },
+    /// A process dies, if it is still the one of this life.
+    Die { node: usize, life: u64, down_ns: u64 },
     /// A machine loses its power.
     PowerOff { node: usize, seed: u64 },
     /// The next phase of the run.
@@ -133,6 +146,11 @@ pub(super) struct World {
     pub(super) phase: Phase,
     /// Nodes that know the group as founded, a bit each.
     pub(super) founders: u32,
+    /// Nodes whose process dies at their next vote, until when, and for how long.
+    pub(super) dies_voting: Vec<Option<(Nanos, u64)>>,
+    pub(super) captured: Vec<Captured>,
+    /// Nodes without state, or with damage, a bit each.
+    pub(super) blank: u32,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
     queue: BinaryHeap<Scheduled>,
@@ -144,8 +162,23 @@ pub(super) struct World {
 #[must_use]
 pub fn run(plan: &Plan, text: bool) -> Outcome {
     let mut world = World::new(plan, text);
-    let mut violation = None;
     world.begin();
+    play_out(world)
+}
+
+/// The same, with strikes at given times, ns, besides those that the plan draws.
+#[cfg(test)]
+pub(super) fn run_script(plan: &Plan, script: &[(u64, Strike)]) -> Outcome {
+    let mut world = World::new(plan, true);
+    world.begin();
+    for (at, strike) in script {
+        world.schedule(Nanos(*at), Event::Strike(*strike));
+    }
+    play_out(world)
+}
+
+fn play_out(mut world: World) -> Outcome {
+    let mut violation = None;
     while !world.is_over() {
         if let Err(broken) = world.play() {
             world.trace.line(world.now, || format!("{}: {}", broken.checker, broken.text));
@@ -199,6 +232,9 @@ impl World {
             trace: Trace::new(text),
             phase: Phase::Chaos,
             founders: 0,
+            dies_voting: vec![None; plan.nodes],
+            blank: 0,
+            captured: (0..plan.nodes).map(|_| Captured::default()).collect(),
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),
             scheduled: 0,
@@ -246,12 +282,29 @@ impl World {
                     return self.step_client(client);
                 }
             }
+            Event::Drawn(strike) => {
+                self.draw_strike();
+                self.strike(&strike);
+            }
+            Event::HandOver(strike) => {
+                self.draw_hand_over();
+                self.strike(&strike);
+            }
             Event::Strike(strike) => self.strike(&strike),
+            Event::Story => self.tell_story(),
+            Event::LastStory => self.tell_last_story(),
             Event::Relent(strike) => self.relent(&strike),
             Event::Start(node) => return self.start(node),
             Event::Replace { node, life } => {
                 if self.machines[node].life == life {
                     self.end(node, "replaced");
+                }
+            }
+            Event::Die { node, life, down_ns } => {
+                if self.machines[node].life == life {
+                    self.trace.line(self.now, || format!("node {node}: dies at its vote"));
+                    self.crash(node);
+                    self.schedule(self.now.plus(down_ns), Event::Start(node));
                 }
             }
             Event::PowerOff { node, seed } => self.power_off(node, seed),
@@ -324,9 +377,15 @@ impl World {
             Endpoint::Node(node)
                 if self.machines.get(node).is_some_and(|m| m.process.is_some()) =>
             {
-                self.machines[node].port.borrow_mut().arrive(from, bytes);
                 if let Endpoint::Node(from) = from {
-                    self.checks.heard(self.now, node, from);
+                    self.captured[node].data(from, &bytes);
+                }
+                self.machines[node].port.borrow_mut().arrive(from, Rc::clone(&bytes));
+                if let Endpoint::Node(from) = from {
+                    if let Some(stamp) = echo(&bytes) {
+                        let sent_at = self.machines[node].clock.world(stamp);
+                        self.checks.heard(sent_at, node, from);
+                    }
                 }
                 let at = self.now.plus(self.random.below(2_000));
                 self.wake(node, Part::Core, at);
@@ -341,4 +400,11 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// The stamp that a status echoes.
+fn echo(bytes: &[u8]) -> Option<Nanos> {
+    let (_, kind, body) = parse(bytes, GROUP).ok()?;
+    let (status, _) = StatusBody::read_from_prefix(body).ok()?;
+    (kind == DatagramKind::Status).then_some(Nanos(status.echo.get()))
 }

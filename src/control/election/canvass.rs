@@ -1,7 +1,7 @@
 //! The canvass: who would vote, who is the best, and when this node stands.
 
 use super::vote::STAND_SPREAD_PARTS;
-use super::{Election, Intent, Member, Mutant, Output, Phase};
+use super::{Election, Intent, Member, Mutant, Mutants, Output, Phase};
 use crate::control::event::Event;
 use crate::control::message::{Envelope, Message, Opinion, Standing};
 use crate::link::Recency;
@@ -57,9 +57,16 @@ pub(super) fn advise(
     members: &[Member],
     own: usize,
     opinions: &[Option<Opinion>],
-    priority_first: bool,
+    mutants: Mutants,
 ) -> Advice {
-    let willing = |index: usize| opinions[index].filter(|opinion| !opinion.hears);
+    let priority_first = mutants.has(Mutant::PriorityBeatsRecency);
+    let willing = |index: usize| {
+        let mut opinion = opinions[index].filter(|opinion| !opinion.hears)?;
+        if opinion.standing == Standing::Provisional && mutants.has(Mutant::ProvisionalVotesCount) {
+            opinion.standing = Standing::Clean;
+        }
+        Some(opinion)
+    };
     let voters = || (0..members.len()).filter(|&index| members[index].voter);
     let is = |index: usize, standing| {
         willing(index).is_some_and(|opinion: Opinion| opinion.standing == standing)
@@ -70,7 +77,7 @@ pub(super) fn advise(
     let clean_leads = voters().any(|n| is(n, Standing::Clean) && members[n].is_electable());
     let by_quorum = clean > count / 2 && clean_leads;
     let by_all = voters().all(|index| willing(index).is_some())
-        && matches!(stateless, n if n == 0 || n == count);
+        && (stateless == 0 || stateless == count || mutants.has(Mutant::StatelessIsWitness));
     if !by_quorum && !by_all {
         return Advice::Wait;
     }
@@ -164,9 +171,9 @@ impl Election {
         if !looking.collected || starting || now < self.not_before {
             return;
         }
-        let priority_first = self.settings.mutants.has(Mutant::PriorityBeatsRecency);
-        let no_sync = self.settings.mutants.has(Mutant::NoLeaderSync);
-        let advice = advise(members, self.own, &looking.opinions, priority_first);
+        let mutants = self.settings.mutants;
+        let no_sync = mutants.has(Mutant::NoLeaderSync);
+        let advice = advise(members, self.own, &looking.opinions, mutants);
         let place = match advice {
             Advice::Wait => {
                 looking.stand = None;
@@ -302,7 +309,7 @@ mod tests {
 
     /// What every member makes of the same opinions.
     fn all(members: &[Member], opinions: &[Option<Opinion>]) -> Vec<Advice> {
-        (0..members.len()).map(|own| advise(members, own, opinions, false)).collect()
+        (0..members.len()).map(|own| advise(members, own, opinions, Mutants::NONE)).collect()
     }
 
     const fn stand(place: usize) -> Advice {

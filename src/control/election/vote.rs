@@ -132,16 +132,21 @@ impl Election {
         let stateless = with(Standing::Stateless);
         let mut clean = with(Standing::Clean);
         if self.has(Mutant::ProvisionalVotesCount) {
-            clean = ballots.iter().flatten().count();
+            clean += with(Standing::Provisional);
+        }
+        if self.has(Mutant::StatelessVotesCount) {
+            clean += stateless;
         }
         let all = ballots.iter().all(Option::is_some);
         let founding = stateless == ballots.len();
         let witnessed = stateless == 0 || founding || self.has(Mutant::StatelessIsWitness);
         if clean >= self.settings.quorum()
-            && (self.standing == Standing::Clean || self.has(Mutant::ProvisionalVotesCount))
+            && (self.standing == Standing::Clean
+                || self.has(Mutant::ProvisionalVotesCount)
+                || self.has(Mutant::StatelessVotesCount))
         {
             self.wins(now, leadership, false);
-        } else if all && witnessed {
+        } else if all && witnessed && (founding || !self.has(Mutant::NoElectionByAll)) {
             if founding {
                 for (known, ballot) in self.known.iter_mut().zip(&candidacy.ballots) {
                     known.founder = ballot.map(|ballot| ballot.incarnation);

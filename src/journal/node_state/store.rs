@@ -164,6 +164,13 @@ impl<F: DurableFile> NodeStateStore<F> {
         Ok(())
     }
 
+    /// As [`NodeStateStore::record_start`], with the rule that it is on the disk taken out: only what is planted does this.
+    pub(in crate::journal) fn assume_start(&self, state: &NodeState) {
+        if let Some((_, current)) = &mut self.lock().current {
+            current.clone_from(state);
+        }
+    }
+
     /// Changes the state; it is on the disk when this returns. A refused change changes nothing.
     ///
     /// # Errors

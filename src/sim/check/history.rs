@@ -10,7 +10,10 @@ use super::{Checked, Violation};
 use crate::link::Shared;
 use crate::sim::client::{Ended, Told};
 use crate::sim::ledger::Ledger;
-use crate::types::Nanos;
+use crate::types::{Nanos, NodeId, Sequence, Timestamp};
+
+/// By entry: a node's own hash, and those of the others.
+type Hashes = BTreeMap<u64, (Option<u64>, BTreeMap<NodeId, u64>)>;
 
 /// The history of all clients.
 pub(super) struct History {
@@ -24,6 +27,10 @@ pub(super) struct History {
     /// Places that were answered: by the time of the answer, the number of commands known to have taken effect.
     told: Vec<(Nanos, u64)>,
     acknowledged: BTreeMap<u64, u64>,
+    /// By node: cluster time as last seen there.
+    times: Vec<Timestamp>,
+    /// By node whose service was made to go another way: what it shared since, and what others told it.
+    diverged: Vec<Option<Hashes>>,
 }
 
 impl History {
@@ -36,6 +43,8 @@ impl History {
             hashed: vec![0; nodes],
             told: Vec::new(),
             acknowledged: BTreeMap::new(),
+            times: vec![Timestamp(0); nodes],
+            diverged: vec![None; nodes],
         }
     }
 
@@ -47,6 +56,40 @@ impl History {
     pub(super) fn restarted(&mut self, node: usize) {
         self.applied[node] = 0;
         self.hashed[node] = 0;
+        self.times[node] = Timestamp(0);
+        self.diverged[node] = None;
+    }
+
+    /// Cluster time never goes back.
+    pub(super) fn time(&mut self, node: usize, time: Timestamp) -> Checked {
+        let before = core::mem::replace(&mut self.times[node], time);
+        if time >= before {
+            return Ok(());
+        }
+        let text = format!("on node {node} it went from {} back to {}", before.0, time.0);
+        Err(Violation::new("cluster_time", text))
+    }
+
+    pub(super) fn diverged(&mut self, node: usize) {
+        self.diverged[node] = Some(BTreeMap::new());
+    }
+
+    pub(super) fn has_diverged(&self) -> bool {
+        self.diverged.iter().any(Option::is_some)
+    }
+
+    pub(super) fn is_contradicted(&self) -> bool {
+        let majority = self.applied.len() / 2 + 1;
+        let contradicted = |(own, others): &(Option<u64>, BTreeMap<NodeId, u64>)| {
+            own.is_some() && others.values().filter(|hash| Some(**hash) != *own).count() >= majority
+        };
+        self.diverged.iter().flatten().any(|hashes| hashes.values().any(contradicted))
+    }
+
+    pub(super) fn hash_heard(&mut self, node: usize, from: NodeId, after: Sequence, hash: u64) {
+        if let Some(hashes) = &mut self.diverged[node] {
+            hashes.entry(after.0).or_default().1.insert(from, hash);
+        }
     }
 
     /// Compares what a node has applied with what others have.
@@ -81,6 +124,10 @@ impl History {
             return Ok(());
         }
         self.hashed[node] = sequence;
+        if let Some(hashes) = &mut self.diverged[node] {
+            hashes.entry(sequence).or_default().0 = Some(hash);
+            return Ok(());
+        }
         let (known, first) = *self.hashes.entry(sequence).or_insert((hash, node));
         if known == hash {
             return Ok(());

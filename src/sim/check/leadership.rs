@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::{Checked, Violation};
+use crate::control::message::Standing;
 use crate::link::Promise;
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::Started;
 use crate::sim::plan::Plan;
-use crate::types::{Leadership, Nanos, NodeId};
+use crate::types::{Generation, Leadership, Nanos, NodeId};
 
 /// One leader for each term of each generation; one vote; fences only rise.
 pub(super) struct Leaderships {
     plan: Plan,
     leaders: BTreeMap<Leadership, usize>,
+    generation: Option<Generation>,
     nodes: Vec<Node>,
 }
 
@@ -22,7 +24,8 @@ struct Node {
     promised: Leadership,
     /// The vote in it was made durable ahead of the fence.
     ahead: bool,
-    votes: BTreeMap<Leadership, NodeId>,
+    /// For whom it voted, and what its word was worth then.
+    votes: BTreeMap<Leadership, (NodeId, Standing)>,
     /// The core's fence in this life.
     fence: Leadership,
     /// Since when it leads, as its core sees it, and when datagrams of each other node last arrived there.
@@ -34,7 +37,12 @@ impl Leaderships {
     pub(super) fn new(plan: &Plan) -> Self {
         let nodes = plan.nodes;
         let node = Node { heard: vec![Nanos(0); nodes], ..Node::default() };
-        Self { plan: plan.clone(), leaders: BTreeMap::new(), nodes: vec![node; nodes] }
+        Self {
+            plan: plan.clone(),
+            leaders: BTreeMap::new(),
+            generation: None,
+            nodes: vec![node; nodes],
+        }
     }
 
     /// The core's fence never falls.
@@ -62,8 +70,14 @@ impl Leaderships {
             let text = format!("node {node} leads {leadership}, which is not durable there");
             return Err(Violation::new("fence", text));
         }
+        let generation = *self.generation.get_or_insert(leadership.generation);
+        if generation != leadership.generation {
+            let text =
+                format!("node {node} leads {leadership}, and the group is of {generation:?}");
+            return Err(Violation::new("one_generation", text));
+        }
         match self.leaders.insert(leadership, node) {
-            None => Ok(true),
+            None => self.elected(node, leadership).map(|()| true),
             Some(same) if same == node => Ok(false),
             Some(other) => {
                 let text = format!("nodes {other} and {node} lead {leadership}");
@@ -72,9 +86,35 @@ impl Leaderships {
         }
     }
 
-    /// A datagram of one node's core has arrived at another's.
+    /// It has the durable votes of a quorum that has forgotten nothing; or every voter's, none or all of them without state.
+    fn elected(&self, node: usize, leadership: Leadership) -> Checked {
+        let vote = |voter: &Node| voter.votes.get(&leadership).copied();
+        let votes: Vec<_> = self.plan.voters().filter_map(|n| vote(&self.nodes[n])).collect();
+        let votes = votes.iter().filter(|(who, _)| usize::from(who.0) == node);
+        let standings: Vec<_> = votes.map(|(_, standing)| *standing).collect();
+        let with = |which| standings.iter().filter(|standing| **standing == which).count();
+        let (clean, stateless) = (with(Standing::Clean), with(Standing::Stateless));
+        let voters = self.plan.voters().count();
+        let all = standings.len() == voters;
+        let witnessed = stateless == 0 || stateless == voters;
+        if clean >= self.plan.majority() || (all && witnessed) {
+            return Ok(());
+        }
+        let text = format!("node {node} leads {leadership} by the votes of {standings:?}");
+        Err(Violation::new("elected", text))
+    }
+
+    /// The node has forgotten everything.
+    pub(super) fn wiped(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        known.promised = Leadership::default();
+        known.fence = Leadership::default();
+    }
+
+    /// A core has got an answer to what it sent at `now`.
     pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
-        self.nodes[node].heard[from] = now;
+        let known = &mut self.nodes[node].heard[from];
+        *known = now.max(*known);
     }
 
     /// A leader that hears no quorum for longer than its time-out says so: an echo cannot have come without a datagram.
@@ -95,7 +135,7 @@ impl Leaderships {
         Err(Violation::new("check_quorum", text))
     }
 
-    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise, by: Standing) -> Checked {
         let to = promise.leadership;
         let known = &mut self.nodes[node];
         if to < known.promised {
@@ -114,7 +154,7 @@ impl Leaderships {
             let text = format!("node {node}, an observer, votes for {vote} in {to}");
             return Err(Violation::new("one_vote", text));
         }
-        known.vote(node, to, promise.vote)
+        known.vote(node, to, promise.vote, by)
     }
 
     /// A vote is sent only when it is durable, and the core takes nothing older any more.
@@ -126,7 +166,7 @@ impl Leaderships {
         fence: Leadership,
     ) -> Result<bool, Violation> {
         let known = &self.nodes[node];
-        if known.votes.get(&of) != Some(&to) {
+        if known.votes.get(&of).map(|(vote, _)| *vote) != Some(to) {
             let text = format!("node {node} gives {to} a vote in {of} that is not durable");
             return Err(Violation::new("one_vote", text));
         }
@@ -139,7 +179,7 @@ impl Leaderships {
 
     /// What is on its disk may be more than it said: the power went while it wrote.
     pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
-        let &Started { fence, vote, .. } = started;
+        let &Started { fence, vote, provisional, stateless, .. } = started;
         let known = &mut self.nodes[node];
         known.fence = fence;
         if fence < known.promised {
@@ -148,15 +188,22 @@ impl Leaderships {
         }
         known.ahead |= fence > known.promised;
         known.promised = fence;
-        known.vote(node, fence, vote)
+        let by = match (stateless, provisional) {
+            (true, _) => Standing::Stateless,
+            (false, true) => Standing::Provisional,
+            (false, false) => Standing::Clean,
+        };
+        known.vote(node, fence, vote, by)
     }
 }
 
 impl Node {
-    fn vote(&mut self, node: usize, of: Leadership, vote: Option<NodeId>) -> Checked {
+    fn vote(&mut self, node: usize, of: Leadership, vote: Option<NodeId>, by: Standing) -> Checked {
         let Some(vote) = vote else { return Ok(()) };
-        match self.votes.insert(of, vote) {
-            Some(before) if before != vote => {
+        let clean = self.votes.get(&of).is_some_and(|(_, standing)| *standing == Standing::Clean);
+        let by = if clean { Standing::Clean } else { by };
+        match self.votes.insert(of, (vote, by)) {
+            Some((before, Standing::Clean | Standing::Provisional)) if before != vote => {
                 let text = format!("node {node} voted for {before} and {vote} in {of}");
                 Err(Violation::new("one_vote", text))
             }

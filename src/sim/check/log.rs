@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Checked, Violation};
 use crate::frame::Predecessor;
+use crate::journal::Disk;
+use crate::journal::memory_disk::MemoryDisk;
+use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::link::Rung;
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
 use crate::sim::plan::Plan;
-use crate::types::{Chain, CutEpoch, Leadership, Nanos, Position, Term};
+use crate::types::{Chain, CutEpoch, Incarnation, Leadership, Nanos, Position, Term};
 
 /// Log matching, commitment, durability and promises.
 pub(super) struct Logs {
@@ -30,12 +33,31 @@ struct Node {
     /// What of `ends` a power loss took: how many frames were left, and the ends of the others. What it acknowledged of them
     /// may still be on its way, and counts; that it has forgotten them is known, and bars it from voting.
     forgotten: (usize, Vec<Predecessor>),
+    /// How much of them was durable: the disk is another one now.
+    durable_then: Position,
     cut_epoch: CutEpoch,
     /// Of `ends`, how many are known to be committed.
     committed: usize,
     /// What its core was told is on its disk, and what it may have promised.
     durable: Position,
     promised: Position,
+    /// Its life as a voter, and what was committed when that began.
+    incarnation: Incarnation,
+    committed_then: usize,
+    /// The newest fence that its core was told of in this life, and the one when it was last told to take over a log.
+    fence_sent: Leadership,
+    pull_fence: Option<Leadership>,
+    cuts: Cuts,
+}
+
+/// Cuts in this life of a process.
+#[derive(Default)]
+struct Cuts {
+    /// Done, with the number of each.
+    done: Vec<CutEpoch>,
+    /// Told: from where to where.
+    told: Vec<(Position, Position)>,
+    looked_at: usize,
 }
 
 impl Logs {
@@ -43,10 +65,16 @@ impl Logs {
         let node = || Node {
             ends: vec![Predecessor::genesis(GROUP)],
             forgotten: (0, Vec::new()),
+            durable_then: Position(0),
             cut_epoch: CutEpoch(0),
             committed: 1,
             durable: Position(0),
             promised: Position(0),
+            incarnation: Incarnation(0),
+            committed_then: 1,
+            fence_sent: Leadership::default(),
+            pull_fence: None,
+            cuts: Cuts::default(),
         };
         Self {
             plan: plan.clone(),
@@ -91,6 +119,7 @@ impl Logs {
     fn cut(&mut self, node: usize, core: &SimCore) -> Checked {
         let log = core.log();
         let known = &mut self.nodes[node];
+        known.cuts.done.push(known.cut_epoch);
         while let Some(&end) = known.ends.last()
             && end.position >= log.hot_base()
             && log.predecessor_at(end.position) != Some(end)
@@ -114,6 +143,11 @@ impl Logs {
         let mut end = *known.ends.last().expect("genesis stays");
         if end.position == observed.tail.position {
             return Ok(());
+        }
+        // D7: what was asked for before a fence is not taken after it.
+        if observed.doing == Doing::Idle && known.pull_fence.is_none_or(|at| at < observed.fence) {
+            let text = format!("the log of node {node} grows after the fence {}", observed.fence);
+            return Err(Violation::new("fence", text));
         }
         for (_, header, _) in core.log().frames(end.position, observed.tail.position) {
             end = end.after(&header);
@@ -199,7 +233,7 @@ impl Logs {
         let there = known.ends.get(index) == Some(&end);
         let (left, forgotten) = &known.forgotten;
         let forgot = index.checked_sub(*left).and_then(|index| forgotten.get(index));
-        if rung == Rung::Memory && forgot == Some(&end) {
+        if forgot == Some(&end) && (rung == Rung::Memory || end.position <= known.durable_then) {
             return true;
         }
         there && (rung == Rung::Memory || known.durable >= end.position)
@@ -216,6 +250,75 @@ impl Logs {
             self.committed[index].position
         );
         Err(Violation::new("leader_completeness", text))
+    }
+
+    pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
+        let known = &mut self.nodes[node];
+        known.fence_sent = known.fence_sent.max(to);
+    }
+
+    pub(super) fn take_over(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        known.pull_fence = Some(known.fence_sent);
+    }
+
+    pub(super) fn cut_told(&mut self, node: usize, from: Position, to: Position) {
+        self.nodes[node].cuts.told.push((from, to));
+    }
+
+    /// D12: every cut was told, and what was cut is in a file of its own.
+    pub(super) fn cuts_are_kept(&mut self, node: usize, disk: &MemoryDisk) -> Checked {
+        let cuts = &mut self.nodes[node].cuts;
+        while let Some(epoch) = cuts.done.get(cuts.looked_at) {
+            let Some((from, to)) = cuts.told.get(cuts.looked_at) else {
+                let text = format!("node {node} cut its log, number {}, and told nobody", epoch.0);
+                return Err(Violation::new("cut_kept", text));
+            };
+            cuts.looked_at += 1;
+            let stem = format!("quarantine/{:08x}-{:016x}-{:016x}", epoch.0, from.0, to.0);
+            // A number stands behind it where an attempt that was broken off left a file.
+            let names = disk.list().unwrap_or_default().into_iter();
+            let name = names.filter(|name| name.starts_with(&stem)).max_by_key(String::len);
+            let kept =
+                name.and_then(|name| disk.bytes(&name)).map_or(0, |bytes| bytes.len() as u64);
+            if kept != SEGMENT_HEADER_BYTES as u64 + to.since(*from) {
+                let text = format!("node {node} cut {from} to {to}, and kept {kept} bytes of it");
+                return Err(Violation::new("cut_kept", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that may have forgotten something is a voter again: what was committed when it came back is on its disk.
+    pub(super) fn readmitted(&self, node: usize) -> Checked {
+        let known = &self.nodes[node];
+        let end = self.committed[known.committed_then - 1];
+        let there = known.ends.get(known.committed_then - 1) == Some(&end);
+        if there && known.durable >= end.position {
+            return Ok(());
+        }
+        let text = format!("node {node} without the committed entry before {}", end.position);
+        Err(Violation::new("readmitted_early", text))
+    }
+
+    /// The node has forgotten everything.
+    pub(super) fn wiped(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        let forgotten = known.ends.split_off(1);
+        *known = Node {
+            ends: core::mem::take(&mut known.ends),
+            forgotten: (1, forgotten),
+            durable_then: known.durable,
+            cut_epoch: CutEpoch(0),
+            committed: 1,
+            durable: Position(0),
+            promised: Position(0),
+            incarnation: Incarnation(0),
+            committed_then: 1,
+            fence_sent: Leadership::default(),
+            pull_fence: None,
+            cuts: Cuts::default(),
+        };
     }
 
     /// What came back after a crash: a prefix, with everything that was durable, or it is known that it may not be.
@@ -238,11 +341,24 @@ impl Logs {
             );
             return Err(Violation::new("promise_lost", text));
         }
+        // One that comes back while it is provisional has promised nothing since.
+        if started.provisional
+            && core::mem::replace(&mut known.incarnation, started.incarnation)
+                != started.incarnation
+        {
+            known.committed_then = self.committed.len();
+        }
         let forgotten = known.ends.split_off(last + 1);
-        known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
+        // What was wiped before is forgotten still.
+        if !started.stateless || !forgotten.is_empty() {
+            known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
+            known.durable_then = Position(0);
+        }
         known.committed = known.committed.min(known.ends.len());
         known.durable = tail.position;
         known.promised = tail.position;
+        (known.fence_sent, known.pull_fence) = (started.fence, None);
+        known.cuts = Cuts::default();
         // Recovery numbers no cuts of its own; the core's count goes on from the node state.
         known.cut_epoch = started.cut_epoch;
         Ok(())

@@ -11,8 +11,10 @@ use log::Logs;
 use super::client::Ended;
 use super::machine::{SimCore, Started};
 use super::plan::Plan;
+use crate::control::message::Standing;
+use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
-use crate::types::{Leadership, Nanos, NodeId};
+use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
 
 /// A promise that was broken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +35,11 @@ impl Violation {
         Self::new("liveness", text)
     }
 
+    /// A leader that is heard was given up.
+    pub(super) fn deposed(text: String) -> Self {
+        Self::new("heard_leader_deposed", text)
+    }
+
     /// A node does not come back.
     pub(super) fn recovery(text: String) -> Self {
         Self::new("recovery", text)
@@ -45,6 +52,12 @@ pub const CHECKERS: &[&str] = &[
     "leader_completeness",
     "one_vote",
     "never_leads",
+    "elected",
+    "one_generation",
+    "heard_leader_deposed",
+    "readmitted_early",
+    "cluster_time",
+    "cut_kept",
     "fence",
     "log_matching",
     "committed_cut",
@@ -95,6 +108,7 @@ impl Checks {
         self.leaderships.fence(node, &observed)?;
         self.leaderships.quorum(now, node, &observed)?;
         self.logs.follow(now, node, core, &observed)?;
+        self.history.time(node, core.state().time())?;
         if self.leaderships.role(node, &observed)? {
             self.logs.leader_is_complete(node, observed.fence)?;
         }
@@ -102,14 +116,64 @@ impl Checks {
         self.history.hash(node, shared)
     }
 
-    /// A datagram of a core has arrived at another one's.
+    /// The core of `node` has got an answer of another one to what it sent at `now`.
     pub(super) fn heard(&mut self, now: Nanos, node: usize, from: usize) {
         self.leaderships.heard(now, node, from);
     }
 
     /// Control of `node` made this durable.
-    pub(super) fn promised(&mut self, node: usize, promise: &Promise) -> Checked {
-        self.leaderships.promised(node, promise)
+    pub(super) fn promised(&mut self, node: usize, promise: &Promise, by: Standing) -> Checked {
+        if promise.readmitted.is_some() {
+            self.logs.readmitted(node)?;
+        }
+        self.leaderships.promised(node, promise, by)
+    }
+
+    /// Control of `node` tells its core to fence.
+    pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
+        self.logs.fence_sent(node, to);
+    }
+
+    /// Control of `node` tells its core to take over a log.
+    pub(super) fn take_over(&mut self, node: usize) {
+        self.logs.take_over(node);
+    }
+
+    /// The core of `node` says that it cuts.
+    pub(super) fn cut_told(&mut self, node: usize, from: Position, to: Position) {
+        self.logs.cut_told(node, from, to);
+    }
+
+    /// Every cut of `node` was told, and what was cut is kept.
+    pub(super) fn cuts_are_kept(&mut self, node: usize, disk: &MemoryDisk) -> Checked {
+        self.logs.cuts_are_kept(node, disk)
+    }
+
+    /// The disk of `node` is another one now.
+    pub(super) fn wiped(&mut self, node: usize) {
+        self.leaderships.wiped(node);
+        self.logs.wiped(node);
+        self.history.restarted(node);
+    }
+
+    /// The service of `node` goes another way from here on.
+    pub(super) fn diverged(&mut self, node: usize) {
+        self.history.diverged(node);
+    }
+
+    /// Control of `node` hears what hash another one has.
+    pub(super) fn hash_heard(&mut self, node: usize, from: NodeId, after: Sequence, hash: u64) {
+        self.history.hash_heard(node, from, after, hash);
+    }
+
+    /// Whether some service does.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.history.has_diverged()
+    }
+
+    /// Whether a node still goes on that a majority contradicts.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.history.is_contradicted()
     }
 
     /// Control of `node` sends its vote, its core being fenced to `fence`. Whether that vote had been kept ahead.
