@@ -304,6 +304,7 @@ impl Troublemaker<'_> {
         for round in 0..args.rounds {
             for kind in &args.kinds {
                 let leader = self.wait_for("the group to be whole", &[], is_whole)?;
+                self.wait_for_client()?; // the first time it may still look for the group
                 self.let_pass(REST)?;
                 number += 1;
                 self.watch.set_trouble(number);
