@@ -158,9 +158,9 @@ pub(crate) fn run(args: &FailoverArgs, stop: &AtomicBool) -> Result<bool, Failur
     Ok(validity.is_valid())
 }
 
-/// Where ways between nodes are to be cut, the run is another process's, in a network namespace beside those of the nodes: this
-/// machine's own network is left alone. Returns whether it is valid; nothing, where the run is this one's: of that, what is not possible is
-/// left out by name.
+/// Where ways between nodes are to be cut, the run is another process's, in a network namespace beside those of the nodes:
+/// this machine's own network is left alone. Returns whether it is valid; nothing, where the run is this one's: of that, what
+/// is not possible is left out by name.
 fn among_hosts(args: &mut FailoverArgs, stop: &AtomicBool) -> Result<Option<bool>, Failure> {
     if args.hosts.is_some() {
         UNICAST.clone_into(&mut args.transport);
@@ -304,6 +304,7 @@ impl Troublemaker<'_> {
         for round in 0..args.rounds {
             for kind in &args.kinds {
                 let leader = self.wait_for("the group to be whole", &[], is_whole)?;
+                self.wait_for_client()?; // the first time it may still look for the group
                 self.let_pass(REST)?;
                 number += 1;
                 self.watch.set_trouble(number);
