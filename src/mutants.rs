@@ -71,6 +71,16 @@ pub enum Mutant {
     ForgetProvisional,
     /// A node is a voter again before it holds what it lacked.
     ReadmitBeforeSync,
+    /// A leader changes the list before anything of its own term is committed.
+    ChangeBeforeOwnCommit,
+    /// A leader changes the list though its last change is not committed.
+    ManyChanges,
+    /// A list that was cut goes on holding.
+    KeepCutList,
+    /// A node that may have forgotten, or lacks something, becomes a voter.
+    PromoteUnready,
+    /// Who is not on a node's own list is not listened to.
+    JudgeByList,
 }
 
 impl Mutant {

@@ -25,7 +25,7 @@ use explore::{Found, Model, explore};
 use group::{CoreRules, Group};
 use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
-use sync::Sync;
+use sync::{Before, Sync};
 use verified::Verified;
 
 /// Bounds of a case that is not explored to its end, and of the search for a broken rule.
@@ -382,4 +382,85 @@ fn m6_off_no_leader_sync() {
 fn m6_off_a_take_over_outlives_the_call_of_a_leader() {
     let world = Sync { call_ends_take_over: false, ..Sync::THREE };
     breaks("M6 off: a call ends a take-over", &world, LACKS);
+}
+
+/// Four nodes of which the first `voters` vote at first.
+fn members(voters: usize, terms: u32, entries: u64) -> Sync {
+    Sync {
+        nodes: 4,
+        never: 4,
+        observers: voters,
+        terms,
+        entries,
+        changes: true,
+        deaths: false,
+        ..Sync::THREE
+    }
+}
+
+fn members_without(mutant: Mutant, world: Sync) -> Sync {
+    Sync { mutants: Mutants::NONE.with(mutant), ..world }
+}
+
+#[test]
+fn m7_from_three_voters() {
+    holds_so_far("M7 on, from three voters, terms 3, log 3", &members(3, 3, 3));
+}
+
+#[test]
+fn m7_from_four_voters() {
+    holds_so_far("M7 on, from four voters, terms 3, log 3", &members(4, 3, 3));
+}
+
+#[test]
+fn m7_somebody_leads_after_a_death() {
+    let world = Sync { deaths: true, ..members(3, 2, 3) };
+    holds_so_far("M7 on, from three voters, terms 2, log 3, one death", &world);
+}
+
+#[test]
+fn m7_off_a_change_before_an_own_entry_is_committed() {
+    let before =
+        &[Before::Changes { leader: 0, other: 1 }, Before::Elected { node: 1, heard: 0b1110 }];
+    let world = Sync { before, ..members(4, 3, 3) };
+    let world = members_without(Mutant::ChangeBeforeOwnCommit, world);
+    breaks("M7 off: own-term commit first (after 2 steps)", &world, ANY);
+}
+
+#[test]
+fn m7_off_several_changes_at_a_time() {
+    let before = &[
+        Before::Receives { node: 1, term: 1, upto: 1 },
+        Before::Receives { node: 2, term: 1, upto: 1 },
+        Before::Commits { leader: 0 },
+        Before::Changes { leader: 0, other: 1 },
+        Before::Changes { leader: 0, other: 1 },
+    ];
+    let world = members_without(Mutant::ManyChanges, Sync { before, ..members(4, 2, 4) });
+    breaks("M7 off: one at a time (after 5 steps)", &world, ANY);
+}
+
+/// A leader's change is cut by the next leader, which commits an entry of its own.
+const CUT_LIST: &[Before] = &[
+    Before::Receives { node: 1, term: 1, upto: 1 },
+    Before::Receives { node: 2, term: 1, upto: 1 },
+    Before::Commits { leader: 0 },
+    Before::Changes { leader: 0, other: 1 },
+    Before::Elected { node: 1, heard: 0b1110 },
+    Before::Receives { node: 0, term: 2, upto: 2 },
+    Before::Receives { node: 2, term: 2, upto: 2 },
+    Before::Commits { leader: 1 },
+];
+
+#[test]
+fn m7_after_a_list_was_cut() {
+    let world = Sync { before: CUT_LIST, ..members(4, 3, 3) };
+    holds_so_far("M7 on, a list was cut, terms 3, log 3", &world);
+}
+
+#[test]
+fn m7_off_a_list_that_was_cut_goes_on_holding() {
+    let world = Sync { before: CUT_LIST, ..members(4, 3, 3) };
+    let world = members_without(Mutant::KeepCutList, world);
+    breaks("M7 off: reverted when cut (after 8 steps)", &world, ANY);
 }
