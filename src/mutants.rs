@@ -81,6 +81,10 @@ pub enum Mutant {
     PromoteUnready,
     /// Who is not on a node's own list is not listened to.
     JudgeByList,
+    /// A node that meets another generation cuts whatever it must to follow.
+    NeverRefuse,
+    /// A node that restarted answers only for what it knows as committed.
+    KnownCommitOnly,
 }
 
 impl Mutant {

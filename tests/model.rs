@@ -8,6 +8,8 @@
 
 #[path = "model/explore.rs"]
 mod explore;
+#[path = "model/generations.rs"]
+mod generations;
 #[path = "model/group.rs"]
 mod group;
 #[path = "model/node_state.rs"]
@@ -22,6 +24,7 @@ mod verified;
 use std::time::{Duration, Instant};
 
 use explore::{Found, Model, explore};
+use generations::Histories;
 use group::{CoreRules, Group};
 use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
@@ -55,7 +58,7 @@ fn holds<M: Model>(name: &str, group: &M) {
 /// As far as the bounds on states and time go, every state keeps every invariant.
 fn holds_so_far<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
-    match explore(group, either(30_000, 10_000_000), either(TIME, 5 * TIME)) {
+    match explore(group, either(30_000, 10_000_000), either(TIME / 4, 5 * TIME)) {
         Found::Holds { states, depth } => {
             println!("{name}: holds, {states} states, depth {depth}, {:?}", begin.elapsed());
         }
@@ -463,4 +466,49 @@ fn m7_off_a_list_that_was_cut_goes_on_holding() {
     let world = Sync { before: CUT_LIST, ..members(4, 3, 3) };
     let world = members_without(Mutant::KeepCutList, world);
     breaks("M7 off: reverted when cut (after 8 steps)", &world, ANY);
+}
+
+const CUT_WITHOUT: &[&str] = &["what it told clients is committed was cut without a refusal"];
+const TWO_HISTORIES: &[&str] = &["two committed histories in one generation"];
+
+#[test]
+fn m5_two_overrides_and_a_restart() {
+    holds_so_far("M5 on, two overrides, a restart, terms 2, log 2", &Histories::ON);
+}
+
+#[test]
+fn m5_one_override() {
+    let world = Histories { overrides: 1, restarts: either(0, 1), ..Histories::ON };
+    holds("M5 on, one override, no restart (one), terms 2, log 2", &world);
+}
+
+#[test]
+fn d2_off_nobody_refuses() {
+    let mutants = Mutants::NONE.with(Mutant::NeverRefuse);
+    breaks("M5 off: refuse", &Histories { mutants, ..Histories::ON }, CUT_WITHOUT);
+}
+
+#[test]
+fn d2_off_after_a_restart_only_what_is_known_is_answered_for() {
+    let mutants = Mutants::NONE.with(Mutant::KnownCommitOnly);
+    breaks("M5 off: bound after a restart", &Histories { mutants, ..Histories::ON }, CUT_WITHOUT);
+}
+
+#[test]
+fn d3_off_generations_are_told_apart_by_their_number_alone() {
+    let world = Histories { random: false, entries: 3, restarts: 0, ..Histories::ON };
+    breaks("M5 off: a random number for each generation", &world, TWO_HISTORIES);
+}
+
+#[test]
+fn m5_off_a_nodes_own_say_lowers_the_quorum() {
+    let world = Histories { opens: false, entries: 3, ..Histories::ON };
+    breaks("M5 off: an override opens a generation", &world, TWO_HISTORIES);
+}
+
+#[test]
+fn d2_off_who_is_not_named_votes_at_once() {
+    let world =
+        Histories { observers: false, entries: 3, overrides: 1, restarts: 0, ..Histories::ON };
+    breaks("M5 off: who is not named observes", &world, TWO_HISTORIES);
 }

@@ -257,6 +257,11 @@ impl core::error::Error for Refusal {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::election::rig::{leadership, member, recency};
+    use crate::control::election::{Election, ElectionSettings, Input, Output};
+    use crate::control::message::{Envelope, Message};
+    use crate::link::ControlToCore;
+    use crate::types::{Generation, Leadership, Nanos};
 
     fn founded() -> Membership {
         let member = |n| Member { node: NodeId(n), voter: n < 3, priority: u8::from(n < 3) };
@@ -319,6 +324,33 @@ mod tests {
         let own = lists.seen_by(NodeId(2)).into_iter().find(|member| member.node == NodeId(2));
         assert_eq!(own, Some(Member { node: NodeId(2), voter: false, priority: 0 }));
         assert!(!lists.members().iter().any(|member| member.node == NodeId(2)));
+    }
+
+    /// The fences that a node asks for when node 7, which is not on its list, stands in `of`.
+    fn judged(of: Leadership, mutants: Mutants) -> Vec<Leadership> {
+        let settings = ElectionSettings { mutants, ..member(0, &[1, 1, 1], 1) };
+        let mut machine = Election::new(settings);
+        let now = Nanos(Nanos::SECOND);
+        machine.handle(now, Input::Tick);
+        let message =
+            Message::VoteRequest { recency: recency(9, 999), instance: 1, transfer: false };
+        let request = Envelope { from: NodeId(7), leadership: of, message };
+        machine.handle(now, Input::Message(request));
+        let fence = |output| match output {
+            Output::ToCore(ControlToCore::Fence(leadership)) => Some(leadership),
+            _ => None,
+        };
+        core::iter::from_fn(|| machine.poll()).filter_map(fence).collect()
+    }
+
+    #[test]
+    fn who_stands_is_judged_by_the_generation_and_not_by_ones_own_list() {
+        assert_eq!(judged(leadership(9), Mutants::NONE), [leadership(9)]);
+        let other = Generation { counter: 9, random: 9 };
+        let other = Leadership { generation: other, ..leadership(9) };
+        assert_eq!(judged(other, Mutants::NONE), [], "another history");
+        let mutants = Mutants::NONE.with(Mutant::JudgeByList);
+        assert_eq!(judged(leadership(9), mutants), [], "with the rule taken out");
     }
 
     #[test]

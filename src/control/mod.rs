@@ -10,3 +10,4 @@ pub mod hashes;
 pub mod lane;
 pub mod membership;
 pub mod message;
+pub mod rejoin;
