@@ -47,7 +47,7 @@ fn either<T>(short: T, larger: T) -> T {
 /// Every state within the bounds keeps every invariant.
 fn holds<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
-    match explore(group, either(STATES_MAX, 40_000_000), either(TIME, 10 * TIME)) {
+    match explore(group, either(STATES_MAX, 40_000_000), 10 * TIME) {
         Found::Holds { states, depth } => {
             println!("{name}: holds, {states} states, depth {depth}, {:?}", begin.elapsed());
         }
