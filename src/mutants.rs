@@ -103,6 +103,20 @@ pub enum Mutant {
     ForgetProvisional,
     /// A node is a voter again before it holds what it lacked.
     ReadmitBeforeSync,
+    /// A leader changes the list before anything of its own term is committed.
+    ChangeBeforeOwnCommit,
+    /// A leader changes the list though its last change is not committed.
+    ManyChanges,
+    /// A list that was cut goes on holding.
+    KeepCutList,
+    /// A node that may have forgotten, or lacks something, becomes a voter.
+    PromoteUnready,
+    /// Who is not on a node's own list is not listened to.
+    JudgeByList,
+    /// A node that meets another generation cuts whatever it must to follow.
+    NeverRefuse,
+    /// A node that restarted answers only for what it knows as committed.
+    KnownCommitOnly,
 }
 
 impl Mutant {

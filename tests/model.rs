@@ -8,6 +8,8 @@
 
 #[path = "model/explore.rs"]
 mod explore;
+#[path = "model/generations.rs"]
+mod generations;
 #[path = "model/group.rs"]
 mod group;
 #[path = "model/node_state.rs"]
@@ -22,10 +24,11 @@ mod verified;
 use std::time::{Duration, Instant};
 
 use explore::{Found, Model, explore};
+use generations::Histories;
 use group::{CoreRules, Group};
 use node_state::Writes;
 use quorate::control::election::{Mutant, Mutants};
-use sync::Sync;
+use sync::{Before, Sync};
 use verified::Verified;
 
 /// Bounds of a case that is not explored to its end, and of the search for a broken rule.
@@ -44,7 +47,7 @@ fn either<T>(short: T, larger: T) -> T {
 /// Every state within the bounds keeps every invariant.
 fn holds<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
-    match explore(group, either(STATES_MAX, 40_000_000), either(TIME, 10 * TIME)) {
+    match explore(group, either(STATES_MAX, 40_000_000), 10 * TIME) {
         Found::Holds { states, depth } => {
             println!("{name}: holds, {states} states, depth {depth}, {:?}", begin.elapsed());
         }
@@ -55,7 +58,7 @@ fn holds<M: Model>(name: &str, group: &M) {
 /// As far as the bounds on states and time go, every state keeps every invariant.
 fn holds_so_far<M: Model>(name: &str, group: &M) {
     let begin = Instant::now();
-    match explore(group, either(30_000, 10_000_000), either(TIME, 5 * TIME)) {
+    match explore(group, either(30_000, 10_000_000), either(TIME / 4, 5 * TIME)) {
         Found::Holds { states, depth } => {
             println!("{name}: holds, {states} states, depth {depth}, {:?}", begin.elapsed());
         }
@@ -408,4 +411,130 @@ fn m6_off_no_leader_sync() {
 fn m6_off_a_take_over_outlives_the_call_of_a_leader() {
     let world = Sync { call_ends_take_over: false, ..Sync::THREE };
     breaks("M6 off: a call ends a take-over", &world, LACKS);
+}
+
+/// Four nodes of which the first `voters` vote at first.
+fn members(voters: usize, terms: u32, entries: u64) -> Sync {
+    Sync {
+        nodes: 4,
+        never: 4,
+        observers: voters,
+        terms,
+        entries,
+        changes: true,
+        deaths: false,
+        ..Sync::THREE
+    }
+}
+
+fn members_without(mutant: Mutant, world: Sync) -> Sync {
+    Sync { mutants: Mutants::NONE.with(mutant), ..world }
+}
+
+#[test]
+fn m7_from_three_voters() {
+    holds_so_far("M7 on, from three voters, terms 3, log 3", &members(3, 3, 3));
+}
+
+#[test]
+fn m7_from_four_voters() {
+    holds_so_far("M7 on, from four voters, terms 3, log 3", &members(4, 3, 3));
+}
+
+#[test]
+fn m7_somebody_leads_after_a_death() {
+    let world = Sync { deaths: true, ..members(3, 2, 3) };
+    holds_so_far("M7 on, from three voters, terms 2, log 3, one death", &world);
+}
+
+#[test]
+fn m7_off_a_change_before_an_own_entry_is_committed() {
+    let before =
+        &[Before::Changes { leader: 0, other: 1 }, Before::Elected { node: 1, heard: 0b1110 }];
+    let world = Sync { before, ..members(4, 3, 3) };
+    let world = members_without(Mutant::ChangeBeforeOwnCommit, world);
+    breaks("M7 off: own-term commit first (after 2 steps)", &world, ANY);
+}
+
+#[test]
+fn m7_off_several_changes_at_a_time() {
+    let before = &[
+        Before::Receives { node: 1, term: 1, upto: 1 },
+        Before::Receives { node: 2, term: 1, upto: 1 },
+        Before::Commits { leader: 0 },
+        Before::Changes { leader: 0, other: 1 },
+        Before::Changes { leader: 0, other: 1 },
+    ];
+    let world = members_without(Mutant::ManyChanges, Sync { before, ..members(4, 2, 4) });
+    breaks("M7 off: one at a time (after 5 steps)", &world, ANY);
+}
+
+/// A leader's change is cut by the next leader, which commits an entry of its own.
+const CUT_LIST: &[Before] = &[
+    Before::Receives { node: 1, term: 1, upto: 1 },
+    Before::Receives { node: 2, term: 1, upto: 1 },
+    Before::Commits { leader: 0 },
+    Before::Changes { leader: 0, other: 1 },
+    Before::Elected { node: 1, heard: 0b1110 },
+    Before::Receives { node: 0, term: 2, upto: 2 },
+    Before::Receives { node: 2, term: 2, upto: 2 },
+    Before::Commits { leader: 1 },
+];
+
+#[test]
+fn m7_after_a_list_was_cut() {
+    let world = Sync { before: CUT_LIST, ..members(4, 3, 3) };
+    holds_so_far("M7 on, a list was cut, terms 3, log 3", &world);
+}
+
+#[test]
+fn m7_off_a_list_that_was_cut_goes_on_holding() {
+    let world = Sync { before: CUT_LIST, ..members(4, 3, 3) };
+    let world = members_without(Mutant::KeepCutList, world);
+    breaks("M7 off: reverted when cut (after 8 steps)", &world, ANY);
+}
+
+const CUT_WITHOUT: &[&str] = &["what it told clients is committed was cut without a refusal"];
+const TWO_HISTORIES: &[&str] = &["two committed histories in one generation"];
+
+#[test]
+fn m5_two_overrides_and_a_restart() {
+    holds_so_far("M5 on, two overrides, a restart, terms 2, log 2", &Histories::ON);
+}
+
+#[test]
+fn m5_one_override() {
+    let world = Histories { overrides: 1, restarts: either(0, 1), ..Histories::ON };
+    holds("M5 on, one override, no restart (one), terms 2, log 2", &world);
+}
+
+#[test]
+fn d2_off_nobody_refuses() {
+    let mutants = Mutants::NONE.with(Mutant::NeverRefuse);
+    breaks("M5 off: refuse", &Histories { mutants, ..Histories::ON }, CUT_WITHOUT);
+}
+
+#[test]
+fn d2_off_after_a_restart_only_what_is_known_is_answered_for() {
+    let mutants = Mutants::NONE.with(Mutant::KnownCommitOnly);
+    breaks("M5 off: bound after a restart", &Histories { mutants, ..Histories::ON }, CUT_WITHOUT);
+}
+
+#[test]
+fn d3_off_generations_are_told_apart_by_their_number_alone() {
+    let world = Histories { random: false, entries: 3, restarts: 0, ..Histories::ON };
+    breaks("M5 off: a random number for each generation", &world, TWO_HISTORIES);
+}
+
+#[test]
+fn m5_off_a_nodes_own_say_lowers_the_quorum() {
+    let world = Histories { opens: false, entries: 3, ..Histories::ON };
+    breaks("M5 off: an override opens a generation", &world, TWO_HISTORIES);
+}
+
+#[test]
+fn d2_off_who_is_not_named_votes_at_once() {
+    let world =
+        Histories { observers: false, entries: 3, overrides: 1, restarts: 0, ..Histories::ON };
+    breaks("M5 off: who is not named observes", &world, TWO_HISTORIES);
 }

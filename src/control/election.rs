@@ -603,7 +603,9 @@ impl Election {
 
     fn on_message(&mut self, now: Nanos, envelope: Envelope) {
         let Envelope { from, leadership, message } = envelope;
-        let Some(index) = self.settings.index_of(from) else { return };
+        let Some(index) = self.settings.index_of(from) else {
+            return self.on_stranger(now, envelope);
+        };
         if index == self.own {
             return; // listing oneself is fine
         }
@@ -658,6 +660,26 @@ impl Election {
             Message::Readmit { incarnation, needed } => {
                 self.on_readmit(now, Target { leadership, leader: from }, incarnation, needed);
             }
+        }
+    }
+
+    /// A node that is not on this node's list, which may be an older or a newer one than the other's: who stands or leads in
+    /// this generation is judged as anybody is. But its term alone disturbs nobody: it may have been removed.
+    fn on_stranger(&mut self, now: Nanos, envelope: Envelope) {
+        let Envelope { from, leadership, message } = envelope;
+        let same = leadership.generation == self.promised.generation;
+        if !self.is_founded() || !same || self.has(Mutant::JudgeByList) {
+            return;
+        }
+        match message {
+            Message::Lead { .. } => self.called(now, Target { leadership, leader: from }, None),
+            Message::VoteRequest { recency, instance, transfer: false } => {
+                let candidate = from;
+                let intent =
+                    Intent::Vote { candidate, leadership, recency, instance, granted: false };
+                self.on_vote_request(now, intent, false);
+            }
+            _ => {}
         }
     }
 

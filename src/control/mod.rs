@@ -8,4 +8,6 @@ pub mod election;
 pub mod event;
 pub mod hashes;
 pub mod lane;
+pub mod membership;
 pub mod message;
+pub mod rejoin;

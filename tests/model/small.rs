@@ -4,11 +4,11 @@ use quorate::frame::payload::TermStart;
 use quorate::frame::{Kind, Predecessor};
 use quorate::journal::SegmentMemory;
 use quorate::journal::hot::{HeaderPage, HotLog, HotSettings};
-use quorate::limits::SEGMENT_BYTES_MIN;
+use quorate::limits::{FRAME_HEADER_BYTES, SEGMENT_BYTES_MIN};
 use quorate::link::Recency;
 use quorate::mutants::Mutants;
 use quorate::types::{Generation, GroupId, Leadership, Position, Tail, Term, Timestamp};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::explore::fingerprint;
 
@@ -60,10 +60,15 @@ pub(crate) fn bytes_of(log: &Log, entry: usize) -> u64 {
 }
 
 pub(crate) fn append(log: &mut Log, term: u32, opening: bool) {
+    append_list(log, term, opening, 0);
+}
+
+/// An entry that says who votes, if `voters` is not empty: a bit for each node.
+pub(crate) fn append_list(log: &mut Log, term: u32, opening: bool, voters: u32) {
     let start = TermStart {
         generation: GENERATION.to_u64().into(),
         base: log.tail().position.0.into(),
-        service_version: 0.into(),
+        service_version: voters.into(),
         leader: 0.into(),
         reserved: 0.into(),
     };
@@ -111,4 +116,12 @@ pub(crate) fn copy(log: &mut Log, leader: &Log, upto: u64) {
         let end = quorate::types::Received(from.plus(FRAME));
         assert_eq!(log.verify(end, 1, Term(u32::MAX)).frames, 1, "it chains");
     }
+}
+
+/// The voters that an entry names; none if it is of another kind.
+pub(crate) fn list_in(log: &Log, entry: u64) -> u32 {
+    let from = Position(entry * FRAME);
+    let chunk = log.chunk(from, from.plus(FRAME), FRAME as usize).unwrap();
+    let payload = &chunk.bytes[FRAME_HEADER_BYTES..];
+    TermStart::read_from_prefix(payload).unwrap().0.service_version.get()
 }

@@ -13,6 +13,7 @@ use quorate::control::election::{
 use quorate::control::lane::{
     Lane, LaneAnswer, LaneInput, LaneOutput, LaneRequest, MatchAnswer, RangeRequest,
 };
+use quorate::control::membership::{Change, Held, Leader, Membership};
 use quorate::control::message::{Envelope, Message, Standing};
 use quorate::link::{
     ControlToCore, CoreEvent, CoreToControl, Durability, LaneFact, LaneRefusal, LogChunk, Recency,
@@ -24,7 +25,10 @@ use quorate::replica::take_over::{Placed, Reply, TakeOver};
 use quorate::types::{Commit, Durable, Incarnation, Leadership, Nanos, NodeId, Position};
 
 use crate::explore::{Model, Part};
-use crate::small::{FRAME, Log, append, blank_log, bytes_of, copy, entries, leadership, recency};
+use crate::small::{
+    FRAME, Log, append, append_list, blank_log, bytes_of, common, copy, entries, leadership,
+    list_in, recency,
+};
 
 const NODES_MAX: usize = 5;
 const TERMS_MAX: usize = 12;
@@ -47,13 +51,23 @@ pub(crate) struct Sync {
     pub(crate) entries: u64,
     /// A core that is told to follow ends its take-over.
     pub(crate) call_ends_take_over: bool,
+    /// Leaders change who votes; who does not is an observer.
+    pub(crate) changes: bool,
+    /// One may die, and the others must then get somebody to lead.
+    pub(crate) deaths: bool,
+    /// What has happened before it begins, where the whole way is too long to search.
+    pub(crate) before: &'static [Before],
     pub(crate) mutants: Mutants,
 }
 
 #[derive(Clone, Hash, Debug)]
 struct Node {
+    id: u16,
+    /// What control knows as the list.
+    known: Vec<Member>,
     machine: Election,
     log: Part<Log>,
+    lists: Membership,
     fence: Leadership,
     /// End of the entry that opened its term.
     leads: Option<Position>,
@@ -87,7 +101,30 @@ pub(crate) enum Step {
     LosesQuorum { node: usize },
     Receive { node: usize, term: u32, upto: u64 },
     Propose { leader: usize },
+    Change { leader: usize, change: Change },
     Commit { leader: usize, upto: u64 },
+}
+
+/// What may have happened before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before {
+    Receives {
+        node: usize,
+        term: usize,
+        upto: u64,
+    },
+    Commits {
+        leader: usize,
+    },
+    /// The other becomes an observer, or a voter.
+    Changes {
+        leader: usize,
+        other: usize,
+    },
+    Elected {
+        node: usize,
+        heard: u32,
+    },
 }
 
 type Mail = VecDeque<(usize, Envelope)>;
@@ -104,26 +141,57 @@ impl Sync {
         terms: 3,
         entries: 2,
         call_ends_take_over: true,
+        changes: false,
+        deaths: true,
+        before: &[],
         mutants: Mutants::NONE,
     };
 
-    fn members(&self) -> Vec<Member> {
+    fn members(&self, voters: u32) -> Vec<Member> {
         let member = |n| Member {
             node: NodeId(n as u16),
-            voter: n < self.observers,
+            voter: voters >> n & 1 == 1,
             priority: u8::from(n < self.never),
         };
         (0..self.nodes).map(member).collect()
     }
 
-    fn voters(&self) -> usize {
-        self.nodes.min(self.observers)
+    fn founded(&self) -> Membership {
+        let voters = (1 << self.nodes.min(self.observers)) - 1;
+        let mut lists = Membership::founded_with(self.members(voters));
+        lists.plant(self.mutants);
+        lists
+    }
+
+    /// A log changed: it was `same` up to so many entries. The lists in it hold from now on, and no others.
+    fn relist(&self, node: &mut Node, same: u64) {
+        node.lists.cut(Position(same * FRAME));
+        for entry in same..entries(&node.log) {
+            let voters = list_in(&node.log, entry);
+            if voters != 0 {
+                node.lists.appended(Position((entry + 1) * FRAME), self.members(voters));
+            }
+        }
+        node.lists.committed(Commit(node.commit));
+    }
+
+    /// Control knows the newest list in the log before it decides on a fence's answer.
+    fn learn_list(node: &mut Node, now: Nanos) {
+        let members = node.lists.seen_by(NodeId(node.id));
+        if node.known != members {
+            node.machine.set_members(now, &members);
+            node.known = members;
+        }
+    }
+
+    fn is_electable(&self, state: &State, n: usize) -> bool {
+        n < self.never && state.nodes[n].lists.is_voter(NodeId(n as u16))
     }
 
     fn node(&self, n: usize) -> Node {
         let machine = Election::new(ElectionSettings {
             node: NodeId(n as u16),
-            members: self.members(),
+            members: self.founded().seen_by(NodeId(n as u16)),
             promised: leadership(0),
             vote: None,
             standing: Standing::Clean,
@@ -139,8 +207,11 @@ impl Sync {
             mutants: self.mutants,
         });
         Node {
+            id: n as u16,
+            known: self.founded().seen_by(NodeId(n as u16)),
             machine,
             log: Part::new(blank_log(Mutants::NONE)),
+            lists: self.founded(),
             fence: leadership(0),
             leads: None,
             commit: Position(0),
@@ -159,6 +230,7 @@ impl Sync {
                     if leadership > node.fence {
                         (node.fence, node.leads, node.pulls) = (leadership, None, None);
                     }
+                    Self::learn_list(node, now);
                     let fact = CoreToControl::Fenced {
                         leadership: node.fence,
                         recency: recency(&node.log),
@@ -189,7 +261,7 @@ impl Sync {
                 state.bad = Some("a leader lacks a committed entry");
             }
         }
-        if n >= self.never.min(self.observers) {
+        if n >= self.never || !node.lists.is_voter(NodeId(n as u16)) {
             state.bad = Some("a node leads that never may");
         }
         if state.reigns[term as usize].leader.is_some_and(|leader| leader != n) {
@@ -222,6 +294,7 @@ impl Sync {
     fn canvass(&self, state: &mut State, n: usize, heard: u32) {
         let mut mail = Mail::new();
         for node in 0..self.nodes {
+            Self::learn_list(&mut state.nodes[node], NOW);
             let glance = Glance { heard: Nanos(0), recency: recency(&state.nodes[node].log) };
             self.feed(state, node, NOW, Input::Glance(glance), &mut mail);
         }
@@ -234,10 +307,7 @@ impl Sync {
         mail.retain(|(_, envelope)| envelope.from.0 as usize == n);
         let mut requests = Mail::new();
         for _ in 0..4 * self.nodes {
-            let (to, envelope) = match mail.pop_front() {
-                Some(letter) => letter,
-                None => break,
-            };
+            let Some((to, envelope)) = mail.pop_front() else { break };
             let heard = heard >> to & 1 == 1 && heard >> envelope.from.0 & 1 == 1;
             let asks = matches!(envelope.message, Message::Canvass { .. } | Message::Opinion(_));
             if heard && asks {
@@ -306,9 +376,11 @@ impl Sync {
                         let node = &mut *state.nodes[n];
                         let taking: &mut TakeOver = core.as_mut().unwrap();
                         let LogChunk { number, from, bytes, committed } = chunk;
+                        let before = entries(&node.log);
                         let Placed { verification, received } =
                             taking.place(&mut node.log, number, from, &bytes).unwrap();
                         let tail = node.log.tail().position;
+                        self.relist(node, before);
                         // The source has another log by now, perhaps: its newer frames are not taken.
                         inputs.push_back(LaneInput::Core(if verification.bad.is_some() {
                             LaneFact::Refuses { number, why: LaneRefusal::Log }
@@ -348,6 +420,7 @@ impl Sync {
                 let step = taking.on_reply(&node.log, Commit(node.commit), number, reply, end);
                 if let Reply::Cut(at) = step {
                     node.log.cut(at).unwrap();
+                    node.lists.cut(at.position);
                     assert!(taking.on_cut_done(&node.log), "it asked for it");
                 }
                 let tail = node.log.tail().position;
@@ -385,7 +458,9 @@ impl Sync {
         Self::folded(state);
         let node = &mut *state.nodes[n];
         assert_eq!(term_of(node.fence), term, "it follows");
+        let same = common(&node.log, &log);
         copy(&mut node.log, &log, upto);
+        self.relist(node, same);
         let tail = node.log.tail().position;
         state.reigns[term].said[n] = state.reigns[term].said[n].max(tail);
     }
@@ -398,13 +473,14 @@ impl Sync {
             .filter(|&j| j != n)
             .map(|j| {
                 let promised = state.reigns[term].said[j];
-                let voter = j < self.observers;
+                let voter = node.lists.is_voter(NodeId(j as u16));
                 Progress { voter, promised, ..Progress::default() }
             })
             .collect();
-        let commit = commit_position(side, &others, self.voters(), Commit(node.commit))?.0;
+        let commit = commit_position(side, &others, node.lists.voters(), Commit(node.commit))?.0;
         let log = node.log.clone();
         state.nodes[n].commit = commit;
+        state.nodes[n].lists.committed(Commit(commit));
         for entry in 0..(commit.0 / FRAME) as usize {
             let bytes = bytes_of(&log, entry);
             match state.committed.get_mut(entry) {
@@ -428,7 +504,7 @@ impl Sync {
         }
         for round in 0..2 * self.nodes * self.nodes {
             let n = round % self.nodes;
-            if state.nodes[n].dead || n >= self.never.min(self.observers) {
+            if state.nodes[n].dead || !self.is_electable(&state, n) {
                 continue;
             }
             if state.nodes[n].pulls.is_none() {
@@ -459,6 +535,9 @@ impl Model for Sync {
         };
         self.canvass(&mut state, 0, (1 << self.nodes) - 1);
         assert!(state.nodes[0].leads.is_some(), "node 0 leads");
+        for before in self.before {
+            self.act(&mut state, *before);
+        }
         state
     }
 
@@ -475,14 +554,28 @@ impl Model for Sync {
 
     fn broken(&self, state: &State) -> Option<&'static str> {
         let stuck = "a majority is alive and talks, and nobody leads";
-        state.bad.or_else(|| (!self.settles(state)).then_some(stuck))
+        state.bad.or_else(|| (self.deaths && !self.settles(state)).then_some(stuck))
     }
 }
 
 impl Sync {
+    fn act(&self, state: &mut State, before: Before) {
+        match before {
+            Before::Receives { node, term, upto } => self.receive(state, node, term, upto),
+            Before::Commits { leader } => assert!(self.commit(state, leader).is_some()),
+            Before::Changes { leader, other } => {
+                *state = self.change(state, leader, other).unwrap().1;
+            }
+            Before::Elected { node, heard } => {
+                self.canvass(state, node, heard);
+                assert!(state.nodes[node].leads.is_some(), "node {node} leads");
+            }
+        }
+    }
+
     fn steps_of_control(&self, state: &State, n: usize, steps: &mut Vec<(Step, State)>) {
         let node = &state.nodes[n];
-        if state.nodes.iter().all(|node| !node.dead) {
+        if self.deaths && state.nodes.iter().all(|node| !node.dead) {
             let mut after = state.clone();
             (after.nodes[n].dead, after.nodes[n].leads) = (true, None);
             steps.push((Step::Die { node: n }, after));
@@ -504,7 +597,7 @@ impl Sync {
                     break;
                 }
             }
-        } else if node.leads.is_none() && n < self.never.min(self.observers) {
+        } else if node.leads.is_none() && self.is_electable(state, n) {
             self.canvasses(state, n, steps);
         }
     }
@@ -513,7 +606,7 @@ impl Sync {
         let alive = |j: usize| !state.nodes[j].dead;
         for heard in 0..1u32 << self.nodes {
             let set: Vec<_> = (0..self.nodes).filter(|j| heard >> j & 1 == 1).collect();
-            let few = set.len() <= self.voters() / 2;
+            let few = set.len() <= state.nodes[n].lists.voters() / 2;
             if heard >> n & 1 == 0 || few || !set.iter().all(|&j| alive(j)) {
                 continue;
             }
@@ -530,6 +623,30 @@ impl Sync {
         }
     }
 
+    /// Makes a voter an observer, or an observer a voter, if the rules let it.
+    fn change(&self, state: &State, n: usize, j: usize) -> Option<(Step, State)> {
+        let node = &state.nodes[n];
+        let term_opened = node.leads?;
+        let leader = Leader { node: NodeId(n as u16), term_opened, commit: Commit(node.commit) };
+        let term = term_of(node.fence);
+        let other = NodeId(j as u16);
+        let voter = node.lists.is_voter(other);
+        let change = if voter { Change::Demote(other) } else { Change::Promote(other, 1) };
+        let held = Held { provisional: false, promised: state.reigns[term].said[j] };
+        let members = node.lists.changed(leader, change, held).ok()?;
+        let voters = members.iter().filter(|m| m.voter).fold(0u32, |set, m| set | 1 << m.node.0);
+        if voters.count_ones() < 2 {
+            return None;
+        }
+        let mut after = state.clone();
+        let own = &mut *after.nodes[n];
+        let same = entries(&own.log);
+        append_list(&mut own.log, term as u32, false, voters);
+        self.relist(own, same);
+        after.reigns[term].log = Some(own.log.clone());
+        Some((Step::Change { leader: n, change }, after))
+    }
+
     fn steps_of_core(&self, state: &State, n: usize, steps: &mut Vec<(Step, State)>) {
         let node = &state.nodes[n];
         let own = term_of(node.fence);
@@ -539,6 +656,8 @@ impl Sync {
                 append(&mut after.nodes[n].log, own as u32, false);
                 after.reigns[own].log = Some(after.nodes[n].log.clone());
                 steps.push((Step::Propose { leader: n }, after));
+                let others = (0..self.nodes).filter(|&j| self.changes && j != n);
+                steps.extend(others.filter_map(|j| self.change(state, n, j)));
             }
             let mut after = state.clone();
             if let Some(upto) = self.commit(&mut after, n) {
