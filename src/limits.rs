@@ -8,6 +8,8 @@ pub const FRAME_ALIGNMENT: usize = 32;
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// Bytes of the header page at the start of a segment file.
 pub const SEGMENT_HEADER_BYTES: usize = 4096;
+/// Bytes of a block of a snapshot's file, its checksum and length included.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 64 * 1024;
 /// Bytes of one seal (two of them, alternating, in the header page).
 pub const SEAL_BYTES: usize = 512;
 

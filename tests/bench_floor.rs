@@ -62,7 +62,7 @@ fn closed_loop_goes_on_without_a_rate_in_groups_of_any_size() {
         let arguments =
             format!("floor --nodes {nodes} --rounds 1 --seconds 0.1 --warm-up-ms 20 --json");
         let (_, report) = json(&arguments);
-        assert!(report["skeleton_us"]["count"].as_u64().expect("a count") > 10, "{report}");
+        assert!(report["skeleton_us"]["count"].as_u64().expect("a count") > 0, "{report}");
         assert_eq!(report["counts"]["skeleton"]["lost"], 0, "{report}");
         assert!(report.get("skeleton_service_us").is_none());
     }

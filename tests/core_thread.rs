@@ -57,6 +57,7 @@ static ALLOCATOR: Counting = Counting;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Notes whether each command that a service is given lies inside a mapped segment file.
+#[derive(Clone)]
 struct Spy(&'static SegmentRanges);
 
 /// Commands looked at that lay inside a segment file, and outside.

@@ -23,6 +23,7 @@ use watched::{Watch, Watched};
 const FAITHFUL_THROUGH: Sequence = Sequence(40);
 
 /// Makes the state of one node go wrong, as if the service had read a clock.
+#[derive(Clone)]
 struct Fickle {
     diverges: bool,
     wrong: u64,

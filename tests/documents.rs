@@ -22,6 +22,7 @@ use quorate::journal::node_state::{
 };
 use quorate::journal::seal::Seal;
 use quorate::journal::segment_header::{Content, SegmentHeader};
+use quorate::journal::snapshot::Stamp;
 use quorate::link::{SharedPage, SharedWords};
 use quorate::stream::datagram::{
     DatagramHeader, DatagramKind, HelloBody, LaneHeader, MatchAnswer, MatchRequest, NakRange,
@@ -211,6 +212,45 @@ fn a_segment_header_lies_where_the_page_says() {
     ];
     assert_fields("SegmentHeader", &page[..128], expected);
     assert!(page[128..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_snapshots_stamp_lies_where_the_page_says() {
+    let stamp = Stamp {
+        group: GroupId(0x0102_0304_0506_0708),
+        generation: Generation { counter: 0x1112_1314, random: 0x2122_2324 },
+        before: before(0x3132_3334_3536_3720),
+        time: Timestamp(0x4142_4344_4546_4748),
+        state_hash: 0x5152_5354_5556_5758,
+        service: "auction".to_owned(),
+        service_version: 0x6162_6364,
+        state_bytes: 0x7172_7374_7576_7778,
+        blocks_crc: 0x8182_8384,
+    };
+    let page = stamp.encode();
+    let checksum = crc::crc32c(0, &page[..124]).to_le_bytes();
+    let mut service = [0; 32];
+    service[..7].copy_from_slice(b"auction");
+    let expected: &[(&str, &[u8])] = &[
+        ("magic", b"QUORSNP\n"),
+        ("version", &1_u32.to_le_bytes()),
+        ("blocks_crc", &stamp.blocks_crc.to_le_bytes()),
+        ("group", &stamp.group.0.to_le_bytes()),
+        ("generation", &stamp.generation.to_u64().to_le_bytes()),
+        ("position", &stamp.before.position.0.to_le_bytes()),
+        ("sequence", &stamp.before.sequence.0.to_le_bytes()),
+        ("term", &stamp.before.term.0.to_le_bytes()),
+        ("chain", &stamp.before.chain.0.to_le_bytes()),
+        ("time", &stamp.time.0.to_le_bytes()),
+        ("state_hash", &stamp.state_hash.to_le_bytes()),
+        ("state_bytes", &stamp.state_bytes.to_le_bytes()),
+        ("service", &service),
+        ("service_version", &stamp.service_version.to_le_bytes()),
+        ("crc", &checksum),
+    ];
+    assert_fields("SnapshotStamp", &page[..128], expected);
+    assert!(page.len() == 4096 && page[128..].iter().all(|&byte| byte == 0));
+    assert_eq!(Stamp::decode(&page).unwrap(), stamp);
 }
 
 #[test]

@@ -55,6 +55,7 @@ const NO_SUCH_SEAT: Rejection = Rejection(2);
 const TAKEN: Rejection = Rejection(3);
 
 /// The seats of a theatre: free, sold, or held by the session of a client that is still choosing.
+#[derive(Clone)]
 struct Theatre {
     seats: [u64; SEATS],
     /// What each seat was before the unit changed it, oldest first.
@@ -530,6 +531,7 @@ fn every_event_is_explained() {
     codes("src/runtime/node/open.rs", ".line(");
     codes("src/runtime/node/wiring.rs", ".line(");
     codes("src/runtime/control_thread.rs", ".line(");
+    codes("src/runtime/snapshots.rs", ".line(");
     real.sort();
     real.dedup();
     assert_eq!(told, real);

@@ -10,6 +10,7 @@ mod node;
 mod send;
 #[cfg(feature = "sim")]
 mod simulate;
+mod snapshot;
 mod status;
 mod tail;
 mod transfer;
@@ -34,6 +35,7 @@ enum Command {
     Demo(demo::Args),
     Node(node::Args),
     Send(send::Args),
+    Snapshot(snapshot::Args),
     Status(status::Args),
     Tail(tail::Args),
     Transfer(transfer::TransferArgs),
@@ -53,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Node(args) => node::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Transfer(args) => transfer::run_transfer(&args),
         Command::StepDown(args) => transfer::run_step_down(&args),

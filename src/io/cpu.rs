@@ -118,6 +118,19 @@ pub fn schedule_fifo(priority: u8) -> Result<(), Refused> {
     Err(Refused::host(format!("scheduling class fifo at priority {priority}"), &error))
 }
 
+/// Lets others go before the calling thread: 1 a little, 19 whenever they want.
+///
+/// # Errors
+/// [`Refused`].
+pub fn be_nice(niceness: i32) -> Result<(), Refused> {
+    // On Linux a "process" of this call is a thread, and 0 the calling one.
+    // SAFETY: takes numbers only.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } == 0 {
+        return Ok(());
+    }
+    Err(Refused::host(format!("niceness {niceness}"), &io::Error::last_os_error()))
+}
+
 /// Gives the calling thread a name for the host's tools; what is beyond 15 bytes is cut off.
 ///
 /// # Errors

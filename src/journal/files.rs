@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 
 use super::memory::{Disk, DurableFile, segment_name};
-use super::reader::LogBytes;
-use super::segment_file::file_offset;
-use crate::types::Position;
+use super::reader::{Cause, LogBytes, Trouble, Walker};
+use super::segment_file::{file_offset, seal_base};
+use super::segment_header::SegmentHeader;
+use crate::frame::Predecessor;
+use crate::limits::SEGMENT_HEADER_BYTES;
+use crate::types::{GroupId, Position};
 
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
@@ -44,6 +47,44 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         }
         bytes.truncate(filled);
         Ok(bytes)
+    }
+
+    /// What stands before the entry at `position`: one segment is walked for it. None: no entry starts or ends there.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn predecessor_at(
+        &self,
+        group: GroupId,
+        position: Position,
+    ) -> io::Result<Option<Predecessor>> {
+        let base = seal_base(position, Position(0), self.segment_bytes);
+        let before = if base == Position(0) {
+            Predecessor::genesis(group)
+        } else {
+            let mut page = [0; SEGMENT_HEADER_BYTES];
+            let read = match self.disk.open(&segment_name(base)) {
+                Ok(file) => file.read_at(&mut page, 0)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let bytes = self.segment_bytes;
+            match SegmentHeader::decode_segment(&page[..read], group, bytes, base) {
+                Ok(header) => header.before,
+                Err(_) => return Ok(None), // its damage is recovery's to tell
+            }
+        };
+        let mut walker = Walker::new(self, self.segment_bytes, before);
+        loop {
+            if walker.before().position >= position {
+                return Ok(Some(walker.before()).filter(|found| found.position == position));
+            }
+            match walker.next_frame(position) {
+                Ok(Some(_)) => {}
+                Err(Trouble { cause: Cause::Host(error), .. }) => return Err(error),
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod rig;
 pub mod seal;
 pub mod segment_file;
 pub mod segment_header;
+pub mod snapshot;
 pub mod syncer;
 pub mod terms;
 

@@ -25,10 +25,11 @@ mod replay;
 #[cfg(test)]
 mod role_tests;
 mod settings;
+pub mod snapshotter;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use self::core::{Core, Deadlines, Now, Start};
 pub use self::observe::{Doing, Observation};
-pub use self::replay::replay;
+pub use self::replay::{Place, ReplayLog, Replayed};
 pub use self::settings::{CoreSettings, Peer};

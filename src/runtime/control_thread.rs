@@ -20,6 +20,7 @@ use super::control_dropped::ControlDropped;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::outlook::Outlook;
+use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
 use crate::control::constants::Door;
 use crate::control::election::{Election, Glance, Input, Output};
@@ -92,6 +93,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) description: Value,
     /// What the keeper reports.
     pub(super) keeper: Receiver<KeeperEvent>,
+    /// The replay worker.
+    pub(super) snapshots: SnapshotDesk,
     /// Watches the core thread's run queue.
     pub(super) contention: Watch,
     /// What the sync thread's disk refused.
@@ -230,6 +233,7 @@ impl<E: Storage> ControlThread<E> {
                 self.events.line(1192, &refused.to_string());
             }
             self.tell_of_the_disk();
+            self.snapshots.tell(&mut self.events);
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.machine.handle(now, Input::Core(fact));
             }
@@ -366,11 +370,15 @@ impl<E: Storage> ControlThread<E> {
                 ADMIN => sources.admin.accept(sources.poll.registry()),
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, description, stop, dropped, outlook, .. } = self;
+                    let snapshots = &self.snapshots;
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
-                            with_outlook(status, outlook, now).to_string()
+                            let mut status = with_outlook(status, outlook, now);
+                            status["snapshot"] = snapshots.json();
+                            status.to_string()
                         }
+                        "snapshot" => snapshots.ask().to_string(),
                         "step-down" => handed(machine.step_down(now)),
                         other if other.starts_with("transfer ") => {
                             match other["transfer ".len()..].trim().parse() {
@@ -387,7 +395,7 @@ impl<E: Storage> ControlThread<E> {
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status, stop, transfer or step-down"),
+                            "error": format!("unknown request {other:?}: status, stop, snapshot, transfer or step-down"),
                         })
                         .to_string(),
                     });

@@ -188,7 +188,7 @@ impl<E: Environment> EngineBuilder<E> {
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn open<S: Service + 'static>(self, service: S) -> Result<Engine<E>, EngineError> {
+    pub fn open<S: Service + Clone + 'static>(self, service: S) -> Result<Engine<E>, EngineError> {
         let Self { environment, start } = self;
         let settings = match &start.base {
             Base::Folder(folder) => folder::settings(folder, &environment, &start, service.name())?,
@@ -223,7 +223,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`]: for example, another process has the folder.
-    pub fn open<S: Service + 'static>(
+    pub fn open<S: Service + Clone + 'static>(
         path: impl AsRef<Path>,
         service: S,
     ) -> Result<Self, EngineError> {

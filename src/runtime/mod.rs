@@ -11,6 +11,7 @@ mod host_client;
 pub mod idle;
 pub mod node;
 mod outlook;
+mod snapshots;
 pub mod terminal;
 mod threads;
 mod watch;

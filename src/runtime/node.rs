@@ -14,12 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use self::open::{Front, Opened};
+use self::settings::snapshot_settings;
 pub use self::settings::state_limits;
 pub(in crate::runtime) use self::settings::udp_settings;
 use self::wiring::{Bells, Ready, wire};
 use super::config::Settings;
 use super::control_thread::{Ended, SourceError};
-use super::environment::{Environment, Host};
+use super::environment::{Environment, Host, Storage};
+use super::events::EventSink;
+use super::snapshots::{damaged, describe};
 use crate::control::event::Event;
 use crate::io::files::DiskError;
 use crate::io::hot_tier::HotTierError;
@@ -27,11 +30,13 @@ use crate::io::network_error::NetworkError;
 use crate::journal::node_state::NodeStateError;
 use crate::journal::reader::Trouble;
 use crate::journal::recovery::RecoveryError;
+use crate::journal::snapshot::set_aside;
 use crate::link::{Shared, SharedWords};
-use crate::replica::replay;
+use crate::replica::snapshotter::Snapshotter;
+use crate::replica::{ReplayLog, Replayed};
 use crate::service::Service;
 use crate::session::State;
-use crate::types::{Generation, Leadership, Term};
+use crate::types::{Applied, Generation, Leadership, Term};
 
 /// How a node is started, besides its settings.
 #[derive(Clone, Debug, Default)]
@@ -117,11 +122,11 @@ fn host(action: &'static str) -> impl FnOnce(io::Error) -> NodeError {
 }
 
 impl Node {
-    /// Starts a node of these settings that runs `service`, which is in its first state.
+    /// Starts a node of these settings that runs `service`, which is in its first state. Its copies make the snapshots.
     ///
     /// # Errors
     /// [`NodeError`]: nothing runs then.
-    pub fn start<S: Service + 'static>(
+    pub fn start<S: Service + Clone + 'static>(
         settings: &Settings,
         service: S,
         options: NodeOptions,
@@ -133,7 +138,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]: nothing runs then.
-    pub fn start_in<E: Environment, S: Service + 'static>(
+    pub fn start_in<E: Environment, S: Service + Clone + 'static>(
         environment: &E,
         settings: &Settings,
         service: S,
@@ -141,17 +146,21 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let opened = Opened::open(environment, settings)?;
         let bells = Bells::new()?;
-        let front = Front::open(environment, settings, &options, &opened, bells.core_waker())?;
+        let mut front = Front::open(environment, settings, &options, &opened, bells.core_waker())?;
+        let pristine = service.clone();
         let mut state = State::new(service, state_limits(settings));
-        let (group, disk) = (&settings.group, &opened.disk);
-        let commit = opened.recovered.known_commit;
-        let applied = replay(disk, group.id, group.segment_bytes, commit, &mut state);
-        let applied = applied.map_err(|trouble| NodeError::Replay {
-            directory: settings.node.data_dir.clone(),
-            trouble,
-        })?;
+        let replayed = bring_up(settings, &opened, &mut state, &mut front.events)?;
         let shared = Arc::clone(&opened.shared);
-        let ready = Ready { opened, front, bells, state, applied };
+        let applied = Applied(replayed.at.before.position);
+        let snapshotter = Snapshotter::new(
+            opened.disk.clone(),
+            Arc::clone(&shared),
+            snapshot_settings(settings),
+            pristine,
+        );
+        let snapshotter = snapshotter.map_err(host("looking at the snapshots"))?;
+        let newest = replayed.snapshot;
+        let ready = Ready { opened, front, bells, state, applied, snapshotter, newest };
         let (control, others) = wire(settings, &options.stop, ready).spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }
@@ -181,6 +190,31 @@ impl Node {
         let all = self.others.into_iter().all(|thread| thread.join().is_ok());
         if all { ended } else { Ended::Halted }
     }
+}
+
+/// Restores the newest snapshot that can be used, and applies the log from there on.
+fn bring_up<E: Storage, S: Service>(
+    settings: &Settings,
+    opened: &Opened<E>,
+    state: &mut State<S>,
+    events: &mut EventSink,
+) -> Result<Replayed, NodeError> {
+    let (group, disk) = (&settings.group, &opened.disk);
+    let log = ReplayLog { disk, group: group.id, segment_bytes: group.segment_bytes };
+    let recovered = &opened.recovered;
+    let replayed = log.replay(recovered.known_commit, recovered.tail.position, state);
+    let replayed = replayed.map_err(|trouble| NodeError::Replay {
+        directory: settings.node.data_dir.clone(),
+        trouble,
+    })?;
+    for (position, error) in &replayed.refused {
+        let kept = set_aside(disk, *position).ok();
+        events.line(1131, &damaged(*position, error, kept.as_deref()));
+    }
+    if let Some(stamp) = &replayed.snapshot {
+        events.line(1191, &format!("the state begins with the snapshot {}", describe(stamp)));
+    }
+    Ok(replayed)
 }
 
 /// The newest leadership of a node, for those who only look.

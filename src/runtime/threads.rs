@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use super::environment::{Environment, LiveNetwork, MemoryOf, Storage, Transport, ViewOf};
 use super::idle::{Deadlines, IdleKind, Idler};
 use crate::io::clock::{HostClock, WallOffset};
-use crate::io::wake::Parker;
+use crate::io::wake::{Parker, Waker};
 use crate::journal::keeper::{Keeper, KeeperEvent};
 use crate::journal::syncer::Syncer;
 use crate::link::Shared;
@@ -31,17 +33,32 @@ const KEEPER_QUIET_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
 /// The core of a node in an environment.
 pub(super) type CoreOf<E, S> = Core<<E as Transport>::Network, MemoryOf<E>, S>;
 
+/// What the threads of a node have in common.
+pub(super) struct Common {
+    pub(super) shared: Shared,
+    /// Set when all must end.
+    pub(super) ended: Arc<AtomicBool>,
+    /// Ends a sleep of the core.
+    pub(super) core_waker: Waker,
+}
+
 /// The core thread.
 pub(super) struct CoreThread<E: Environment, S> {
-    pub(super) core: CoreOf<E, S>,
-    pub(super) idler: Idler,
-    pub(super) clock: HostClock,
-    pub(super) wall: WallOffset,
-    pub(super) ended: Arc<AtomicBool>,
-    pub(super) shared: Shared,
+    core: CoreOf<E, S>,
+    idler: Idler,
+    clock: HostClock,
+    wall: WallOffset,
+    ended: Arc<AtomicBool>,
+    shared: Shared,
 }
 
 impl<E: Environment, S: Service> CoreThread<E, S> {
+    /// The thread, not started yet.
+    pub(super) fn new(core: CoreOf<E, S>, idler: Idler, wall: WallOffset, common: &Common) -> Self {
+        let (ended, shared) = (Arc::clone(&common.ended), Arc::clone(&common.shared));
+        Self { core, idler, clock: HostClock, wall, ended, shared }
+    }
+
     /// Runs until the node ends; gives the core back.
     pub(super) fn run(mut self) -> CoreOf<E, S> {
         // One reading of the clock serves a duty cycle and the idling before it.
@@ -96,17 +113,29 @@ impl Cycles {
 
 /// The sync thread.
 pub(super) struct SyncThread<E: Storage> {
-    pub(super) syncer: Syncer<E::Disk, ViewOf<E>>,
-    pub(super) parker: Parker,
-    pub(super) shared: Shared,
-    pub(super) clock: HostClock,
-    pub(super) ended: Arc<AtomicBool>,
-    pub(super) core_waker: crate::io::wake::Waker,
+    syncer: Syncer<E::Disk, ViewOf<E>>,
+    parker: Parker,
+    shared: Shared,
+    clock: HostClock,
+    ended: Arc<AtomicBool>,
+    core_waker: Waker,
     /// How long it gathers, as leader and as follower, ns.
-    pub(super) delays: [u64; 2],
+    delays: [u64; 2],
 }
 
 impl<E: Storage> SyncThread<E> {
+    /// The thread, not started yet.
+    pub(super) fn new(
+        syncer: Syncer<E::Disk, ViewOf<E>>,
+        parker: Parker,
+        delays: [u64; 2],
+        common: &Common,
+    ) -> Self {
+        let (ended, shared) = (Arc::clone(&common.ended), Arc::clone(&common.shared));
+        let core_waker = common.core_waker.clone();
+        Self { syncer, parker, shared, clock: HostClock, ended, core_waker, delays }
+    }
+
     /// Runs until the node ends; returns what the disk refused, if it did.
     pub(super) fn run(mut self) -> Option<String> {
         while !self.ended.load(Ordering::Acquire) {
@@ -136,15 +165,29 @@ impl<E: Storage> SyncThread<E> {
 
 /// The keeper thread.
 pub(super) struct KeeperThread<E: Storage> {
-    pub(super) keeper: Keeper<E::Disk, E::HotTier>,
-    pub(super) clock: HostClock,
-    pub(super) ended: Arc<AtomicBool>,
-    pub(super) parker: Parker,
-    pub(super) core_waker: crate::io::wake::Waker,
-    pub(super) events: crossbeam_channel::Sender<KeeperEvent>,
+    keeper: Keeper<E::Disk, E::HotTier>,
+    clock: HostClock,
+    ended: Arc<AtomicBool>,
+    parker: Parker,
+    core_waker: Waker,
+    events: Sender<KeeperEvent>,
 }
 
+/// Reports of the keeper that wait for control, at most: it says each thing once.
+const KEEPER_EVENTS_MAX: usize = 64;
+
 impl<E: Storage> KeeperThread<E> {
+    /// The thread, not started yet, and where its reports come out.
+    pub(super) fn new(
+        keeper: Keeper<E::Disk, E::HotTier>,
+        parker: Parker,
+        common: &Common,
+    ) -> (Self, Receiver<KeeperEvent>) {
+        let (events, reports) = bounded(KEEPER_EVENTS_MAX);
+        let (ended, core_waker) = (Arc::clone(&common.ended), common.core_waker.clone());
+        (Self { keeper, clock: HostClock, ended, parker, core_waker, events }, reports)
+    }
+
     /// Runs until the node ends.
     pub(super) fn run(mut self) {
         let mut quiet: u32 = 0;

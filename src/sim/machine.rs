@@ -23,9 +23,9 @@ use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings,
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{ControlLink, CoreWakers, Rung, Shared, SharedWords, Wake, link};
-use crate::replica::{Core, CoreSettings, Peer, Start, replay};
+use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
-use crate::types::{Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
+use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
 
 /// Group of all simulated nodes.
 pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
@@ -211,12 +211,14 @@ impl Machine {
         let core_settings = core_settings(plan, seed, recovered.identity());
         let mut state = State::new(Ledger::default(), core_settings.limits);
         state.plant(plan.mutants());
-        let applied = replay(&self.disk, GROUP, SEGMENT_BYTES, recovered.known_commit, &mut state)
-            .expect("recovery has read the same files");
+        let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: SEGMENT_BYTES };
+        let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
+        let applied = replayed.expect("recovery has read the same files").at.before.position;
+        let commit = recovered.known_commit.max(Commit(applied));
         let start = Start {
             fence: recovered.state.leadership,
-            commit: recovered.known_commit,
-            applied,
+            commit,
+            applied: Applied(applied),
             durable: recovered.durable,
             cut_epoch: recovered.sync.epoch,
             tail: recovered.tail,

@@ -15,6 +15,7 @@ pub(crate) trait Watch: Send {
 }
 
 /// The service and its watcher.
+#[derive(Clone)]
 pub(crate) struct Watched<S, W> {
     pub(crate) service: S,
     pub(crate) watch: W,

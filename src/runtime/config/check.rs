@@ -7,8 +7,8 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    GroupSettings, MemberSettings, NodeSettings, Settings, SyncSettings, ThreadSettings,
-    TimingSettings, TransportSettings, Values,
+    GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings, SyncSettings,
+    ThreadSettings, TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -204,6 +204,11 @@ impl Reader<'_> {
             sync: SyncSettings {
                 group_delay_ns: self.number("sync.group_delay_us") * Nanos::MICROSECOND,
                 batch_bytes_max: self.number("sync.batch_bytes_max"),
+            },
+            snapshot: SnapshotSettings {
+                interval_bytes: self.number("snapshot.interval_bytes"),
+                kept: self.number("snapshot.kept") as usize,
+                bytes_per_second: self.number("snapshot.bytes_per_second"),
             },
             faults: self.faults(),
             members,

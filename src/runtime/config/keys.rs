@@ -378,6 +378,24 @@ pub const KEYS: &[Key] = &[
         "Most bytes that one sync makes durable.",
     ),
     key(
+        "snapshot.interval_bytes",
+        bytes(0, 1 << 50),
+        Default::Number(256 << 20),
+        "Take a snapshot of the state when the log has grown by so much since the last one; 0: only when asked (`quorate snapshot`).",
+    ),
+    key(
+        "snapshot.kept",
+        number(1, 64, ""),
+        Default::Number(2),
+        "Snapshots that are kept; older ones are removed.",
+    ),
+    key(
+        "snapshot.bytes_per_second",
+        bytes(64 << 10, 1 << 40),
+        Default::Number(64 << 20),
+        "How fast the replay worker reads the log and writes a snapshot, at most, so that the disk stays free for the log.",
+    ),
+    key(
         "faults.loss",
         Takes::Probability,
         Default::Text("0"),

@@ -47,6 +47,8 @@ pub struct Values {
     pub timing: TimingSettings,
     /// The sync thread.
     pub sync: SyncSettings,
+    /// Snapshots.
+    pub snapshot: SnapshotSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -179,6 +181,18 @@ pub struct SyncSettings {
     pub group_delay_ns: u64,
     /// Most bytes of a batch.
     pub batch_bytes_max: u64,
+}
+
+/// `[snapshot]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SnapshotSettings {
+    /// Growth of the log between two, in bytes; 0: only when asked.
+    pub interval_bytes: u64,
+    /// How many are kept.
+    pub kept: usize,
+    /// Bytes read and written in a second, at most.
+    pub bytes_per_second: u64,
 }
 
 impl Settings {

@@ -8,6 +8,7 @@ use crate::io::files::{HostDisk, LOCK_NAME, boot_id};
 use crate::io::hot_tier::HOT_PATH_FILE;
 use crate::journal::node_state::{NodeState, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoverySettings, recover};
+use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::link::{Shared, Wake};
 use crate::runtime::config::Settings;
 use crate::runtime::control_thread::{Bell, Sources};
@@ -43,7 +44,8 @@ impl<E: Storage> Opened<E> {
             settings.group.segment_bytes,
         );
         recovery.hot_bytes = 2 * settings.group.window_bytes;
-        let own = ["events.1.jsonl", "hot/", EVENTS_NAME, LOCK_NAME, HOT_PATH_FILE];
+        let own =
+            ["events.1.jsonl", "hot/", SNAPSHOT_FOLDER, EVENTS_NAME, LOCK_NAME, HOT_PATH_FILE];
         recovery.known_names = own.iter().map(ToString::to_string).collect();
         if let Some(name) = settings.node.admin_socket.file_name() {
             recovery.known_names.push(name.to_string_lossy().into_owned());

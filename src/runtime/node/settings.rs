@@ -18,6 +18,7 @@ use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
 use crate::journal::terms::TermStartAt;
 use crate::link::Rung;
+use crate::replica::snapshotter::SnapshotSettings;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
 use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
@@ -191,6 +192,16 @@ fn enter_segment(page: &mut [u8], start: &SegmentStart) {
 
 fn segment_before(page: &[u8]) -> Option<crate::frame::Predecessor> {
     SegmentHeader::decode(page).ok().map(|header| header.before)
+}
+
+pub(super) fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
+    SnapshotSettings {
+        group: settings.group.id,
+        segment_bytes: settings.group.segment_bytes,
+        limits: state_limits(settings),
+        interval_bytes: settings.snapshot.interval_bytes,
+        kept: settings.snapshot.kept,
+    }
 }
 
 pub(super) fn syncer_settings(settings: &Settings) -> SyncerSettings {

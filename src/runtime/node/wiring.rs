@@ -22,8 +22,10 @@ use crate::journal::hot::HotLog;
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
+use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
@@ -31,14 +33,18 @@ use crate::runtime::control_thread::{ControlThread, Ended, Sources};
 use crate::runtime::environment::{Environment, FileOf, LiveNetwork, MemoryOf, Storage, ViewOf};
 use crate::runtime::idle::Idler;
 use crate::runtime::outlook::Outlook;
-use crate::runtime::threads::{CoreThread, KeeperThread, SyncThread, idle_kind};
+use crate::runtime::snapshots::SnapshotThread;
+use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
 use crate::service::Service;
 use crate::session::State;
-use crate::types::Applied;
+use crate::types::{Applied, Commit};
 
 /// Priority of a core thread of class fifo: above everything ordinary, below the kernel's own.
 const FIFO_PRIORITY: u8 = 10;
+
+/// Of the replay worker: everybody else comes first.
+const SNAPSHOT_NICENESS: i32 = 19;
 
 /// What recovery and the networks gave, and the state brought up to `applied`.
 pub(super) struct Ready<E: Environment, S> {
@@ -47,15 +53,18 @@ pub(super) struct Ready<E: Environment, S> {
     pub(super) bells: Bells,
     pub(super) state: State<S>,
     pub(super) applied: Applied,
+    pub(super) snapshotter: Snapshotter<E::Disk, S>,
+    /// The snapshot that the state begins with.
+    pub(super) newest: Option<Stamp>,
 }
 
 /// Builds every thread's machine and shell; nothing runs yet.
-pub(super) fn wire<E: Environment, S: Service>(
+pub(super) fn wire<E: Environment, S: Service + Clone>(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
 ) -> Threads<E, S> {
-    let Ready { opened, front, bells, state, applied } = ready;
+    let Ready { opened, front, bells, state, applied, snapshotter, newest } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, control_waker, network, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
@@ -66,8 +75,7 @@ pub(super) fn wire<E: Environment, S: Service>(
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let ended = Arc::new(AtomicBool::new(false));
     let shared_cpu = Arc::new(AtomicBool::new(true));
-    let clock = HostClock;
-    let wall = Anchoring::new(Anchor::measure(clock));
+    let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let machine = {
         let (state, terms) = (&recovered.state, &recovered.terms);
@@ -80,37 +88,23 @@ pub(super) fn wire<E: Environment, S: Service>(
     let words = Arc::clone(&shared);
     let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
     let idle = idle_kind(settings.threads.idle);
-    let core_thread = CoreThread {
-        core,
-        idler: Idler::new(idle, core_parker, Arc::clone(&shared_cpu)),
-        clock,
-        wall: wall.reader(),
-        ended: Arc::clone(&ended),
+    let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
+    let common = Common {
         shared: Arc::clone(&shared),
-    };
-    let sync_thread = SyncThread {
-        syncer,
-        parker: sync_parker,
-        shared: Arc::clone(&shared),
-        clock,
         ended: Arc::clone(&ended),
         core_waker: core_waker.clone(),
-        delays: group_delays(settings),
     };
-    let (keeper_events, from_keeper) = bounded(KEEPER_EVENTS_MAX);
-    let keeper_thread = KeeperThread {
-        keeper,
-        clock,
-        ended: Arc::clone(&ended),
-        parker: keeper_parker,
-        core_waker: core_waker.clone(),
-        events: keeper_events,
-    };
+    let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
+    let sync_thread = SyncThread::new(syncer, sync_parker, group_delays(settings), &common);
+    let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
+    let bytes_per_second = settings.snapshot.bytes_per_second;
+    let (snapshot_thread, snapshots) =
+        SnapshotThread::new(snapshotter, newest, bytes_per_second, &common);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
         machine,
-        outlook: Outlook::new(clock.now()),
+        outlook: Outlook::new(HostClock.now()),
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -118,17 +112,27 @@ pub(super) fn wire<E: Environment, S: Service>(
         addresses: settings.members.iter().map(|member| (member.id, member.control)).collect(),
         store,
         shared,
-        clock,
+        clock: HostClock,
         wall,
         events,
         stop: Arc::clone(stop),
         ended,
         description,
         keeper: from_keeper,
+        snapshots,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
-    Threads { core_thread, sync_thread, keeper_thread, control_thread, sources, core_number, lock }
+    Threads {
+        core_thread,
+        sync_thread,
+        keeper_thread,
+        snapshot_thread,
+        control_thread,
+        sources,
+        core_number,
+        lock,
+    }
 }
 
 /// How the threads sleep, and who wakes them.
@@ -183,7 +187,8 @@ impl<E: Storage> Durable<'_, E> {
     ) -> Machines<E> {
         let start = Start {
             fence: recovered.state.leadership,
-            commit: recovered.known_commit,
+            // A snapshot is of what was committed, also if the seal did not know that yet.
+            commit: recovered.known_commit.max(Commit(applied.0)),
             applied,
             durable: recovered.durable,
             cut_epoch: recovered.sync.epoch,
@@ -222,14 +227,12 @@ impl<E: Storage> Durable<'_, E> {
     }
 }
 
-/// Reports of the keeper that wait for control, at most: it says each thing once.
-const KEEPER_EVENTS_MAX: usize = 64;
-
 /// Everything that is about to run.
 pub(super) struct Threads<E: Environment, S> {
     core_thread: CoreThread<E, S>,
     sync_thread: SyncThread<E>,
     keeper_thread: KeeperThread<E>,
+    snapshot_thread: SnapshotThread<E, S>,
     control_thread: ControlThread<E>,
     sources: Sources<E::Control>,
     core_number: Arc<AtomicU32>,
@@ -240,7 +243,7 @@ pub(super) struct Threads<E: Environment, S> {
 /// The control thread, whose end is the node's, and the others.
 pub(super) type Running = (JoinHandle<Ended>, Vec<JoinHandle<()>>);
 
-impl<E: Environment, S: Service + 'static> Threads<E, S> {
+impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
     /// Starts the threads, each where the settings want it; what the host refuses is one warning.
     pub(super) fn spawn(self, settings: &Settings) -> Result<Running, NodeError> {
         self.start(settings).map_err(host("starting a thread"))
@@ -251,6 +254,7 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             core_thread,
             sync_thread,
             keeper_thread,
+            snapshot_thread,
             mut control_thread,
             sources,
             core_number,
@@ -286,9 +290,19 @@ impl<E: Environment, S: Service + 'static> Threads<E, S> {
             }
             drop(sync_lock);
         })?);
+        let snapshot_lock = lock.clone();
         others.push(named("keeper").spawn(move || {
             keeper_thread.run();
             drop(lock);
+        })?);
+        let told = refusals.clone();
+        others.push(named("snapshot").spawn(move || {
+            if let Err(refusal) = cpu::be_nice(SNAPSHOT_NICENESS) {
+                let _ = told.try_send(refusal); // it has room for one of each thread
+            }
+            drop(told);
+            snapshot_thread.run();
+            drop(snapshot_lock);
         })?);
         let (control_cpu, told) = (placement.control_cpu, refusals);
         let control = named("control").spawn(move || {
