@@ -54,7 +54,9 @@ fn finish(mut group: Group, mut callers: Vec<Caller>) {
     group.settle();
     group.stop_all();
     let log = group.replay_all();
-    callers.iter().for_each(|caller| log.assert_holds(caller));
+    for caller in &callers {
+        log.assert_holds(caller);
+    }
     let acknowledged: usize = callers.iter().map(|caller| caller.done.len()).sum();
     assert_eq!(log.commands.len(), acknowledged);
 }
@@ -144,16 +146,22 @@ fn g5_the_order_of_a_clients_commands_is_kept_when_the_leader_is_lost_p() {
             if number == 100 {
                 let dead = leader(&mut group);
                 group.kill(dead);
-                callers.iter_mut().for_each(Caller::turn);
+                for caller in &mut callers {
+                    caller.turn();
+                }
             }
         }
-        callers.iter_mut().for_each(Caller::drain);
+        for caller in &mut callers {
+            caller.drain();
+        }
         leader(&mut group);
         let dead = (0..3).find(|node| !group.runs().any(|runs| runs == *node)).unwrap();
         group.start_node(dead);
         group.settle();
     }
-    callers.iter().for_each(assert_in_order);
+    for one in &callers {
+        assert_in_order(one);
+    }
     finish(group, callers);
 }
 
@@ -248,10 +256,14 @@ fn g8_the_lead_is_handed_over_under_load_with_no_client_error_p() {
     let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let loads = ["one", "two", "three"].map(|name| Load::start(&group, name));
     for (from, to) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
-        loads.iter().for_each(Load::goes_on);
+        for load in &loads {
+            load.goes_on();
+        }
         hand_over(&mut group, from, to, &["transfer", "--to", &to.to_string()]);
     }
-    loads.iter().for_each(Load::goes_on);
+    for load in &loads {
+        load.goes_on();
+    }
     let callers: Vec<_> = loads.into_iter().map(Load::end).collect();
     // G125: their sessions went along.
     for caller in &callers {
@@ -274,7 +286,9 @@ fn g125_sessions_and_unanswered_commands_survive_a_transfer_p() {
             caller.turn_within(1);
         }
         hand_over(&mut group, from, to, &["transfer", "--to", &to.to_string()]);
-        callers.iter_mut().for_each(Caller::drain);
+        for caller in &mut callers {
+            caller.drain();
+        }
     }
     for (caller, session) in callers.iter().zip(&sessions) {
         assert_eq!(caller.host.client.session(), Some(*session));

@@ -224,7 +224,9 @@ fn g9_twenty_clients_at_work_while_the_majority_stops_three_times_all_recover_p(
     }
     stop.store(true, Ordering::Release);
     let mut callers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    callers.iter_mut().for_each(Caller::close);
+    for caller in &mut callers {
+        caller.close();
+    }
     group.wait_until("no process has ended", whole);
     group.settle();
     group.stop_all();
