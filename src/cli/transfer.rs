@@ -108,11 +108,15 @@ fn begin_and_wait(socket: &Path, order: &str) -> Result<Value, Failure> {
             return Ok(json!({"leader": to, "ms": (ms * 10.0).round() / 10.0}));
         }
         if status["handing_to"].is_null() && !status["leader"].is_null() {
-            break;
+            let why = status["last_transfer"].as_str().unwrap_or("see the events of this node");
+            return Err(Failure::Refused(format!("node {to} did not take over: {why}")));
         }
         std::thread::sleep(ASK_INTERVAL);
     }
-    let why = format!("node {to} did not take over: see the events of this node (Q-1116)");
+    let why = format!(
+        "node {to} did not take over in {} s: see the events of this node",
+        PATIENCE.as_secs()
+    );
     Err(Failure::Refused(why))
 }
 

@@ -296,18 +296,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let opened = match &self.work {
             Work::Leader(leading) if leading.handing.is_some() => return, // soon: the client asks again
             Work::Leader(leading) if leading.accepts(now.at) => leading.opened,
-            // Nobody leads, as far as this node knows.
-            Work::Leader(_) | Work::Idle | Work::Puller(_) => {
-                return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
-            }
-            Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),
             Work::Follower(following)
                 if following.hears(now.at, self.settings.leader_timeout_ns) =>
             {
                 return self.redirect(now, from, None);
             }
-            // Its leader has fallen silent: whether there is another one, or ever will be, it cannot say.
-            Work::Follower(_) => {
+            Work::Halted => return self.refuse(now, from, body.nonce, RefuseReason::Stopping),
+            // Nobody leads, as far as this node knows, or whom it follows has fallen silent.
+            Work::Leader(_) | Work::Follower(_) | Work::Idle | Work::Puller(_) => {
                 return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
             }
         };
@@ -421,15 +417,37 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             }
             Err(Some(lane)) => {
                 // It has a lane of another leader, or of another life of this one: it says hello again.
-                let reason = U32::new(RefuseReason::UnknownSession as u32);
-                let body = RefuseBody { nonce: U64::new(0), reason, reserved: U32::new(0) };
-                let mut header = self.header(DatagramKind::Refuse, now);
-                header.flags |= FLAG_LANE;
-                let to = Destination::Address(from);
-                self.network.send(to, &header, lane.as_bytes(), body.as_bytes());
+                self.refuse_lane(now, from, lane, RefuseReason::UnknownSession);
             }
             Err(None) => {}
         }
+    }
+
+    fn refuse_lane(&mut self, now: Now, to: SocketAddr, lane: LaneHeader, reason: RefuseReason) {
+        let reason = U32::new(reason as u32);
+        let body = RefuseBody { nonce: U64::new(0), reason, reserved: U32::new(0) };
+        let mut header = self.header(DatagramKind::Refuse, now);
+        header.flags |= FLAG_LANE;
+        let to = Destination::Address(to);
+        self.network.send(to, &header, lane.as_bytes(), body.as_bytes());
+    }
+
+    /// Tells those who have nothing under way, too, some of them in each duty cycle. Who does not hear it hears it when it
+    /// sends something.
+    fn tell_lanes_of_no_quorum(&mut self, now: Now) -> usize {
+        let mut told = 0;
+        while told < LANES_MAX {
+            let Work::Leader(leading) = &mut self.work else { break };
+            let Some(lane) = self.clients.lanes.open_from(leading.lanes_told) else { break };
+            leading.lanes_told = LaneIndex(lane.0 + 1);
+            told += 1;
+            let end = self.clients.lanes.end(lane);
+            let (session, epoch) = (U64::new(end.session().0), U64::new(end.epoch()));
+            let (peer, header) = (end.peer(), LaneHeader { session, epoch });
+            self.counters.no_quorum_refusals += 1;
+            self.refuse_lane(now, peer, header, RefuseReason::NoQuorum);
+        }
+        told
     }
 
     /// A lane that came to a node that does not lead.
@@ -491,7 +509,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     /// This node leads no more, and nobody may know who does: every command is answered so.
     pub(super) fn turn_clients_away(&mut self, now: Now) -> usize {
-        let mut work = 0;
+        let mut work = self.tell_lanes_of_no_quorum(now);
         while work < MESSAGES_MAX {
             let Some(lane) = self.clients.lanes.next_ready() else { break };
             let Ok(Some(message)) = self.clients.lanes.message(lane) else { continue };

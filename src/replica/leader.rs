@@ -18,6 +18,7 @@ use crate::stream::datagram::{
     DatagramHeader, DatagramKind, FLAG_PADS, FLAG_REPAIR, FLAG_WHOLE, MatchRequest, NakRange,
     STATUS_ENTERING, STATUS_PROVISIONAL, STATUS_STATELESS, StatusBody,
 };
+use crate::stream::lanes::LaneIndex;
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Pace, Report, Sender, SenderSettings, Transmit};
 use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position, Tail};
@@ -42,6 +43,8 @@ pub(super) struct Leading {
     /// The quorum was lost, or never there in time: this node leads no more, and waits for control to say so. It accepts,
     /// sends and commits nothing, and tells its clients.
     pub(super) over: bool,
+    /// Clients with a lane below this one were told so.
+    pub(super) lanes_told: LaneIndex,
     /// The lead is being handed to this peer: no commands are taken.
     pub(super) handing: Option<usize>,
     handed: bool,
@@ -122,6 +125,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             opened: false,
             quorum: false,
             over: false,
+            lanes_told: LaneIndex(0),
             handing: None,
             handed: false,
             rejoins: [None; NODES_MAX],

@@ -387,7 +387,10 @@ impl<E: Storage> ControlThread<E> {
                 Output::Pull { from, recency } => {
                     self.lane.machine.handle(now, LaneInput::Pull { from, recency });
                 }
-                Output::Event(event) => self.events.event(&event),
+                Output::Event(event) => {
+                    self.outlook.note(&event);
+                    self.events.event(&event);
+                }
                 Output::Halt => return true,
             }
         }
@@ -583,6 +586,7 @@ fn with_outlook(mut status: Value, outlook: &Outlook, now: Nanos) -> Value {
         object.insert("quorum".into(), outlook.quorum().into());
         object.insert("since".into(), format!("{:.3}", outlook.since()).into());
         object.insert("since_ms".into(), outlook.lasts_ms(now).into());
+        object.insert("last_transfer".into(), outlook.last_transfer().into());
     }
     status
 }

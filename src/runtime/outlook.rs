@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use crate::control::election::Election;
+use crate::control::event::Event;
 use crate::link::SharedWords;
 use crate::types::{Nanos, NodeId};
 
@@ -15,6 +16,8 @@ pub(super) struct Outlook {
     seen: Seen,
     /// When that began, on the monotonic clock and on the wall's.
     since: (Nanos, Timestamp),
+    /// How the last hand-over by this node ended, in words.
+    last_transfer: Option<String>,
 }
 
 /// What is seen at one moment.
@@ -29,7 +32,14 @@ impl Outlook {
     /// Before anything was seen.
     pub(super) fn new(now: Nanos) -> Self {
         let seen = Seen { quorum: false, leader: None, term: 0 };
-        Self { seen, since: (now, wall()) }
+        Self { seen, since: (now, wall()), last_transfer: None }
+    }
+
+    /// Keeps how a hand-over ended, for whoever ordered it.
+    pub(super) fn note(&mut self, event: &Event) {
+        if matches!(event, Event::Transferred { .. } | Event::TransferFailed { .. }) {
+            self.last_transfer = Some(event.to_string());
+        }
     }
 
     /// Looks.
@@ -42,7 +52,7 @@ impl Outlook {
         let leader = leader.map(|leader| NodeId(leader as u16));
         let seen = Seen { quorum, leader, term: words.term.load(Relaxed) };
         if seen != self.seen {
-            *self = Self { seen, since: (now, wall()) };
+            (self.seen, self.since) = (seen, (now, wall()));
         }
     }
 
@@ -59,6 +69,11 @@ impl Outlook {
     /// Since when both have been so, by the wall clock.
     pub(super) fn since(&self) -> Timestamp {
         self.since.1
+    }
+
+    /// How the last hand-over by this node ended.
+    pub(super) fn last_transfer(&self) -> Option<&str> {
+        self.last_transfer.as_deref()
     }
 
     /// For how long, ms.

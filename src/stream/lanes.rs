@@ -231,6 +231,12 @@ impl NodeLanes {
         let numbers = (0..).zip(&self.lanes);
         numbers.filter(|(_, lane)| lane.life != Life::Closed).map(|(number, _)| LaneIndex(number))
     }
+    /// The first open lane that is not below `from`.
+    #[must_use]
+    pub fn open_from(&self, from: LaneIndex) -> Option<LaneIndex> {
+        let mut numbers = (from.0..).zip(&self.lanes[from.0 as usize..]);
+        numbers.find(|(_, lane)| lane.life != Life::Closed).map(|(number, _)| LaneIndex(number))
+    }
     /// How many are open.
     #[must_use]
     pub fn open_count(&self) -> usize {
