@@ -21,6 +21,10 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "pull",
     "leader-sync",
+    "handed-over",
+    "halted",
+    "damage-named",
+    "needs-a-person",
 ];
 
 /// Counts by name.

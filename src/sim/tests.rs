@@ -20,3 +20,11 @@ fn r3_seed_1011_the_log_of_nodes_that_never_lead_is_taken_over_by_the_one_that_m
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("leader-sync") > 0);
 }
+
+/// It had given up its role to take a log over, and its leader, which it still had, did not know.
+#[test]
+fn seed_123_one_that_took_over_a_log_for_nothing_follows_again() {
+    let outcome = run(&Plan::draw(123, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("pull") > 0);
+}
