@@ -23,6 +23,8 @@ struct Node {
     promised: Leadership,
     /// For whom it voted, and what its word was worth then.
     votes: BTreeMap<Leadership, (NodeId, Standing)>,
+    /// Its votes up to here were on a disk that it has no more.
+    wiped_at: Leadership,
     /// The core's fence in this life.
     fence: Leadership,
     /// Since when it leads, as its core sees it, and when datagrams of each other node last arrived there.
@@ -99,6 +101,7 @@ impl Leaderships {
     /// The node has forgotten everything.
     pub(super) fn wiped(&mut self, node: usize) {
         let known = &mut self.nodes[node];
+        known.wiped_at = known.wiped_at.max(known.promised);
         known.promised = Leadership::default();
         known.fence = Leadership::default();
     }
@@ -140,6 +143,9 @@ impl Leaderships {
         }
         known.promised = to;
         let Some(vote) = promise.vote else { return Ok(()) };
+        if to <= known.wiped_at && known.votes.contains_key(&to) {
+            return Ok(()); // it cannot know, and its word is worth that of a node without state
+        }
         let clean = known.votes.get(&to).is_some_and(|(_, standing)| *standing == Standing::Clean);
         let by = if clean { Standing::Clean } else { by };
         match known.votes.insert(to, (vote, by)) {
