@@ -273,7 +273,8 @@ impl World {
                     self.cut_off_the_rest();
                 }
                 if self.is_hopeless() {
-                    return self.stop_as_it_must();
+                    self.stop_as_it_must();
+                    return Ok(());
                 }
                 if self.clients_are_answered() {
                     self.paths.heal();
@@ -284,7 +285,8 @@ impl World {
             }
             Phase::Whole { until } => {
                 if self.is_hopeless() {
-                    return self.stop_as_it_must();
+                    self.stop_as_it_must();
+                    return Ok(());
                 }
                 if self.all_agree() {
                     self.phase = Phase::Over;

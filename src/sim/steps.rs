@@ -208,7 +208,7 @@ impl World {
         self.read_lane(node);
         // What one of the machines wants may be a word for the other.
         let alive =
-            self.obey(node)? && self.obey_lane(node) && self.obey(node)? && self.obey_lane(node);
+            self.obey(node) && self.obey_lane(node) && self.obey(node) && self.obey_lane(node);
         if !alive {
             self.end(node, "halted");
             return Ok(());
@@ -249,7 +249,7 @@ impl World {
     }
 
     /// Does what control wants; returns whether the process lives on.
-    fn obey(&mut self, node: usize) -> Result<bool, Violation> {
+    fn obey(&mut self, node: usize) -> bool {
         let constants = GroupConstants::from_fn(|_| 0);
         while let Some(output) = self.process(node).control.poll() {
             match output {
@@ -260,7 +260,7 @@ impl World {
                     }
                     // The core takes its mail every duty cycle: a full mailbox means that it stands still.
                     if self.process(node).control_link.to_core.try_send(order).is_err() {
-                        return Ok(false);
+                        return false;
                     }
                     self.wake_soon(node, Part::Core);
                 }
@@ -268,7 +268,7 @@ impl World {
                     self.trace.line(self.now, || format!("node {node}: persists {promise:?}"));
                     let until = self.write_ends(node, &promise);
                     self.process(node).persisting = Some((promise, until));
-                    return Ok(true); // the thread stands still until it is written
+                    return true; // the thread stands still until it is written
                 }
                 Output::Send(to, envelope) => {
                     let bytes: Rc<[u8]> = envelope.encode(GROUP, &constants).as_bytes().into();
@@ -292,10 +292,10 @@ impl World {
                     self.trace.line(self.now, || format!("node {node}: takes over {from:?}'s log"));
                     self.tell_lane(node, LaneInput::Pull { from, recency });
                 }
-                Output::Halt => return Ok(false),
+                Output::Halt => return false,
             }
         }
-        Ok(true)
+        true
     }
 
     fn persist(
