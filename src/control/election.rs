@@ -230,9 +230,8 @@ impl Election {
             self.tell_founders();
         }
         match input {
-            Input::Tick => {}
             Input::Glance(glance) if !self.keeps_old_positions() => self.glance = glance,
-            Input::Glance(_) => {}
+            Input::Tick | Input::Glance(_) => {}
             Input::Core(fact) => self.on_core(now, fact),
             Input::Message(envelope) => self.on_message(now, envelope),
             Input::Refused(node) => self.forget(node),

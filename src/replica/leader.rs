@@ -311,9 +311,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             promised: Position(status.promised.get()),
             provisional: flags & STATUS_PROVISIONAL != 0,
             stateless: flags & STATUS_STATELESS != 0,
-            echo: match self.settings.mutants.has(Mutant::EchoOnArrival) {
-                true => now.at,
-                false => Nanos(status.echo.get()),
+            echo: if self.settings.mutants.has(Mutant::EchoOnArrival) {
+                now.at
+            } else {
+                Nanos(status.echo.get())
             },
         };
         if leading.over {

@@ -1,6 +1,5 @@
 //! What the nemesis does besides cutting ways and stopping threads: aimed strikes, stories, blank disks, rot, hand-over.
 
-use super::check::Violation;
 use super::faults::{Fault, Strike};
 use super::nemesis::Phase;
 use super::stories::Story;
@@ -132,7 +131,10 @@ impl World {
         self.blank |= 1 << node;
         let disk = &self.machines[node].disk;
         let names = disk.list().unwrap_or_default();
-        let names: Vec<_> = names.iter().filter(|name| name.ends_with(".qlog")).collect();
+        let names: Vec<_> = names
+            .iter()
+            .filter(|name| crate::journal::parse_segment_name(name).is_some())
+            .collect();
         let Some(name) = names.get(draw as usize % names.len().max(1)) else { return };
         // The log of a run fills little of its first file, and the header page is a page among many.
         let reach = written.clamp(1, self.plan.segment_bytes);
@@ -146,10 +148,9 @@ impl World {
     }
 
     /// The run ends here: nobody may lead, and nobody did.
-    pub(super) fn stop_as_it_must(&mut self) -> Result<(), Violation> {
+    pub(super) fn stop_as_it_must(&mut self) {
         self.coverage.hit("needs-a-person", 1);
         self.phase = Phase::Over;
-        Ok(())
     }
 
     /// No quorum is left that remembers, and those who have no state are no witnesses: a person is needed (DESIGN §6).

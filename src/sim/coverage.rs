@@ -26,6 +26,9 @@ pub const STATES: &[&str] = &[
     "kept-vote-given",
     "range-gone",
     "caught-up",
+    "halted",
+    "damage-named",
+    "needs-a-person",
 ];
 
 /// Counts by name.

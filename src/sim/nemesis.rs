@@ -304,7 +304,8 @@ impl World {
                     self.cut_off_the_rest();
                 }
                 if self.is_hopeless() {
-                    return self.stop_as_it_must();
+                    self.stop_as_it_must();
+                    return Ok(());
                 }
                 if self.clients_are_answered() {
                     self.paths.heal();
@@ -315,7 +316,8 @@ impl World {
             }
             Phase::Whole { until } => {
                 if self.is_hopeless() {
-                    return self.stop_as_it_must();
+                    self.stop_as_it_must();
+                    return Ok(());
                 }
                 if first && self.plan.far.0 > 0 {
                     // Who is far away is never at the end while there is more all the time.

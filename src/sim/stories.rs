@@ -100,6 +100,9 @@ impl Story {
                 plan.priorities[(first + 1) % plan.nodes] = 2;
                 plan.priorities[(first + 2) % plan.nodes] = 0;
                 plan.fault_gap_ns = 4 * Nanos::SECOND;
+                if random.below(2) == 0 {
+                    plan.detour = (300_000, 100 * MS); // a take-over takes its time
+                }
             }
             _ => {}
         }
@@ -243,10 +246,10 @@ impl Teller<'_> {
     }
 
     fn late_look(&mut self) {
-        let at = self.draw(152 * MS, 175 * MS);
+        let at = self.draw(172 * MS, 200 * MS);
         let down = self.draw(MS, 4 * MS);
         self.at(at, Fault::Crash, 2, down);
-        let lasts = at + down + self.draw(5 * MS, 45 * MS);
+        let lasts = at + down + self.draw(0, 15 * MS);
         self.way(0, Fault::Lag, 0, 1, lasts);
     }
 

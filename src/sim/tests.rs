@@ -75,3 +75,11 @@ fn a7_seed_1000119_a_piece_that_ends_inside_padding_is_taken() {
     let outcome = run(&Plan::draw(1_000_119, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// It had given up its role to take a log over, and its leader, which it still had, did not know.
+#[test]
+fn seed_123_one_that_took_over_a_log_for_nothing_follows_again() {
+    let outcome = run(&Plan::draw(123, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("pull") > 0);
+}

@@ -381,11 +381,9 @@ impl World {
                     self.captured[node].data(from, &bytes);
                 }
                 self.machines[node].port.borrow_mut().arrive(from, Rc::clone(&bytes));
-                if let Endpoint::Node(from) = from {
-                    if let Some(stamp) = echo(&bytes) {
-                        let sent_at = self.machines[node].clock.world(stamp);
-                        self.checks.heard(sent_at, node, from);
-                    }
+                if let (Endpoint::Node(from), Some(stamp)) = (from, echo(&bytes)) {
+                    let sent_at = self.machines[node].clock.world(stamp);
+                    self.checks.heard(sent_at, node, from);
                 }
                 let at = self.now.plus(self.random.below(2_000));
                 self.wake(node, Part::Core, at);

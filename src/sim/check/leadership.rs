@@ -26,6 +26,8 @@ struct Node {
     ahead: bool,
     /// For whom it voted, and what its word was worth then.
     votes: BTreeMap<Leadership, (NodeId, Standing)>,
+    /// Its votes up to here were on a disk that it has no more.
+    wiped_at: Leadership,
     /// The core's fence in this life.
     fence: Leadership,
     /// Since when it leads, as its core sees it, and when datagrams of each other node last arrived there.
@@ -107,6 +109,7 @@ impl Leaderships {
     /// The node has forgotten everything.
     pub(super) fn wiped(&mut self, node: usize) {
         let known = &mut self.nodes[node];
+        known.wiped_at = known.wiped_at.max(known.promised);
         known.promised = Leadership::default();
         known.fence = Leadership::default();
     }
@@ -166,7 +169,8 @@ impl Leaderships {
         fence: Leadership,
     ) -> Result<bool, Violation> {
         let known = &self.nodes[node];
-        if known.votes.get(&of).map(|(vote, _)| *vote) != Some(to) {
+        let durable = known.votes.get(&of).map(|(vote, _)| *vote) == Some(to);
+        if !durable && of > known.wiped_at {
             let text = format!("node {node} gives {to} a vote in {of} that is not durable");
             return Err(Violation::new("one_vote", text));
         }
@@ -200,6 +204,9 @@ impl Leaderships {
 impl Node {
     fn vote(&mut self, node: usize, of: Leadership, vote: Option<NodeId>, by: Standing) -> Checked {
         let Some(vote) = vote else { return Ok(()) };
+        if of <= self.wiped_at && self.votes.contains_key(&of) {
+            return Ok(()); // it cannot know, and its word is worth that of a node without state
+        }
         let clean = self.votes.get(&of).is_some_and(|(_, standing)| *standing == Standing::Clean);
         let by = if clean { Standing::Clean } else { by };
         match self.votes.insert(of, (vote, by)) {

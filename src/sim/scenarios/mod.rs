@@ -40,20 +40,20 @@ impl Script {
     }
 
     /// `fault` strikes the node that stands at `node` behind the one that leads then, after so many ms, for so many.
-    fn at(self, ms: u64, fault: Fault, node: usize, lasts_ms: u64) -> Self {
-        self.way(ms, fault, (node, node), lasts_ms)
+    fn at(self, ms: u64, fault: Fault, node: usize, for_ms: u64) -> Self {
+        self.way(ms, fault, (node, node), for_ms)
     }
 
-    fn way(mut self, ms: u64, fault: Fault, (node, other): (usize, usize), lasts_ms: u64) -> Self {
-        let lasts_ns = lasts_ms * MS;
+    fn way(mut self, ms: u64, fault: Fault, (node, other): (usize, usize), for_ms: u64) -> Self {
+        let lasts_ns = for_ms * MS;
         let strike = Strike { fault, aimed: true, node, other, sides: 1, lasts_ns };
         self.strikes.push((ms * MS, strike));
         self
     }
 
     /// The nodes of `side`, counted from the leader, and all clients are parted from the others.
-    fn part(mut self, ms: u64, side: u64, lasts_ms: u64) -> Self {
-        let (sides, lasts_ns) = (side | 0xFF << 32, lasts_ms * MS);
+    fn part(mut self, ms: u64, side: u64, for_ms: u64) -> Self {
+        let (sides, lasts_ns) = (side | 0xFF << 32, for_ms * MS);
         let fault = Fault::Partition;
         self.strikes
             .push((ms * MS, Strike { fault, aimed: true, node: 0, other: 0, sides, lasts_ns }));

@@ -137,3 +137,15 @@ fn d20_memory_counts_only_where_the_node_state_says_that_it_may() {
     let played = script.play();
     assert!(played.lines("provisional: true").iter().any(|(at, _)| *at > 1300));
 }
+
+/// It was about a shorter log of the same term: taken, it would cut what was acknowledged since. Found by seed 1 of the first
+/// campaign with replays: requests were numbered from 1 in each life.
+#[test]
+fn what_an_earlier_life_was_answered_about_its_match_point_is_not_taken() {
+    let script = Script::of(3).at(400, Fault::Crash, 1, 5).way(400, Fault::Lag, (0, 1), 300);
+    let script =
+        (0..60).fold(script, |script, turn| script.at(410 + 5 * turn, Fault::Replay, 1, 0));
+    let played = script.play();
+    assert!(played.lines("Diverged").is_empty());
+    assert_eq!(played.outcome.coverage.of("cut"), 0);
+}
