@@ -143,8 +143,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let LogChunk { number, from, bytes, committed } = chunk;
         let Some(&mut Pulling { number: own, last, phase, .. }) = self.pulling() else { return };
         let Phase::Taking(before) = phase else { return };
-        if own != number || from > before {
+        if own != number {
             return;
+        }
+        if from > before {
+            // There was no room for all of one before it.
+            let tail = self.log.tail().position;
+            return self.lane(LaneFact::Stands { number, tail, received: before });
         }
         let known = before.since(from).min(bytes.len() as u64);
         let fresh = &bytes[known as usize..];

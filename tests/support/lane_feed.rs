@@ -19,7 +19,7 @@ fn nodes(own: u16) -> LaneNodes {
 }
 
 /// Returns how many frames were taken.
-pub fn feed(input: &[u8]) -> usize {
+pub(crate) fn feed(input: &[u8]) -> usize {
     let Some((mode, bytes)) = input.split_first() else { return 0 };
     let end = if mode & 1 == 0 { LaneEnd::Source } else { LaneEnd::Asker };
     let mut stream = bytes.to_vec();
