@@ -125,7 +125,7 @@ fn a7_many_terms_are_taken_in_one_transfer_and_a_blank_node_joins_an_old_group_p
     for to in [1, 0, 1, 0] {
         caller.load(150, 3000);
         group.keep_together();
-        let from = if to == 1 { 0 } else { 1 };
+        let from = usize::from(to != 1);
         let output = group.run(from, "transfer", &["--to", &to.to_string()]);
         assert!(output.status.success(), "{output:?}");
     }
