@@ -36,3 +36,10 @@ fn a7_seed_1000119_a_piece_that_ends_inside_padding_is_taken() {
     let outcome = run(&Plan::draw(1_000_119, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// A node was started anew, and a word of its earlier life came late: the leader held it for a follower, and never called it.
+#[test]
+fn k2_seed_1000476_a_late_word_of_an_earlier_life_does_not_keep_a_node_out() {
+    let outcome = run(&Plan::draw(1_000_476, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

@@ -134,6 +134,8 @@ impl Election {
     /// Another node asks what this one would do.
     pub(super) fn canvassed(&mut self, now: Nanos, from: usize, round: u64) {
         let opinion = self.own_opinion(now, round);
+        // Who asks does not follow (any more), whatever an earlier life of it may have said late: it is called again.
+        self.known[from].following = None;
         let node = self.settings.members[from].node;
         self.send(node, self.promised, Message::Opinion(opinion));
         if matches!(self.phase, Phase::Following { .. }) && !opinion.hears && self.is_electable() {
