@@ -86,13 +86,13 @@ pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
-/// Depth of the mailbox for bytes of a log that is taken over: one piece is under way at a time.
-pub const LANE_MAILBOX_DEPTH: usize = 2;
+/// Depth of the mailbox for bytes of a log that is taken over: so many pieces are under way at a time.
+pub const LANE_MAILBOX_DEPTH: usize = 4;
 /// Bytes of a log asked for at once while it is taken over.
 pub const LANE_PIECE_BYTES: u64 = 128 * 1024;
 /// Pieces that are asked for ahead of what the core has taken: what a connection that breaks may lose, and what a node that
 /// takes a log over keeps in memory.
-pub const LANE_PIECES_MAX: usize = 4;
+pub const LANE_PIECES_MAX: usize = 8;
 /// Bytes of them.
 pub const LANE_AHEAD_BYTES: u64 = LANE_PIECES_MAX as u64 * LANE_PIECE_BYTES;
 /// Default of what a node sends in a second to those who catch up, in bytes: half of a gigabit link.

@@ -56,7 +56,8 @@ fn catch_up(group: &Group, caller: &mut Caller, node: usize, leader: usize) {
 fn g83_the_log_of_a_node_that_never_leads_is_taken_over_before_anybody_leads_p() {
     for commands in [20, 600] {
         // A few of them are in memory, many are in files alone.
-        let mut group = Group::start(3, "echo", &[SMALL, &["members.2.priority=0"]].concat());
+        let set = [SMALL, CALM, &["members.2.priority=0"]].concat();
+        let mut group = Group::start(3, "echo", &set);
         let mut caller = group.client("load");
         group.load(&mut caller, 20, 64);
         group.kill(1);
@@ -117,14 +118,14 @@ fn g104_a_follower_that_fell_behind_catches_up_while_traffic_goes_on_p() {
 
 #[test]
 fn a7_many_terms_are_taken_in_one_transfer_and_a_blank_node_joins_an_old_group_p() {
-    let mut group = Group::start(3, "echo", SMALL);
+    let mut group = Group::start(3, "echo", &[SMALL, CALM].concat());
     let mut caller = group.client("load");
     group.load(&mut caller, 20, 64);
     group.stop(2);
     for to in [1, 0, 1, 0] {
         caller.load(150, 3000);
         group.keep_together();
-        let from = if to == 1 { 0 } else { 1 };
+        let from = usize::from(to != 1);
         let output = group.run(from, "transfer", &["--to", &to.to_string()]);
         assert!(output.status.success(), "{output:?}");
     }

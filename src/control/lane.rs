@@ -3,7 +3,7 @@
 //! The node that needs the log asks; the other answers, and keeps nothing of the asker in mind: so whatever is lost on the
 //! way is asked for again, and a take-over that was broken off goes on where its log ends. First the cores find out where
 //! the logs part ([`crate::link::MatchQuestion`]); then bytes from there on are asked for, a few pieces ahead, read from
-//! the source's durable files, and handed to the core one by one, which takes what chains.
+//! the source's durable files, and handed to the core, which takes what chains.
 //!
 //! It serves the leader sync of elections, which ends where the source's log ended when it was canvassed, and followers that
 //! fell behind what their leader holds in memory. Those take what is committed from any node that has it, from other
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use self::sources::Sources;
 use super::event::{CatchUpFailure, Event};
-use crate::limits::{LANE_AHEAD_BYTES, LANE_PIECE_BYTES, LANE_PIECES_MAX};
+use crate::limits::{LANE_AHEAD_BYTES, LANE_MAILBOX_DEPTH, LANE_PIECE_BYTES, LANE_PIECES_MAX};
 use crate::link::{
     ControlToCore, LaneFact, LaneRefusal, LogChunk, MatchQuestion, MatchReply, Purpose, Recency,
     SharedWords,
@@ -200,7 +200,7 @@ pub enum LaneInput {
 pub enum LaneOutput {
     /// To the core.
     ToCore(ControlToCore),
-    /// To the core's mailbox for bytes. One is under way at a time; if there is no room, the core is gone.
+    /// To the core's mailbox for bytes. Never are more under way than it holds; if there is no room, the core is gone.
     Chunk(LogChunk),
     /// Ask another node. What is lost is asked again.
     Ask(NodeId, LaneRequest),
@@ -237,7 +237,7 @@ pub struct Lane {
     behind: Option<Behind>,
     sources: Sources,
     /// Bytes that the core was given and has not answered for: it must not be the one that frees them.
-    held: Option<Arc<[u8]>>,
+    held: VecDeque<Arc<[u8]>>,
     outputs: VecDeque<LaneOutput>,
 }
 
@@ -284,8 +284,12 @@ enum Step {
 struct Taking {
     tail: Position,
     received: Position,
-    /// With the core, and when it is offered again because there was no room.
-    given: Option<(Piece, Option<Nanos>)>,
+    /// With the core, in order.
+    given: VecDeque<Piece>,
+    /// How many of them it has not spoken of yet.
+    unanswered: usize,
+    /// They are offered again then: there was no room.
+    again: Option<Nanos>,
     /// Here, in order, and not given yet.
     waiting: VecDeque<Piece>,
     next: Position,
@@ -303,7 +307,9 @@ impl Taking {
         Self {
             tail,
             received,
-            given: None,
+            given: VecDeque::new(),
+            unanswered: 0,
+            again: None,
             waiting: VecDeque::new(),
             next: received,
             asked: received,
@@ -328,7 +334,7 @@ impl Taking {
     /// When something is to be done by itself.
     fn deadline(&self, goal: Position) -> Nanos {
         let never = Nanos(u64::MAX);
-        let again = self.given.as_ref().and_then(|(_, again)| *again).unwrap_or(never);
+        let again = self.again.unwrap_or(never);
         let ask = if self.asked < self.limit(goal) { self.hold_until } else { never };
         let lost = if self.asks.is_empty() { never } else { self.lost_at };
         again.min(ask).min(lost)
@@ -358,7 +364,7 @@ impl Lane {
             pull: None,
             behind: None,
             sources: Sources::new(own, nodes),
-            held: None,
+            held: VecDeque::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -478,7 +484,6 @@ impl Lane {
                 self.stands(now, tail, received);
             }
             LaneFact::Refuses { number, why } if number == self.number => {
-                self.held = None;
                 if why == LaneRefusal::Void {
                     self.behind = None; // the core says so anew if it is not true
                 }
@@ -524,13 +529,12 @@ impl Lane {
             pull.moved = now;
         }
         (taking.tail, taking.received) = (tail, received);
-        if let Some((piece, again)) = &mut taking.given {
-            if received >= piece.end() {
-                taking.given = None;
-                self.held = None;
-            } else {
-                *again = Some(now.plus(ROOM_AGAIN_NS));
-            }
+        taking.unanswered = taking.unanswered.saturating_sub(1);
+        while taking.given.front().is_some_and(|piece| piece.end() <= received) {
+            taking.given.pop_front();
+        }
+        if taking.unanswered == 0 && !taking.given.is_empty() {
+            taking.again = Some(now.plus(ROOM_AGAIN_NS));
         }
         self.go_on(now);
     }
@@ -539,7 +543,7 @@ impl Lane {
     fn go_on(&mut self, now: Nanos) {
         let Some(pull) = &mut self.pull else { return };
         let Step::Taking(taking) = &mut pull.step else { return };
-        let idle = taking.given.is_none() && taking.waiting.is_empty();
+        let idle = taking.given.is_empty() && taking.waiting.is_empty();
         if idle && taking.tail >= pull.goal {
             let whole = taking.tail == pull.goal;
             return match pull.purpose {
@@ -547,13 +551,19 @@ impl Lane {
                 Purpose::CatchUp(_) => self.caught_up(now),
             };
         }
-        if taking.given.is_none()
+        while taking.given.len() < LANE_MAILBOX_DEPTH
+            && taking.again.is_none()
             && let Some(piece) = taking.waiting.pop_front()
         {
-            let chunk = chunk(self.number, &piece);
-            self.held = Some(Arc::clone(&piece.bytes));
-            taking.given = Some((piece, None));
-            self.outputs.push_back(LaneOutput::Chunk(chunk));
+            self.outputs.push_back(LaneOutput::Chunk(chunk(self.number, &piece)));
+            taking.unanswered += 1;
+            self.held.push_back(Arc::clone(&piece.bytes));
+            taking.given.push_back(piece);
+        }
+        // The core has spoken of all but the last ones.
+        let kept = taking.given.len().max(taking.unanswered);
+        while self.held.len() > kept {
+            self.held.pop_front();
         }
     }
 
@@ -672,11 +682,12 @@ impl Lane {
                 }
             }
             Step::Taking(taking) => {
-                if let Some((piece, again)) = &mut taking.given
-                    && again.is_some_and(|at| now >= at)
-                {
-                    *again = None;
-                    self.outputs.push_back(LaneOutput::Chunk(chunk(number, piece)));
+                if taking.again.is_some_and(|at| now >= at) {
+                    taking.again = None;
+                    taking.unanswered = taking.given.len();
+                    for piece in &taking.given {
+                        self.outputs.push_back(LaneOutput::Chunk(chunk(number, piece)));
+                    }
                 }
                 if !taking.asks.is_empty() && now >= taking.lost_at {
                     taking.forget_asks(now);

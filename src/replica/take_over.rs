@@ -164,11 +164,12 @@ impl TakeOver {
         bytes: &[u8],
     ) -> Option<Placed> {
         let Phase::Taking(before) = self.phase else { return None };
-        if self.number != number || from > before {
+        if self.number != number {
             return None;
         }
-        let known = before.since(from).min(bytes.len() as u64);
-        let fresh = &bytes[known as usize..];
+        // Of several pieces under way there may have been no room for all of one before this: then nothing of it is taken.
+        let known = before.0.saturating_sub(from.0).min(bytes.len() as u64);
+        let fresh = if from > before { &[] } else { &bytes[known as usize..] };
         let room = log.end_of_room().0.saturating_sub(before.0);
         let fresh = &fresh[..room.min(fresh.len() as u64) as usize];
         log.place(before, fresh);

@@ -404,7 +404,7 @@ impl<E: Storage> ControlThread<E> {
             match output {
                 LaneOutput::ToCore(order) => self.order(order),
                 LaneOutput::Chunk(chunk) => {
-                    // One is under way at a time: there is room, or the core is gone.
+                    // No more are under way than it holds: there is room, or the core is gone.
                     let _ = self.link.to_lane.try_send(chunk);
                     self.core_waker.wake();
                 }

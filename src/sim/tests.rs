@@ -83,3 +83,10 @@ fn seed_123_one_that_took_over_a_log_for_nothing_follows_again() {
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("pull") > 0);
 }
+
+/// A node was started anew, and a word of its earlier life came late: the leader held it for a follower, and never called it.
+#[test]
+fn k2_seed_1000476_a_late_word_of_an_earlier_life_does_not_keep_a_node_out() {
+    let outcome = run(&Plan::draw(1_000_476, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

@@ -141,7 +141,7 @@ impl Election {
     /// Another node asks what this one would do.
     pub(super) fn canvassed(&mut self, now: Nanos, from: usize, round: u64) {
         let opinion = self.own_opinion(now, round);
-        // Whoever asks has no leader, and perhaps gave up its role to take a log over: its leader calls it again.
+        // Who asks does not follow (any more), whatever an earlier life of it may have said late: it is called again.
         self.known[from].following = None;
         let node = self.settings.members[from].node;
         self.send(node, self.promised, Message::Opinion(opinion));

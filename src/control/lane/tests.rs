@@ -111,7 +111,7 @@ fn a_leader_sync_takes_piece_after_piece_and_nothing_beyond_the_goal() {
     let goal = 10 * PIECE + 960;
     let (mut lane, number) = syncing(goal, 320);
     let now = Nanos(MS);
-    let first: Vec<_> = (0..4).map(|n| (320 + n * PIECE, 320 + (n + 1) * PIECE)).collect();
+    let first: Vec<_> = (0..8).map(|n| (320 + n * PIECE, 320 + (n + 1) * PIECE)).collect();
     assert_eq!(asked(&stands(&mut lane, now, number, 320)), first, "a few pieces ahead");
     assert_eq!(bytes(&mut lane, now, number - 1, (320, 64, 0)), [], "of another take-over");
     let mut tail = 320;
@@ -134,18 +134,24 @@ fn pieces_wait_for_the_core_in_order_and_never_more_than_were_asked_for() {
     let (mut lane, number) = syncing(100 * PIECE, 0);
     let now = Nanos(MS);
     stands(&mut lane, now, number, 0);
-    assert_eq!(given(&bytes(&mut lane, now, number, (0, PIECE, 0))), [(0, PIECE)]);
-    for n in 1..20 {
-        assert_eq!(given(&bytes(&mut lane, now, number, (n * PIECE, PIECE, 0))), []);
+    let depth = LANE_MAILBOX_DEPTH as u64;
+    for n in 0..20 {
+        let told = given(&bytes(&mut lane, now, number, (n * PIECE, PIECE, 0)));
+        assert_eq!(told, if n < depth { vec![(n * PIECE, PIECE)] } else { vec![] });
     }
     let Some(Pull { step: Step::Taking(taking), .. }) = &lane.pull else { panic!("it takes") };
     assert!(taking.waiting.len() <= LANE_PIECES_MAX, "{}", taking.waiting.len());
-    assert_eq!(given(&stands(&mut lane, now, number, PIECE)), [(PIECE, PIECE)]);
-    // No room: the same bytes again, when there may be some.
+    assert_eq!(given(&stands(&mut lane, now, number, PIECE)), [(depth * PIECE, PIECE)]);
+    // No room: when it has spoken of all, the same bytes again, when there may be some.
     let part = LaneFact::Stands { number, tail: Position(PIECE), received: Position(PIECE + 64) };
-    assert_eq!(given(&core(&mut lane, now, part)), []);
+    for _ in 0..depth {
+        lane.handle(now.plus(ROOM_AGAIN_NS), LaneInput::Tick);
+        assert_eq!(given(&outputs(&mut lane)), []);
+        assert_eq!(given(&core(&mut lane, now, part)), []);
+    }
     lane.handle(now.plus(ROOM_AGAIN_NS), LaneInput::Tick);
-    assert_eq!(given(&outputs(&mut lane)), [(PIECE, PIECE)]);
+    let again: Vec<_> = (1..=depth).map(|n| (n * PIECE, PIECE)).collect();
+    assert_eq!(given(&outputs(&mut lane)), again);
 }
 
 #[test]
