@@ -423,7 +423,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if !matches!(following.phase, Phase::Streaming) {
             return;
         }
-        let known = following.leader_commit.min(self.log.tail().position);
+        let known = following.leader_commit.min(self.log.named_end());
         if known > self.commit.0 {
             self.set_commit(Commit(known));
         }
