@@ -205,6 +205,13 @@ impl<M: SegmentMemory> HotLog<M> {
         self.segments.bytes()
     }
 
+    /// End of the frames of which it is known whose they are: padding that a new leader wrote in front of its term start is
+    /// its own only together with that. Nothing above counts as committed: where logs part is told by leadership.
+    #[must_use]
+    pub fn named_end(&self) -> Position {
+        self.terms.unnamed().unwrap_or(self.tail.position)
+    }
+
     /// Starts of terms that are remembered.
     #[must_use]
     pub fn terms(&self) -> &TermTable {

@@ -49,6 +49,12 @@ impl TermTable {
         self.unnamed.get_or_insert(position);
     }
 
+    /// Padding whose term is not known by its start yet.
+    #[must_use]
+    pub fn unnamed(&self) -> Option<Position> {
+        self.unnamed
+    }
+
     /// Takes note of a term start at `position`. One that is not above the last is already known.
     pub fn push(&mut self, leadership: Leadership, position: Position) {
         let base = self.unnamed.take().unwrap_or(position);

@@ -373,8 +373,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     fn advance_follower_commit(&mut self) {
         let Work::Follower(following) = &self.work else { return };
-        let (told, tail) = (following.leader_commit, self.log.tail().position);
-        let known = following.entering.commits(told, tail, self.settings.mutants);
+        let (told, end) = (following.leader_commit, self.log.named_end());
+        let known = following.entering.commits(told, end, self.settings.mutants);
         if known > self.commit.0 {
             self.set_commit(Commit(known));
         }

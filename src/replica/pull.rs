@@ -119,7 +119,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         let tail = self.log.tail().position;
         // What the source knows as committed is the same here, below the tail: so it is applied, and leaves memory again.
-        let known = committed.0.min(tail);
+        let known = committed.0.min(self.log.named_end());
         if known > self.commit.0 {
             self.set_commit(Commit(known));
         }

@@ -5,11 +5,16 @@ use core::fmt;
 use zerocopy::FromBytes;
 
 use super::HotLog;
+use crate::frame::payload::TermStart;
 use crate::frame::{FrameError, FrameHeader, Kind, check_frame, span};
 use crate::journal::memory::SegmentMemory;
 use crate::limits::{FRAME_ALIGNMENT, FRAME_HEADER_BYTES};
 use crate::mutants::Mutant;
 use crate::types::{Position, Received, Term};
+
+/// Bytes of the frame of a term start.
+const TERM_START_FRAME_BYTES: u64 =
+    (FRAME_HEADER_BYTES + size_of::<TermStart>()).next_multiple_of(FRAME_ALIGNMENT) as u64;
 
 /// How far [`HotLog::verify`] came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,6 +179,11 @@ impl<M: SegmentMemory> HotLog<M> {
         };
         if header.term() > highest {
             return Err(Refusal::TermAhead { found: header.term(), highest });
+        }
+        // Padding in front of a term start joins with it: alone it would not be known whose it is, and be cut where logs part.
+        let opens = header.kind == Kind::Padding as u8 && header.term() > self.tail.term;
+        if opens && received.0 < position.0 + header.span() + TERM_START_FRAME_BYTES {
+            return Ok(None);
         }
         Ok(Some(header))
     }
