@@ -21,6 +21,7 @@ mod intent;
 mod lead;
 mod members;
 mod reserve;
+mod strangers;
 mod vote;
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ use self::lead::Reign;
 use self::members::Known;
 use self::reserve::Reservation;
 use self::vote::Candidacy;
-use super::event::{Event, IntruderReason, TransferFailure};
+use super::event::{Event, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
@@ -662,34 +663,6 @@ impl Election {
         }
     }
 
-    /// A node that is not on this node's list, which may be an older or a newer one than the other's: who stands or leads in
-    /// this generation is judged as anybody is. But its term alone disturbs nobody: it may have been removed.
-    fn on_stranger(&mut self, now: Nanos, envelope: Envelope) {
-        let Envelope { from, leadership, message } = envelope;
-        let same = leadership.generation == self.promised.generation;
-        if !self.is_founded() || !same || self.has(Mutant::JudgeByList) {
-            return;
-        }
-        match message {
-            Message::Lead { .. } => self.called(now, Target { leadership, leader: from }, None),
-            Message::VoteRequest { recency, instance, transfer: false } => {
-                let candidate = from;
-                let intent =
-                    Intent::Vote { candidate, leadership, recency, instance, granted: false };
-                self.on_vote_request(now, intent, false);
-            }
-            _ => {}
-        }
-    }
-
-    /// What is known of a node is void: it is not one of this group as it is now.
-    fn forget(&mut self, node: NodeId) {
-        if let Some(index) = self.settings.index_of(node) {
-            let founder = self.known[index].founder;
-            self.known[index] = Known { founder, ..Known::default() };
-        }
-    }
-
     fn on_announce(&mut self, index: usize, leadership: Leadership, announce: Announce) {
         let current = self.current();
         let known = &mut self.known[index];
@@ -701,21 +674,6 @@ impl Election {
         if announce.standing == Standing::Clean {
             known.readmit = None;
         }
-    }
-
-    /// Why a message is not for this group's history.
-    fn misfit(&self, leadership: Leadership, message: Message) -> Option<IntruderReason> {
-        // D3: what two generations say is never mixed. A node without state has none yet.
-        let stateless = match message {
-            Message::Announce(announce) => announce.standing == Standing::Stateless,
-            Message::Opinion(opinion) => opinion.standing == Standing::Stateless,
-            Message::Vote { standing, .. } => standing == Standing::Stateless,
-            Message::Canvass { .. } => true, // it binds nobody
-            _ => false,
-        };
-        let (theirs, ours) = (leadership.generation, self.promised.generation);
-        (self.is_founded() && !stateless && theirs != ours && !self.has(Mutant::MixGenerations))
-            .then_some(IntruderReason::Generation { theirs, ours })
     }
 
     fn judge(&mut self, comparison: Comparison, sequence: crate::types::Sequence) {

@@ -39,16 +39,24 @@ const SYNC_NS: u64 = 5 * Nanos::SECOND;
 struct Patience {
     /// What was asked for and did not come is asked for again after this, ns. It may be on its way, slowly.
     silence_ns: u64,
+    /// Where the logs part is asked of another node after this, ns: whether this one is there at all is not known before.
+    answer_ns: u64,
     /// A take-over that gets nowhere for so long is given up, ns.
     stall_ns: u64,
 }
 
 /// Nobody leads meanwhile.
-const SYNC_PATIENCE: Patience =
-    Patience { silence_ns: 50 * Nanos::MILLISECOND, stall_ns: 300 * Nanos::MILLISECOND };
+const SYNC_PATIENCE: Patience = Patience {
+    silence_ns: 50 * Nanos::MILLISECOND,
+    answer_ns: 300 * Nanos::MILLISECOND,
+    stall_ns: 300 * Nanos::MILLISECOND,
+};
 /// The group goes on without this node, and sources send no faster than they are allowed.
-const CATCH_UP_PATIENCE: Patience =
-    Patience { silence_ns: Nanos::SECOND, stall_ns: 3 * Nanos::SECOND };
+const CATCH_UP_PATIENCE: Patience = Patience {
+    silence_ns: Nanos::SECOND,
+    answer_ns: 500 * Nanos::MILLISECOND,
+    stall_ns: 3 * Nanos::SECOND,
+};
 
 /// What one node asks of another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -269,6 +277,17 @@ struct Pull {
     told: bool,
 }
 
+impl Pull {
+    /// It is given up then, unless it gets further.
+    fn given_up_at(&self) -> Nanos {
+        let patience_ns = match self.step {
+            Step::Match(_) => self.patience.answer_ns,
+            Step::Core | Step::Taking(_) => self.patience.stall_ns,
+        };
+        self.moved.plus(patience_ns).min(self.until)
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Step {
     /// The core has the word.
@@ -398,7 +417,7 @@ impl Lane {
         let Some(pull) = &self.pull else {
             return self.behind.map_or(never, |behind| behind.retry_at);
         };
-        let given_up = pull.moved.plus(pull.patience.stall_ns).min(pull.until);
+        let given_up = pull.given_up_at();
         let next = match &pull.step {
             Step::Core => never,
             Step::Match(_) => pull.ask_at,
@@ -668,7 +687,7 @@ impl Lane {
         self.catch_up(now);
         let number = self.number;
         let Some(pull) = &mut self.pull else { return };
-        if now >= pull.moved.plus(pull.patience.stall_ns).min(pull.until) {
+        if now >= pull.given_up_at() {
             return self.fail(now, CatchUpFailure::Silent);
         }
         let (from, silence_ns) = (pull.from, pull.patience.silence_ns);

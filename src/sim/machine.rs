@@ -218,18 +218,14 @@ impl Machine {
         Ok(started)
     }
 
-    fn process_of(
+    /// The state as a start makes it, and what the core is told of it.
+    fn bring_up(
         &self,
         plan: &Plan,
-        seed: u64,
-        store: Arc<NodeStateStore<MemoryFile>>,
-        recovered: Recovered<HeapMemory, HeapView>,
-    ) -> Process {
-        let (core_link, control_link, sync_link, keeper_link) = link();
-        let shared: Shared = Arc::new(SharedWords::default());
-        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
-        let core_settings = core_settings(plan, seed, recovered.identity());
-        let mut state = State::new(Ledger::new(Arc::clone(&self.twist)), core_settings.limits);
+        recovered: &Recovered<HeapMemory, HeapView>,
+        limits: StateLimits,
+    ) -> (State<Ledger>, Start) {
+        let mut state = State::new(Ledger::new(Arc::clone(&self.twist)), limits);
         state.plant(plan.mutants());
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
@@ -243,6 +239,21 @@ impl Machine {
             cut_epoch: recovered.sync.epoch,
             tail: recovered.tail,
         };
+        (state, start)
+    }
+
+    fn process_of(
+        &self,
+        plan: &Plan,
+        seed: u64,
+        store: Arc<NodeStateStore<MemoryFile>>,
+        recovered: Recovered<HeapMemory, HeapView>,
+    ) -> Process {
+        let (core_link, control_link, sync_link, keeper_link) = link();
+        let shared: Shared = Arc::new(SharedWords::default());
+        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
+        let core_settings = core_settings(plan, seed, recovered.identity());
+        let (state, start) = self.bring_up(plan, &recovered, core_settings.limits);
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);

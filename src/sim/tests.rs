@@ -79,6 +79,22 @@ fn a7_seed_1000119_a_piece_that_ends_inside_padding_is_taken() {
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
 
+/// A node that was behind asked three others first that were cut off, and waited as long for each as for one that is slow: the
+/// quorum that needed it waited too.
+#[test]
+fn k2_seed_7002233_sources_that_are_gone_cost_little() {
+    let outcome = run(&Plan::draw(7_002_233, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("caught-up") > 0);
+}
+
+/// A node that was behind stood before padding whose term start it did not have, and counted it as committed.
+#[test]
+fn a7_seed_7001092_padding_joins_with_the_term_start_behind_it() {
+    let outcome = run(&Plan::draw(7_001_092, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
 /// It had given up its role to take a log over, and its leader, which it still had, did not know.
 #[test]
 fn seed_123_one_that_took_over_a_log_for_nothing_follows_again() {
