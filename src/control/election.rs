@@ -178,6 +178,10 @@ pub struct Election {
     attempts: u32,
     not_before: Nanos,
     pull_not_before: Nanos,
+    /// The founding election that this node won, if it did.
+    founded_in: Option<Leadership>,
+    /// Votes that it gave before it was of a group, in this life: the winner of one may say so late.
+    given: Vec<(Leadership, NodeId)>,
     /// Whom the lead is being handed to.
     handing: Option<NodeId>,
     random: u64,
@@ -193,6 +197,7 @@ impl Election {
     #[must_use]
     pub fn new(settings: ElectionSettings) -> Self {
         let own = settings.index_of(settings.node).expect("a node is on its own member list");
+        let won = settings.won_founding && settings.standing == Standing::Clean;
         let known = vec![Known::default(); settings.members.len()];
         let hashes = settings.hashes();
         Self {
@@ -214,6 +219,8 @@ impl Election {
             attempts: 0,
             not_before: Nanos(0),
             pull_not_before: Nanos(0),
+            founded_in: won.then_some(settings.promised),
+            given: Vec::new(),
             handing: None,
             random: settings.seed,
             hashes,

@@ -92,6 +92,7 @@ impl Election {
         if founding {
             let generation = leadership.generation;
             self.event(Event::Founded { generation });
+            self.founded_in = Some(leadership);
         }
         for known in &mut self.known {
             *known = Known {
@@ -321,21 +322,24 @@ impl Election {
         }
     }
 
-    /// It won the founding election and could not call anybody: those who voted for it are founders all the same.
+    /// It won the founding election, and perhaps could not call everybody, or not in time: those who voted for it are founders
+    /// all the same.
     pub(super) fn tell_founders(&mut self) {
-        let first = self.settings.promised == self.promised;
-        if self.settings.won_founding && first && self.standing == Standing::Clean {
-            self.broadcast(Message::Founded);
+        let Some(leadership) = self.founded_in else { return };
+        for index in 0..self.settings.members.len() {
+            if index != self.own {
+                self.send(self.settings.members[index].node, leadership, Message::Founded);
+            }
         }
     }
 
-    /// The winner of a founding election in which this node voted for it. No later life of either can say so: one that was
-    /// wiped does not remember its vote, and one that was re-admitted has a log of several leaderships.
+    /// The winner of a founding election in which this node voted for it: with the vote that it remembers durably, or with one
+    /// of this life, after which it may have promised newer terms. One that was wiped since remembers neither.
     pub(super) fn on_founded(&mut self, now: Nanos, by: Target) {
-        let voted = self.promised == by.leadership && self.vote == Some(by.leader);
-        let busy = matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. });
-        if !self.is_founded() && voted && !busy {
-            let intent = Intent::Found { leadership: by.leadership };
+        let last = self.promised == by.leadership && self.vote == Some(by.leader);
+        let voted = last || self.given.contains(&(by.leadership, by.leader));
+        if !self.is_founded() && voted && !self.is_busy() {
+            let intent = Intent::Found { leadership: self.promised };
             self.persist(now, intent, self.glance.recency);
         }
     }

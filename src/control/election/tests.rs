@@ -225,6 +225,41 @@ fn a_founding_whose_winner_ends_before_it_calls_is_completed_when_it_returns() {
     assert_one_leader_per_term(&rig);
 }
 
+/// The disks are slow: who voted has moved on to a newer term by the time its candidate has won.
+#[test]
+fn k3_a_founding_whose_voters_moved_on_before_they_were_called_is_completed() {
+    let mut rig = Rig::blank(&[1, 1, 1]);
+    let granted = |rig: &Rig, by: u16, term: u32| {
+        let sent = rig.sent.iter().map(|(_, envelope)| *envelope);
+        sent.filter(|e| e.from == NodeId(by) && e.leadership.term == Term(term))
+            .find(|e| matches!(e.message, Message::Vote { granted: true, .. }))
+    };
+    let stood =
+        |rig: &Rig| rig.sent.iter().any(|(_, e)| matches!(e.message, Message::VoteRequest { .. }));
+    assert!(rig.until(7000, stood).is_some());
+    rig.cut = vec![(2, 0)];
+    let both = |rig: &Rig| granted(rig, 1, 1).is_some() && granted(rig, 2, 1).is_some();
+    assert!(rig.until(100, both).is_some());
+    rig.run(3);
+    // Node 1, which knows nothing of a winner, stands in the next term, and node 2 votes for it.
+    rig.cut = vec![(0, 1), (0, 2), (1, 0), (2, 0)];
+    rig.nodes[1].machine.stand_at_once();
+    assert!(rig.until(50, |rig| granted(rig, 2, 2).is_some()).is_some());
+    // Now the vote that node 0 lacked arrives.
+    let vote = granted(&rig, 2, 1).unwrap();
+    let now = rig.now;
+    rig.nodes[0].machine.handle(now, Input::Message(vote));
+    rig.run(5);
+    assert_eq!(rig.nodes[0].settings.standing, Standing::Clean, "it has founded the group");
+    rig.cut.clear();
+    rig.settle();
+    rig.run(500);
+    for node in &rig.nodes {
+        assert_eq!(node.settings.standing, Standing::Clean);
+    }
+    assert_one_leader_per_term(&rig);
+}
+
 #[test]
 fn d21_after_a_power_loss_of_all_the_group_comes_back_when_every_voter_answers_not_before() {
     let mut rig = Rig::lived(&[1, 1, 1]);

@@ -10,6 +10,9 @@ const ASK_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
 /// Retries are spread over this part of the leader timeout, at first.
 pub(super) const STAND_SPREAD_PARTS: u64 = 8;
 
+/// Votes in founding elections that a node remembers besides the last.
+const FOUNDING_VOTES_MAX: usize = 8;
+
 /// A vote that was granted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Ballot {
@@ -212,6 +215,11 @@ impl Election {
 
     /// Its decision is durable: it says so, and waits for a winner.
     pub(super) fn voted(&mut self, now: Nanos, candidate: NodeId, granted: bool, instance: u64) {
+        if granted && !self.is_founded() {
+            self.given.push((self.promised, candidate));
+            let old = self.given.len().saturating_sub(FOUNDING_VOTES_MAX);
+            self.given.drain(..old);
+        }
         self.answer(candidate, granted, instance);
         let timeout = self.settings.leader_timeout_ns;
         // A candidate that it refused is behind: somebody better should stand soon.
