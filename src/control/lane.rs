@@ -36,6 +36,7 @@ const SYNC_NS: u64 = 5 * Nanos::SECOND;
 
 /// How patient a take-over is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_field_names)] // units stand last
 struct Patience {
     /// What was asked for and did not come is asked for again after this, ns. It may be on its way, slowly.
     silence_ns: u64,

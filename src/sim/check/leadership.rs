@@ -91,14 +91,14 @@ impl Leaderships {
     /// It has the durable votes of a quorum that has forgotten nothing; or every voter's, none or all of them without state.
     fn elected(&self, node: usize, leadership: Leadership) -> Checked {
         let vote = |voter: &Node| voter.votes.get(&leadership).copied();
-        let votes: Vec<_> = self.plan.voters().filter_map(|n| vote(&self.nodes[n])).collect();
-        let votes = votes.iter().filter(|(who, _)| usize::from(who.0) == node);
+        let given: Vec<_> = self.plan.voters().filter_map(|n| vote(&self.nodes[n])).collect();
+        let votes = given.iter().filter(|(who, _)| usize::from(who.0) == node);
         let standings: Vec<_> = votes.map(|(_, standing)| *standing).collect();
         let with = |which| standings.iter().filter(|standing| **standing == which).count();
         let (clean, stateless) = (with(Standing::Clean), with(Standing::Stateless));
-        let voters = self.plan.voters().count();
-        let all = standings.len() == voters;
-        let witnessed = stateless == 0 || stateless == voters;
+        let count = self.plan.voters().count();
+        let all = standings.len() == count;
+        let witnessed = stateless == 0 || stateless == count;
         if clean >= self.plan.majority() || (all && witnessed) {
             return Ok(());
         }
