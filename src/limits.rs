@@ -106,7 +106,7 @@ pub const HOT_INDEX_BYTES_MIN: u64 = 64 * 1024;
 /// Entries of the sparse index of one hot segment, at most: larger segments take larger steps.
 pub const HOT_INDEX_ENTRIES_MAX: usize = 1024;
 /// Starts of terms that a node remembers, for finding where two logs part; the oldest go first.
-pub const TERM_STARTS_MAX: usize = 1024;
+pub const TERM_STARTS_MAX: usize = 8192;
 
 const _: () = assert!(
     FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGNMENT),

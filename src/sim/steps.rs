@@ -18,6 +18,7 @@ use crate::journal::keeper::KeeperEvent;
 use crate::journal::node_state::{CleanMark, NodeStateError};
 use crate::journal::recovery::RecoveryError;
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise};
+use crate::mutants::Mutant;
 use crate::replica::{Doing, Now};
 use crate::types::{Durable, Nanos, Position};
 
@@ -329,11 +330,19 @@ impl World {
     ) -> Result<Result<(), NodeStateError>, Violation> {
         let process = self.process(node);
         let durable = Durable(Position(process.shared.words().durable.load(Acquire)));
-        let forced = self.plan.mutant.is_some();
+        let forced = matches!(
+            self.plan.mutant,
+            Some(
+                Mutant::VoteTwice
+                    | Mutant::ReservedVoteTwice
+                    | Mutant::ForgetVote
+                    | Mutant::ReadmitAnyLife
+            )
+        );
         let process = self.process(node);
         let update = process.store.update(|state| {
             let kept = state.keep(&promise, durable);
-            if kept.is_err() && forced {
+            if kept.is_err() && forced && promise.leadership >= state.leadership {
                 // A planted bug may want what the node state refuses: two rules stand in its way, and both are out.
                 (state.leadership, state.vote) = (promise.leadership, promise.vote);
                 state.provisional &= promise.readmitted.is_none();
