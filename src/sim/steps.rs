@@ -444,7 +444,9 @@ impl World {
     /// Control hears another node. One that hears its leader does not help to depose it.
     fn hear(&mut self, node: usize, local: Nanos, envelope: Envelope) -> Result<(), Violation> {
         let control = &mut self.process(node).control;
-        let before = control.hears(local) && !control.is_led_by(envelope.from);
+        // A leader that learns of a newer term stands again, above it: that is no follower that gives its leader up.
+        let follows = control.hears(local) && !control.leads();
+        let before = follows && !control.is_led_by(envelope.from);
         control.handle(local, Input::Message(envelope));
         if let Message::StateHash { sequence, hash } = envelope.message {
             self.checks.hash_heard(node, envelope.from, sequence, hash);
