@@ -14,6 +14,9 @@ const STORY_GAP_NS: u64 = 900 * Nanos::MILLISECOND;
 /// The last story is told so long before the faults end, at most, ns.
 const LAST_STORY_NS: u64 = 60 * Nanos::MILLISECOND;
 
+/// What rots at once lies in one of these, bytes.
+const SECTOR_BYTES: usize = 512;
+
 impl World {
     /// The node that leads, by the newest leadership.
     pub(super) fn leader(&self) -> Option<usize> {
@@ -140,7 +143,9 @@ impl World {
         let reach = written.clamp(1, self.plan.segment_bytes);
         let offset = (draw >> 8) % (crate::limits::SEGMENT_HEADER_BYTES as u64 + reach);
         disk.rot(name, offset, |bytes| {
-            for byte in bytes.iter_mut().take(1 + (draw >> 40) as usize % 40) {
+            // Within a sector: a burst over both seals, which lie side by side, is more than the format survives.
+            let left = SECTOR_BYTES - offset as usize % SECTOR_BYTES;
+            for byte in bytes.iter_mut().take((1 + (draw >> 40) as usize % 40).min(left)) {
                 *byte ^= 1 << (draw >> 50 & 7);
             }
         });
