@@ -281,16 +281,25 @@ impl Group {
     }
     /// Stops a node in order.
     pub(crate) fn stop(&mut self, node: usize) {
+        self.ask_to_stop(node);
+        self.wait_stopped(node);
+    }
+    /// Stops all at once: those left over would elect another leader, who begins with an entry of its own.
+    pub(crate) fn stop_all(&mut self) {
+        let running: Vec<_> = self.runs().collect();
+        for node in &running {
+            self.ask_to_stop(*node);
+        }
+        for node in running {
+            self.wait_stopped(node);
+        }
+    }
+    fn ask_to_stop(&self, node: usize) {
         ask(&self.nodes[node].settings.node.admin_socket, "stop").unwrap();
+    }
+    fn wait_stopped(&mut self, node: usize) {
         let status = self.wait_end(node);
         assert!(status.success(), "node {node}: {status}\n{}", self.told(node));
-    }
-    pub(crate) fn stop_all(&mut self) {
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].process.is_some() {
-                self.stop(node);
-            }
-        }
     }
     /// Waits until a node has ended by itself.
     pub(crate) fn wait_end(&mut self, node: usize) -> ExitStatus {
@@ -348,15 +357,7 @@ impl Group {
     }
     /// Waits until all running nodes have applied the same entries.
     pub(crate) fn settle(&mut self) -> Vec<Value> {
-        self.wait_until("all have applied the same", |statuses| {
-            let position = |status: &Value, name: &str| status["positions"][name].as_u64();
-            let tail = statuses.iter().filter_map(|status| position(status, "tail")).max();
-            statuses.iter().all(|status| {
-                status["role"] != "none"
-                    && position(status, "applied") == tail
-                    && position(status, "durable") == tail
-            })
-        })
+        self.wait_until("all have applied the same", applied_the_same)
     }
 
     /// Waits until no running node is behind: a small group keeps only the last few segments in memory for the slow.
@@ -412,6 +413,17 @@ impl Drop for Group {
             }
         }
     }
+}
+
+/// Whether nodes that said this of themselves have applied all that any of them has, and it is on their disks.
+pub(crate) fn applied_the_same(statuses: &[Value]) -> bool {
+    let position = |status: &Value, name: &str| status["positions"][name].as_u64();
+    let tail = statuses.iter().filter_map(|status| position(status, "tail")).max();
+    statuses.iter().all(|status| {
+        status["role"] != "none"
+            && position(status, "applied") == tail
+            && position(status, "durable") == tail
+    })
 }
 
 pub(crate) fn send_signal(process: u32, signal: &str) {
