@@ -97,6 +97,8 @@ pub const LANE_PIECES_MAX: usize = 8;
 pub const LANE_AHEAD_BYTES: u64 = LANE_PIECES_MAX as u64 * LANE_PIECE_BYTES;
 /// Default of what a node sends in a second to those who catch up, in bytes: half of a gigabit link.
 pub const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Default of the bytes of log that stay on a node's disk; of what stays for a member that lacks it, four times that.
+pub const RETENTION_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
 /// Windows of log below the tail that stay hot even when they are on the disk.

@@ -86,6 +86,10 @@ pub enum Mutant {
     ReservedVoteUndecided,
     /// A vote that is kept for one candidate is given to another, and then to the one all the same.
     ReservedVoteTwice,
+    /// Segments leave though no snapshot covers them.
+    TrimUncovered,
+    /// A snapshot that came from another node is used without a look at its blocks.
+    TakeUnverified,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
     /// A frame is taken whatever stands before it.
     SkipChain,

@@ -532,6 +532,7 @@ fn every_event_is_explained() {
     codes("src/runtime/node/wiring.rs", ".line(");
     codes("src/runtime/control_thread.rs", ".line(");
     codes("src/runtime/snapshots.rs", ".line(");
+    codes("src/runtime/retention.rs", ".line(");
     real.sort();
     real.dedup();
     assert_eq!(told, real);

@@ -716,7 +716,9 @@ impl Election {
     }
 
     fn announcement(&self) -> Message {
-        Message::Announce(Announce { standing: self.standing, instance: self.settings.instance })
+        let Self { standing, .. } = *self;
+        let instance = self.settings.instance;
+        Message::Announce(Announce { standing, instance, holds: Position::default() })
     }
 
     fn announce_to(&mut self, node: NodeId) {

@@ -162,6 +162,8 @@ pub struct Announce {
     pub standing: Standing,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
+    /// End of the log on its disk: others keep what it lacks. Whoever sends the message fills it in.
+    pub holds: Position,
 }
 
 /// The wire form: one fixed layout for all kinds.
@@ -189,7 +191,8 @@ pub struct ControlDatagram {
     pub term: U32,
     /// Opinion, vote request: term of the sender's last frame.
     pub last_term: U32,
-    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position. Reserve, reserved: the coming term.
+    /// Announce: end of the log on its disk. State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
+    /// Reserve, reserved: the coming term.
     pub first: U64,
     /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
     /// readmit: an incarnation, plus one (0: none). Reserve: the candidate.
@@ -245,6 +248,7 @@ impl Envelope {
             Message::Announce(announce) => {
                 flags = announce.standing.flags();
                 wire.instance = U64::new(announce.instance);
+                wire.first = U64::new(announce.holds.0);
                 1
             }
             Message::Lead { founder } => {
@@ -349,7 +353,11 @@ impl ControlDatagram {
         let standing = Standing::from_flags(flags);
         let incarnation = incarnation_from_wire(self.second);
         Some(match self.kind {
-            1 => Message::Announce(Announce { standing, instance: self.instance.get() }),
+            1 => Message::Announce(Announce {
+                standing,
+                instance: self.instance.get(),
+                holds: Position(self.first.get()),
+            }),
             2 => Message::Lead { founder: incarnation },
             3 => Message::Following,
             4 => {
@@ -406,7 +414,8 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce = Announce { standing: Standing::Stateless, instance: 11 };
+        let announce =
+            Announce { standing: Standing::Stateless, instance: 11, holds: Position(96) };
         let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
         let opinion = Opinion {

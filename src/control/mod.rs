@@ -7,6 +7,7 @@ pub mod constants;
 pub mod election;
 pub mod event;
 pub mod hashes;
+pub mod holdings;
 pub mod lane;
 pub mod membership;
 pub mod message;

@@ -12,6 +12,7 @@ pub mod node_state;
 pub mod reader;
 pub mod recovery;
 pub mod recovery_table;
+pub mod retention;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod seal;

@@ -198,6 +198,34 @@ pub fn snapshots<D: Disk>(disk: &D) -> io::Result<Vec<Position>> {
     Ok(positions)
 }
 
+/// Reads the snapshot of `group` at `position` to its end: every block of it must be good. `pace` is called with the bytes of
+/// each piece that is read: it may wait, and its error ends the reading.
+///
+/// # Errors
+/// [`SnapshotError`]; [`SnapshotError::Host`] says nothing about the snapshot.
+pub fn verify<D: Disk>(
+    disk: &D,
+    group: GroupId,
+    position: Position,
+    pace: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> Result<Stamp, SnapshotError> {
+    let judge = |error: io::Error| match error.kind() {
+        ErrorKind::InvalidData => SnapshotError::State(error),
+        _ => SnapshotError::Host(error),
+    };
+    let mut reader = SnapshotReader::open(disk, group, position)?;
+    let mut piece = vec![0; SNAPSHOT_BLOCK_BYTES];
+    loop {
+        match reader.read(&mut piece).map_err(judge)? {
+            0 => break,
+            read => pace(read).map_err(SnapshotError::Host)?,
+        }
+    }
+    let stamp = reader.stamp().clone();
+    reader.finish().map_err(SnapshotError::State)?;
+    Ok(stamp)
+}
+
 /// Removes what a crash left of snapshots that were being written.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
+use super::retention::RetentionDesk;
 use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
 use crate::control::constants::Door;
@@ -100,6 +101,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) keeper: Receiver<KeeperEvent>,
     /// The replay worker.
     pub(super) snapshots: SnapshotDesk,
+    /// What leaves the log, and what the others lack of it.
+    pub(super) retention: RetentionDesk,
     /// Watches the core thread's run queue.
     pub(super) contention: Watch,
     /// What the sync thread's disk refused.
@@ -272,6 +275,7 @@ impl<E: Storage> ControlThread<E> {
             }
             self.tell_of_the_disk();
             self.snapshots.tell(&mut self.events);
+            self.retention.tell(&mut self.events);
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.lane.on_core(now, &fact);
                 self.machine.handle(now, Input::Core(fact));
@@ -349,7 +353,10 @@ impl<E: Storage> ControlThread<E> {
         };
         let listed = self.addresses.contains(&(envelope.from, from));
         match self.door.admit(&envelope, &constants, listed) {
-            Ok(()) => self.machine.handle(now, Input::Message(envelope)),
+            Ok(()) => {
+                self.retention.hear(&envelope);
+                self.machine.handle(now, Input::Message(envelope));
+            }
             Err(refused) => {
                 self.dropped.count_stranger();
                 // Others may use its name: only what comes from its own address says anything of it.
@@ -380,6 +387,8 @@ impl<E: Storage> ControlThread<E> {
                 Output::Send(to, envelope) => {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
+                        let durable = self.shared.words().durable.load(Ordering::Acquire);
+                        let envelope = RetentionDesk::fill_in(envelope, Durable(Position(durable)));
                         let datagram = envelope.encode(self.group, self.door.constants());
                         network.send(*address, datagram.as_bytes());
                     }
@@ -445,13 +454,14 @@ impl<E: Storage> ControlThread<E> {
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, lane, description, stop, dropped, outlook, .. } =
                         self;
-                    let snapshots = &self.snapshots;
+                    let (snapshots, retention) = (&self.snapshots, &self.retention);
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
                             let mut status = with_outlook(status, outlook, now);
                             status["snapshot"] = snapshots.json();
                             status["catch_up"] = lane.json(now);
+                            status["retention"] = retention.json();
                             status.to_string()
                         }
                         "snapshot" => snapshots.ask().to_string(),

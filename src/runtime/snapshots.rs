@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::environment::Storage;
 use super::events::EventSink;
+use super::retention::RetentionWork;
 use super::threads::Common;
 use crate::io::clock::HostClock;
 use crate::journal::snapshot::Stamp;
@@ -28,6 +29,7 @@ type Asked = Arc<AtomicU64>;
 /// The worker's thread.
 pub(super) struct SnapshotThread<E: Storage, S> {
     machine: Snapshotter<E::Disk, S>,
+    retention: RetentionWork<E::Disk>,
     ended: Arc<AtomicBool>,
     bytes_per_second: u64,
     asked: Asked,
@@ -47,6 +49,7 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
     /// The thread of a worker, not started yet, and control's side of it. The state of the node began with `newest`.
     pub(super) fn new(
         machine: Snapshotter<E::Disk, S>,
+        retention: RetentionWork<E::Disk>,
         newest: Option<Stamp>,
         bytes_per_second: u64,
         common: &Common,
@@ -56,7 +59,7 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         let (send, events) = bounded(EVENTS_MAX);
         let desk =
             SnapshotDesk { asked: Arc::clone(&asked), events, newest, answered: 0, failure: None };
-        (Self { machine, ended, bytes_per_second, asked, events: send }, desk)
+        (Self { machine, retention, ended, bytes_per_second, asked, events: send }, desk)
     }
 
     /// Runs until the node ends.
@@ -65,10 +68,13 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         let mut pace = Pace { bytes_per_second: self.bytes_per_second, ended: &ended };
         while !ended.load(Ordering::Acquire) {
             self.machine.ask(self.asked.load(Ordering::Acquire));
-            let done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
+            let mut done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
             while let Some(event) = self.machine.poll_event() {
                 // Control takes them every 50 ms; there are a few an hour.
                 let _ = self.events.try_send(event);
+            }
+            if done == 0 {
+                done = self.let_go(clock.now(), &mut pace);
             }
             if done == 0 {
                 std::thread::park_timeout(LOOK);
@@ -76,6 +82,18 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
                 break;
             }
         }
+    }
+}
+
+impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
+    /// Between two snapshots: what may leave the log leaves.
+    fn let_go(&mut self, now: Nanos, pace: &mut Pace<'_>) -> u64 {
+        let (done, moved) = self.retention.step(now, &mut |bytes| pace.take(bytes as u64));
+        if moved {
+            // What cannot be looked at now is looked at when the next one is taken.
+            let _ = self.machine.look_again();
+        }
+        done
     }
 }
 

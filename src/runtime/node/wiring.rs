@@ -9,11 +9,12 @@ use crossbeam_channel::{Sender, bounded};
 use super::open::{Front, Opened};
 use super::settings::{
     carrier_settings, core_settings, describe, election_settings, group_constants, group_delays,
-    hot_settings, lane_machine, syncer_settings,
+    hot_settings, lane_machine, retainer_settings, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
 use crate::control::election::Election;
+use crate::io::archive::ArchiveFolder;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
 use crate::io::files::HostDisk;
@@ -25,6 +26,7 @@ use crate::journal::recovery::Recovered;
 use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::replica::retainer::Retainer;
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::carrier::Carrier;
@@ -37,6 +39,7 @@ use crate::runtime::environment::{
 use crate::runtime::idle::Idler;
 use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::outlook::Outlook;
+use crate::runtime::retention::{RetentionDesk, RetentionWork, archive, retention};
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
@@ -86,6 +89,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         let (state, terms) = (&recovered.state, &recovered.terms);
         Election::new(election_settings(settings, state, recovered.stateless, terms))
     };
+    let (retention_work, retention) = retention_parts::<E>(settings, &disk, &shared);
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
@@ -104,7 +108,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
     let bytes_per_second = settings.snapshot.bytes_per_second;
     let (snapshot_thread, snapshots) =
-        SnapshotThread::new(snapshotter, newest, bytes_per_second, &common);
+        SnapshotThread::new(snapshotter, retention_work, newest, bytes_per_second, &common);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -126,6 +130,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         description,
         keeper: from_keeper,
         snapshots,
+        retention,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
@@ -140,6 +145,19 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_number,
         lock,
     })
+}
+
+/// What lets segments leave, and control's side of it.
+fn retention_parts<E: Environment>(
+    settings: &Settings,
+    disk: &E::Disk,
+    shared: &Shared,
+) -> (RetentionWork<E::Disk>, RetentionDesk) {
+    let folder = settings.retention.archive.as_deref().map(ArchiveFolder::new);
+    let archive = folder.map(archive);
+    let machine =
+        Retainer::new(disk.clone(), Arc::clone(shared), retainer_settings(settings), archive);
+    retention(machine, settings.node.id, settings.members.iter().map(|member| member.id))
 }
 
 /// A node's catch-up lane.
