@@ -142,6 +142,8 @@ pub enum MatchReply {
     /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
     /// them makes [`MatchReply::Agreed`] of it.
     Filed(Position),
+    /// They part below this position, where the log begins: what was before has left.
+    Gone(Position),
     /// It cannot tell: no frame of it ends there.
     Unknown,
 }

@@ -185,3 +185,104 @@ fn r15_retention_archive_dir() {
     assert_eq!(fs::read(archive.join("0000000000000000.qlog")).unwrap(), oldest);
     group.stop_all();
 }
+
+/// Loads until the oldest that any running node has of its log is above `position`.
+fn leave_behind(group: &mut Group, caller: &mut Caller, position: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        grow(group, caller, 3);
+        let running: Vec<_> = group.runs().collect();
+        for &node in &running {
+            assert!(group.run(node, "snapshot", &[]).status.success());
+        }
+        std::thread::sleep(Duration::from_millis(600)); // it looks every half second
+        if running.iter().all(|&node| first(group, node) > position) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nothing leaves: {:?}", group.status(running[0]));
+    }
+}
+
+/// All nodes are at the same place with the same state, after some more commands.
+fn agree(group: &mut Group) {
+    group.settle();
+    let mut late = group.client("late");
+    group.load(&mut late, 64, 100);
+    late.close();
+    let statuses = group.settle();
+    for status in &statuses[1..] {
+        assert_eq!(status["state_hash"], statuses[0]["state_hash"], "{statuses:#?}");
+        assert_ne!(status["state_hash"], "0000000000000000");
+    }
+}
+
+#[test]
+fn r6_a_node_that_was_away_longer_than_the_log_reaches_comes_back_with_a_snapshot_p() {
+    let set = settings(&["retention.member_bytes=524288"]);
+    let mut group = Group::start(3, "echo", &set);
+    let mut caller = group.client("one");
+    grow(&mut group, &mut caller, 2);
+    let away = group.settle()[2]["positions"]["durable"].as_u64().unwrap();
+    group.kill(2);
+    leave_behind(&mut group, &mut caller, away + SEGMENT);
+    group.start_node(2);
+    agree(&mut group);
+    assert!(first(&group, 2) > away, "its log begins anew");
+    assert_eq!(group.events_with(2, "Q-1153"), 1, "{}", group.told(2));
+    assert_eq!(group.events_with(2, "Q-1154"), 1, "{}", group.told(2));
+    caller.assert_all_applied();
+    // It is a voter like any other: it carries the group with one of the others.
+    group.wait_until("it is a voter", |statuses| statuses[2]["standing"] == "voter");
+    group.stop(1);
+    agree(&mut group);
+    group.start_node(1);
+    agree(&mut group);
+    group.stop_all();
+}
+
+#[test]
+fn a_blank_node_joins_with_nothing_but_its_configuration_though_the_logs_beginning_is_gone_p() {
+    let set = settings(&["retention.member_bytes=524288"]);
+    let mut group = Group::start(3, "echo", &set);
+    let mut caller = group.client("one");
+    grow(&mut group, &mut caller, 2);
+    group.kill(1);
+    fs::remove_dir_all(group.data(1)).unwrap();
+    fs::remove_dir_all(group.hot(1)).unwrap();
+    leave_behind(&mut group, &mut caller, 3 * SEGMENT);
+    group.start_node(1);
+    agree(&mut group);
+    assert!(first(&group, 1) > 0);
+    caller.assert_all_applied();
+    group.wait_until("it is a voter", |statuses| statuses[1]["standing"] == "voter");
+    group.stop_all();
+}
+
+#[test]
+fn r14_a_damaged_snapshot_is_not_taken_from_another_node_p() {
+    let set = settings(&["retention.member_bytes=524288"]);
+    let mut group = Group::start(3, "echo", &set);
+    let mut caller = group.client("one");
+    grow(&mut group, &mut caller, 2);
+    let away = group.settle()[2]["positions"]["durable"].as_u64().unwrap();
+    group.kill(2);
+    leave_behind(&mut group, &mut caller, away + SEGMENT);
+    // The newest of both others rots: an older one is as good.
+    for node in 0..2 {
+        let folder = group.data(node).join("snapshots");
+        let mut files: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let newest = files.pop().unwrap();
+        let mut bytes = fs::read(&newest).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&newest, bytes).unwrap();
+    }
+    group.start_node(2);
+    agree(&mut group);
+    assert!(group.told(2).contains("its snapshot is damaged"), "{}", group.told(2));
+    assert_eq!(group.events_with(2, "Q-1154"), 1, "{}", group.told(2));
+    caller.assert_all_applied();
+    group.stop_all();
+}

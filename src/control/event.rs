@@ -161,6 +161,15 @@ pub enum Event {
         /// Why.
         why: CatchUpFailure,
     },
+    /// Q-1153: the log that is needed has left everywhere: a snapshot is taken from a node instead.
+    SnapshotFetched {
+        /// From whom.
+        from: NodeId,
+        /// Its position.
+        position: Position,
+        /// Bytes, with the log that leads up to it.
+        bytes: u64,
+    },
 }
 
 /// Why a node did not help another to catch up.
@@ -170,6 +179,10 @@ pub enum CatchUpFailure {
     Silent,
     /// It has no more than this node.
     NothingMore,
+    /// The log that is needed has left it.
+    Gone,
+    /// Its snapshot is damaged.
+    Damaged,
     /// The logs do not fit together.
     Refused,
 }
@@ -240,6 +253,7 @@ impl Event {
             Self::CatchUpStarted { .. } => 1119,
             Self::CaughtUp { .. } => 1120,
             Self::CatchUpFailed { .. } => 1121,
+            Self::SnapshotFetched { .. } => 1153,
         }
     }
 
@@ -341,9 +355,10 @@ impl fmt::Display for Event {
                 f,
                 "node {from} may not lead and has the most recent log, to {tail}: taken over first"
             ),
-            Self::CatchUpStarted { .. } | Self::CaughtUp { .. } | Self::CatchUpFailed { .. } => {
-                self.tell_catch_up(f)
-            }
+            Self::CatchUpStarted { .. }
+            | Self::CaughtUp { .. }
+            | Self::CatchUpFailed { .. }
+            | Self::SnapshotFetched { .. } => self.tell_catch_up(f),
             Self::MayNotLead { stateless } => may_not_lead(f, *stateless),
         }
     }
@@ -363,6 +378,11 @@ impl Event {
             Self::CatchUpFailed { from, why } => {
                 write!(f, "nothing could be taken from node {from}: {why}")
             }
+            Self::SnapshotFetched { from, position, bytes } => write!(
+                f,
+                "the log that this node needs has left the others: it takes the snapshot at {position} from node {from}, {bytes} \
+                 bytes"
+            ),
             _ => Ok(()), // the others are told above
         }
     }
@@ -394,6 +414,8 @@ impl fmt::Display for CatchUpFailure {
         match self {
             Self::Silent => write!(f, "it is silent"),
             Self::NothingMore => write!(f, "it has no more than this node"),
+            Self::Gone => write!(f, "the log that is needed has left it"),
+            Self::Damaged => write!(f, "its snapshot is damaged"),
             Self::Refused => write!(f, "its log does not fit this one"),
         }
     }

@@ -9,7 +9,7 @@ use super::segment_file::{file_offset, seal_base};
 use super::segment_header::SegmentHeader;
 use crate::frame::Predecessor;
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::types::{GroupId, Position};
+use crate::types::{Chain, GroupId, Position};
 
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
@@ -98,6 +98,18 @@ impl<'a, D: Disk> LogFiles<'a, D> {
                 Err(Trouble { cause: Cause::Host(error), .. }) => return Err(error),
                 Ok(None) | Err(_) => return Ok(None),
             }
+        }
+    }
+
+    /// The chain at the entry that ends at `position`. None: no entry does.
+    ///
+    /// # Errors
+    /// Where the log begins, if what stands there has left.
+    pub fn chain_at(&self, group: GroupId, position: Position) -> Result<Option<Chain>, Position> {
+        match gone_below(self.disk, position) {
+            Ok(Some(first)) => Err(first),
+            // What the host cannot read is not known.
+            _ => Ok(self.predecessor_at(group, position).ok().flatten().map(|at| at.chain)),
         }
     }
 

@@ -43,7 +43,7 @@ const PART_SUFFIX: &str = ".part";
 const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// A piece of what is sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Piece {
     /// Position of the snapshot; 0: there is none.
     pub position: Position,
@@ -191,10 +191,13 @@ impl<F: DurableFile> Incoming<F> {
                 self.take_up(disk, position)?;
             }
         }
-        Ok(self.open.as_ref().map_or(
-            Taken::Part { position: Position(0), total: 0, end: 0 },
-            |open| Taken::Part { position: open.position, total: open.total, end: open.end },
-        ))
+        Ok(match &self.open {
+            None => Taken::Part { position: Position(0), total: 0, end: 0 },
+            Some(open) if open.end == open.total => Taken::Whole(open.position),
+            Some(Open { position, total, end, .. }) => {
+                Taken::Part { position: *position, total: *total, end: *end }
+            }
+        })
     }
 
     /// Goes on with what an earlier process left: as far as its blocks are good.
@@ -243,8 +246,7 @@ impl<F: DurableFile> Incoming<F> {
     pub fn discard<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         self.open = None;
         let names = disk.list()?;
-        let parts =
-            names.iter().filter(|name| name.starts_with(INCOMING_FOLDER) && is_part(name));
+        let parts = names.iter().filter(|name| name.starts_with(INCOMING_FOLDER) && is_part(name));
         parts.map(String::as_str).try_for_each(|name| disk.remove(name))?;
         disk.sync_directory()
     }
@@ -280,9 +282,10 @@ impl<F: DurableFile> Incoming<F> {
     /// # Errors
     /// The host's: what could not be written is asked for again.
     pub fn take<D: Disk<File = F>>(&mut self, disk: &D, piece: &Piece) -> io::Result<Taken> {
-        let known = self.open.as_ref().is_some_and(|open| {
-            (open.position, open.total) == (piece.position, piece.total)
-        });
+        let known = self
+            .open
+            .as_ref()
+            .is_some_and(|open| (open.position, open.total) == (piece.position, piece.total));
         if !known {
             if piece.from > 0 {
                 return self.resume(disk);
@@ -516,13 +519,8 @@ fn seal<D: Disk>(
     let stamp = Stamp::decode(&page[..read])
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("{snapshot}: {error}")))?;
     let end: Predecessor = stamp.before;
-    let seal = Seal {
-        number: 1,
-        epoch,
-        certain: end,
-        claimed: end,
-        known_commit: Commit(end.position),
-    };
+    let seal =
+        Seal { number: 1, epoch, certain: end, claimed: end, known_commit: Commit(end.position) };
     let mut file = disk.open(segment)?;
     write_seal(&mut file, &seal, settings.group)?;
     file.sync()

@@ -22,6 +22,7 @@ use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
+use super::renewal::Renewal;
 use super::retention::RetentionDesk;
 use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
@@ -66,6 +67,9 @@ impl Wake for ControlWaker {
 pub enum Ended {
     /// It was asked to, and everything it acknowledged is on its disk.
     Orderly,
+    /// It has taken a snapshot of another node, because the log that it needs has left them all: it is to be started again, and
+    /// begins with that.
+    Renewed,
     /// It was asked to, and the disk did not take everything in time.
     Unsynced,
     /// Its state cannot be trusted, or a disk failed.
@@ -103,6 +107,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) snapshots: SnapshotDesk,
     /// What leaves the log, and what the others lack of it.
     pub(super) retention: RetentionDesk,
+    /// A snapshot of another node that is to take the place of the log.
+    pub(super) renewal: Renewal<E::Disk>,
     /// Watches the core thread's run queue.
     pub(super) contention: Watch,
     /// What the sync thread's disk refused.
@@ -295,6 +301,9 @@ impl<E: Storage> ControlThread<E> {
             if self.stop.load(Ordering::Acquire) {
                 break self.stop_core(now);
             }
+            if let Some(ended) = self.renew(now) {
+                break ended;
+            }
         };
         self.events.line(1190, &format!("stopped: {}", ended.text()));
         self.ended.store(true, Ordering::Release);
@@ -427,6 +436,8 @@ impl<E: Storage> ControlThread<E> {
                     self.machine.handle(now, Input::Pulled(whole));
                     news = true;
                 }
+                LaneOutput::Resume(number) => self.lane.resume(number),
+                LaneOutput::Install(position) => self.renewal.asked = Some(position),
                 LaneOutput::Event(event) => self.events.event(&event),
             }
         }
@@ -492,7 +503,7 @@ impl<E: Storage> ControlThread<E> {
     }
 
     /// An orderly stop: the core stops acknowledging, sync writes the rest, the clean mark is the last word.
-    fn stop_core(&mut self, now: Nanos) -> Ended {
+    pub(super) fn stop_core(&mut self, now: Nanos) -> Ended {
         self.order(ControlToCore::Stop);
         let deadline = now.plus(STOP_TIMEOUT_NS);
         let mut end: Option<(Predecessor, Commit)> = None;
@@ -530,6 +541,7 @@ impl Ended {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Orderly => "everything acknowledged is on the disk",
+            Self::Renewed => "it starts again, with the snapshot that it took",
             Self::Unsynced => "the disk did not take everything in time",
             Self::Halted => "halted: see the events before this one",
         }

@@ -13,6 +13,7 @@ pub mod idle;
 mod lane_desk;
 pub mod node;
 mod outlook;
+mod renewal;
 mod retention;
 mod snapshots;
 pub mod terminal;

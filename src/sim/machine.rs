@@ -16,16 +16,20 @@ use crate::control::lane::Lane;
 use crate::control::message::Standing;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
+use crate::journal::incoming::{INCOMING_FOLDER, Incoming, IncomingSettings, install};
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::memory_disk::{MemoryDisk, MemoryFile};
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
+use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{ControlLink, CoreWakers, Promise, Rung, Shared, SharedWords, Wake, link};
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
-use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
+use crate::types::{
+    Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId, Position,
+};
 
 /// Group of all simulated nodes.
 pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
@@ -72,6 +76,7 @@ pub(super) struct Process {
     pub(super) core: SimCore,
     pub(super) control: Election,
     pub(super) lane: Lane,
+    pub(super) incoming: Incoming<MemoryFile>,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -108,6 +113,8 @@ pub(super) struct Started {
     pub(super) vote: Option<NodeId>,
     /// Recovery cut bytes that were torn.
     pub(super) torn: bool,
+    /// A snapshot of another node has taken the place of the log.
+    pub(super) installed: Option<Position>,
 }
 
 /// The machine.
@@ -202,6 +209,13 @@ impl Machine {
         let mut settings = RecoverySettings::new(GROUP, node, plan.segment_bytes);
         settings.hot_bytes = 2 * plan.window_bytes;
         settings.mutants = plan.mutants();
+        settings.known_names = vec![SNAPSHOT_FOLDER.to_owned(), INCOMING_FOLDER.to_owned()];
+        let epoch = store.state().map_or(CutEpoch(0), |state| state.cut_epoch());
+        let installed = install(&self.disk, &incoming_settings(plan), epoch);
+        let installed = installed.map_err(|error| RecoveryError::Io {
+            action: "installing a snapshot".to_owned(),
+            error,
+        })?;
         let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
         let started = Started {
             tail: recovered.tail,
@@ -212,6 +226,7 @@ impl Machine {
             fence: recovered.state.leadership,
             vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
+            installed,
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, seed, Arc::new(store), recovered));
@@ -300,6 +315,7 @@ impl Machine {
         Process {
             core,
             control,
+            incoming: Incoming::new(incoming_settings(plan)),
             lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
             control_link,
             syncer,
@@ -324,6 +340,11 @@ impl Process {
         let rung = if leads { plan.durability.leader } else { plan.durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
+}
+
+fn incoming_settings(plan: &Plan) -> IncomingSettings {
+    let segment_bytes = plan.segment_bytes;
+    IncomingSettings { group: GROUP, segment_bytes, mutants: plan.mutants() }
 }
 
 fn hot_settings(plan: &Plan, recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {

@@ -50,11 +50,7 @@ fn snapshot(disk: &MemoryDisk, before: Predecessor) {
 }
 
 /// Takes the newest snapshot at or below `at_most`, from wherever it stands; how it ended, and the bytes that were sent.
-fn transfer(
-    from: &MemoryDisk,
-    to: &MemoryDisk,
-    at_most: u64,
-) -> io::Result<(Taken, u64)> {
+fn transfer(from: &MemoryDisk, to: &MemoryDisk, at_most: u64) -> io::Result<(Taken, u64)> {
     let mut incoming = Incoming::new(SETTINGS);
     let mut sent = 0;
     let mut taken = incoming.resume(to)?;
@@ -169,7 +165,8 @@ fn r14_damage_anywhere_is_refused_and_an_older_one_is_taken() {
     let snapshot = snapshot_name(places[1].position);
     let segment = segment_name(Position(3 * SEGMENT));
     let spots = [(&snapshot, 20), (&snapshot, 4096), (&snapshot, 100_000), (&segment, 17)];
-    for (name, offset) in spots.into_iter().chain([(&segment, 4096 + 40), (&segment, 4096 + 8000)]) {
+    for (name, offset) in spots.into_iter().chain([(&segment, 4096 + 40), (&segment, 4096 + 8000)])
+    {
         theirs.disk.rot(name, offset, |bytes| bytes[0] ^= 4);
         let disk = MemoryDisk::new();
         let (taken, _) = transfer(&theirs.disk, &disk, u64::MAX).unwrap();
@@ -208,9 +205,12 @@ fn power_may_fail_at_any_step_of_taking_and_installing() {
         let done = all().is_ok();
         rig.power_loss(changes * 13 + 3);
         // Now or before, it was decided; or it never was.
-        let decided = rig.disk.list().unwrap().iter().any(|name| {
-            name.starts_with(INCOMING_FOLDER) && name.ends_with(".qsnap")
-        });
+        let decided = rig
+            .disk
+            .list()
+            .unwrap()
+            .iter()
+            .any(|name| name.starts_with(INCOMING_FOLDER) && name.ends_with(".qsnap"));
         let installed = rig.disk.list().unwrap().contains(&snapshot_name(place.position));
         if decided || installed {
             rig.ends.clear();

@@ -39,6 +39,7 @@ use crate::runtime::environment::{
 use crate::runtime::idle::Idler;
 use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::outlook::Outlook;
+use crate::runtime::renewal::Renewal;
 use crate::runtime::retention::{RetentionDesk, RetentionWork, archive, retention};
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
@@ -90,6 +91,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         Election::new(election_settings(settings, state, recovered.stateless, terms))
     };
     let (retention_work, retention) = retention_parts::<E>(settings, &disk, &shared);
+    let segment_bytes = core_settings.segment_bytes;
+    let renewal = Renewal { disk: disk.clone(), segment_bytes, asked: None };
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
@@ -131,6 +134,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         keeper: from_keeper,
         snapshots,
         retention,
+        renewal,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
