@@ -167,8 +167,6 @@ pub enum Event {
         from: NodeId,
         /// Its position.
         position: Position,
-        /// Bytes, with the log that leads up to it.
-        bytes: u64,
     },
 }
 
@@ -378,10 +376,9 @@ impl Event {
             Self::CatchUpFailed { from, why } => {
                 write!(f, "nothing could be taken from node {from}: {why}")
             }
-            Self::SnapshotFetched { from, position, bytes } => write!(
+            Self::SnapshotFetched { from, position } => write!(
                 f,
-                "the log that this node needs has left the others: it takes the snapshot at {position} from node {from}, {bytes} \
-                 bytes"
+                "the log that this node needs has left the others: the snapshot at {position} is taken from node {from}"
             ),
             _ => Ok(()), // the others are told above
         }

@@ -18,6 +18,7 @@
 #[cfg(test)]
 mod tests;
 
+use core::cmp::Ordering;
 use std::io::{self, ErrorKind};
 
 use super::memory::{Disk, DurableFile, parse_segment_name, segment_name};
@@ -349,12 +350,10 @@ impl<F: DurableFile> Open<F> {
                 if self.total != total_bytes(stamp, self.position, settings.segment_bytes) {
                     return Err(Wrong::Damaged);
                 }
-                if at < snapshot {
-                    (SNAPSHOT_BLOCK_BYTES as u64).min(snapshot - at)
-                } else if at == snapshot {
-                    SEGMENT_HEADER_BYTES as u64
-                } else {
-                    (self.rest.len() as u64).min(self.total - at)
+                match at.cmp(&snapshot) {
+                    Ordering::Less => (SNAPSHOT_BLOCK_BYTES as u64).min(snapshot - at),
+                    Ordering::Equal => SEGMENT_HEADER_BYTES as u64,
+                    Ordering::Greater => (self.rest.len() as u64).min(self.total - at),
                 }
             }
         };

@@ -36,7 +36,7 @@ use crate::control::lane::{
 use crate::io::clock::HostClock;
 use crate::journal::Disk;
 use crate::journal::files::{LogFiles, gone_below};
-use crate::journal::incoming::{Incoming, IncomingSettings, Taken, read_piece};
+use crate::journal::incoming::{Incoming, IncomingSettings, read_piece};
 use crate::limits::{LANE_PIECE_BYTES, NODES_MAX};
 use crate::link::{Purpose, Shared, Wake};
 use crate::mutants::Mutants;
@@ -258,7 +258,8 @@ impl<D: Disk> Carrier<D> {
                 }
             }
             CarrierOrder::Resume(number) => {
-                let what = fetched(self.incoming.resume(&self.disk));
+                let taken = self.incoming.resume(&self.disk);
+                let what = taken.map_or(Fetched::Failed, Fetched::from);
                 self.tell(LaneInput::Fetched { number, what });
             }
         }
@@ -357,7 +358,8 @@ impl<D: Disk> Carrier<D> {
                 let what = if piece.position == Position(0) {
                     Fetched::Nothing
                 } else {
-                    fetched(self.incoming.take(&self.disk, &piece))
+                    let taken = self.incoming.take(&self.disk, &piece);
+                    taken.map_or(Fetched::Failed, Fetched::from)
                 };
                 self.tell(LaneInput::Fetched { number, what });
             }
@@ -439,13 +441,6 @@ fn part<D: Disk>(disk: &D, settings: &CarrierSettings, request: &SnapshotRequest
     let SnapshotRequest { number, at_most, from } = *request;
     let piece = read_piece(disk, &settings.incoming(), at_most, from, LANE_PIECE_BYTES);
     LaneAnswer::Part { number, piece: piece.unwrap_or_default() }
-}
-
-fn fetched(taken: io::Result<Taken>) -> Fetched {
-    match taken {
-        Ok(taken) => taken.into(),
-        Err(_) => Fetched::Failed,
-    }
 }
 
 impl CarrierSettings {

@@ -273,15 +273,15 @@ impl Lane {
                 }
                 if fetch.stands(now, position, total, end) {
                     pull.moved = now;
-                    if asked && !core::mem::replace(&mut pull.told, true) {
-                        let event = Event::SnapshotFetched { from, position, bytes: total };
-                        self.outputs.push_back(LaneOutput::Event(event));
+                    if asked {
+                        self.tell_fetched(from, position);
                     }
                 }
             }
             Fetched::Whole(position) if position >= first => {
                 (fetch.whole, pull.moved) = (true, now);
                 fetch.asks.clear();
+                self.tell_fetched(from, position);
                 self.outputs.push_back(LaneOutput::Install(position));
             }
             Fetched::Whole(position) | Fetched::Damaged(position) => {
@@ -296,6 +296,15 @@ impl Lane {
                     fetch.forget_asks(now.plus(ASK_AGAIN_NS));
                 }
             }
+        }
+    }
+
+    /// Once for each.
+    fn tell_fetched(&mut self, from: NodeId, position: Position) {
+        let Some(pull) = &mut self.pull else { return };
+        if !core::mem::replace(&mut pull.told, true) {
+            let event = Event::SnapshotFetched { from, position };
+            self.outputs.push_back(LaneOutput::Event(event));
         }
     }
 

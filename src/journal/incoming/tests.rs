@@ -205,12 +205,8 @@ fn power_may_fail_at_any_step_of_taking_and_installing() {
         let done = all().is_ok();
         rig.power_loss(changes * 13 + 3);
         // Now or before, it was decided; or it never was.
-        let decided = rig
-            .disk
-            .list()
-            .unwrap()
-            .iter()
-            .any(|name| name.starts_with(INCOMING_FOLDER) && name.ends_with(".qsnap"));
+        let decided =
+            rig.disk.list().unwrap().iter().any(|name| *name == decided_name(place.position));
         let installed = rig.disk.list().unwrap().contains(&snapshot_name(place.position));
         if decided || installed {
             rig.ends.clear();
