@@ -615,6 +615,8 @@ shared_words! {
     quorum_losses,
     /// Requests and hellos of clients turned away for want of a quorum (core).
     no_quorum_refusals,
+    /// Datagrams passed on between the leader and clients that do not reach it (core).
+    forwarded,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.
