@@ -57,7 +57,7 @@ mod tests {
         let say = |from, message| Envelope { from, leadership: Leadership::default(), message };
         let sent = say(NodeId(2), Message::Announce(announce));
         holdings.hear(&Holdings::fill_in(sent, Durable(Position(4096))));
-        holdings.hear(&say(NodeId(0), Message::Following));
+        holdings.hear(&say(NodeId(0), Message::Stand));
         holdings.hear(&Holdings::fill_in(say(NodeId(9), Message::Stand), Durable(Position(1))));
         let known: Vec<_> = holdings.iter().collect();
         assert_eq!(known, [(NodeId(0), None), (NodeId(2), Some(Position(4096)))]);

@@ -358,8 +358,8 @@ impl<D: Disk> Carrier<D> {
                 let what = if piece.position == Position(0) {
                     Fetched::Nothing
                 } else {
-                    let taken = self.incoming.take(&self.disk, &piece);
-                    taken.map_or(Fetched::Failed, Fetched::from)
+                    let come = self.incoming.take(&self.disk, &piece);
+                    come.map_or(Fetched::Failed, Fetched::from)
                 };
                 self.tell(LaneInput::Fetched { number, what });
             }

@@ -15,6 +15,7 @@ pub mod node;
 mod outlook;
 mod renewal;
 mod retention;
+mod scrub;
 mod snapshots;
 pub mod terminal;
 mod threads;

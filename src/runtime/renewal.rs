@@ -43,10 +43,8 @@ impl<E: Storage> ControlThread<E> {
                     self.events.line(1154, &text);
                 }
                 Err(error) => {
-                    self.events.line(
-                        1155,
-                        &format!("the snapshot at {position} was not put in place: {error}"),
-                    );
+                    let text = format!("the snapshot at {position} was not put in place: {error}");
+                    self.events.line(1155, &text);
                 }
             }
         }

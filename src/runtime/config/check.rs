@@ -7,8 +7,9 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, RetentionSettings, Settings,
-    SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, RetentionSettings,
+    ScrubbingSettings, Settings, SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings,
+    TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -235,6 +236,10 @@ impl Reader<'_> {
                     member_bytes: self.number("retention.member_bytes"),
                 },
                 archive: self.path("retention.archive_dir"),
+            },
+            scrub: ScrubbingSettings {
+                interval_ns: self.number("scrub.interval_s") * Nanos::SECOND,
+                bytes_per_second: self.number("scrub.bytes_per_second"),
             },
             faults: self.faults(),
             members,

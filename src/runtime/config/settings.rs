@@ -54,6 +54,8 @@ pub struct Values {
     pub snapshot: SnapshotSettings,
     /// How much of the log stays.
     pub retention: RetentionSettings,
+    /// The scrub of the durable files.
+    pub scrub: ScrubbingSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -218,6 +220,16 @@ pub struct RetentionSettings {
     pub limits: RetentionLimits,
     /// Where segments are copied before they leave.
     pub archive: Option<PathBuf>,
+}
+
+/// `[scrub]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ScrubbingSettings {
+    /// From one round to the next, ns; 0: none.
+    pub interval_ns: u64,
+    /// Bytes read in a second, at most.
+    pub bytes_per_second: u64,
 }
 
 impl Settings {
