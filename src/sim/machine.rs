@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
+use super::retention::Worker;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
@@ -77,6 +78,8 @@ pub(super) struct Process {
     pub(super) control: Election,
     pub(super) lane: Lane,
     pub(super) incoming: Incoming<MemoryFile>,
+    /// Its replay worker, where there is one.
+    pub(super) worker: Option<Worker>,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -316,6 +319,7 @@ impl Machine {
             core,
             control,
             incoming: Incoming::new(incoming_settings(plan)),
+            worker: Worker::of(plan, self.node, &self.disk, &shared),
             lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
             control_link,
             syncer,
@@ -421,7 +425,7 @@ fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> Cor
     }
 }
 
-fn limits(plan: &Plan) -> StateLimits {
+pub(super) fn limits(plan: &Plan) -> StateLimits {
     let sessions = SessionLimits {
         sessions_max: SESSIONS_MAX,
         in_flight_max: plan.in_flight,

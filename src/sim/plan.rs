@@ -77,6 +77,8 @@ pub struct Plan {
     pub readers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
+    /// Bytes of the log that stay, and twice that for a member that lacks them; snapshots are taken as often. 0: all stays.
+    pub retention_bytes: u64,
 }
 
 /// In a million.
@@ -136,6 +138,7 @@ impl Plan {
             forward: true,
             readers: 0,
             stories: Vec::new(),
+            retention_bytes: 0,
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
         if random.below(4) == 0 {

@@ -1,13 +1,84 @@
 //! Snapshots that simulated nodes take, segments that leave their logs, and snapshots that they take of each other.
 
-use super::machine::{GROUP, Process};
+use std::sync::Arc;
+
+use super::ledger::Ledger;
+use super::machine::{GROUP, Process, limits};
+use super::plan::Plan;
 use super::world::World;
+use crate::control::holdings::Holdings;
 use crate::control::lane::{Fetched, LaneAnswer, LaneInput, SnapshotRequest};
 use crate::journal::incoming::{IncomingSettings, Piece, adopt, read_piece};
+use crate::journal::memory_disk::MemoryDisk;
+use crate::journal::retention::RetentionLimits;
 use crate::limits::LANE_PIECE_BYTES;
-use crate::types::Position;
+use crate::link::Shared;
+use crate::replica::retainer::{Retainer, RetainerSettings, RetentionEvent};
+use crate::replica::snapshotter::{SnapshotEvent, SnapshotSettings, Snapshotter};
+use crate::types::{Nanos, NodeId, Position, Timestamp};
+
+/// The replay worker: it takes snapshots, and lets segments go.
+pub(super) struct Worker {
+    snapshotter: Snapshotter<MemoryDisk, Ledger>,
+    retainer: Retainer<MemoryDisk>,
+    /// Where the logs of the others end, as far as they said.
+    pub(super) holdings: Holdings,
+}
+
+impl Worker {
+    /// Of a node in a world in which segments leave.
+    pub(super) fn of(plan: &Plan, node: usize, disk: &MemoryDisk, shared: &Shared) -> Option<Self> {
+        let bytes = Some(plan.retention_bytes).filter(|&bytes| bytes > 0)?;
+        let settings = SnapshotSettings {
+            group: GROUP,
+            segment_bytes: plan.segment_bytes,
+            limits: limits(plan),
+            interval_bytes: bytes,
+            kept: 2,
+        };
+        let first = Ledger::new(Arc::default());
+        let (disk, shared) = (disk.clone(), Arc::clone(shared));
+        let snapshotter = Snapshotter::new(disk.clone(), Arc::clone(&shared), settings, first);
+        let settings = RetainerSettings {
+            group: GROUP,
+            segment_bytes: plan.segment_bytes,
+            limits: RetentionLimits { size_bytes: bytes, age_ns: 0, member_bytes: 2 * bytes },
+            mutants: plan.mutants(),
+        };
+        let nodes = (0..plan.nodes as u16).map(NodeId);
+        Some(Self {
+            snapshotter: snapshotter.ok()?,
+            retainer: Retainer::new(disk, shared, settings, None),
+            holdings: Holdings::new(NodeId(node as u16), nodes),
+        })
+    }
+}
 
 impl World {
+    /// A turn of the replay worker.
+    pub(super) fn step_worker(&mut self, node: usize, local: Nanos) {
+        let Some(worker) = self.process(node).worker.as_mut() else { return };
+        let (mut taken, mut left, mut damaged) = (0, 0, 0);
+        worker.snapshotter.step(local, &mut |_| Ok(()));
+        while let Some(event) = worker.snapshotter.poll_event() {
+            taken += u64::from(matches!(event, SnapshotEvent::Taken { .. }));
+        }
+        let members: Vec<_> = worker.holdings.iter().collect();
+        worker.retainer.step(local, Timestamp(local.0), &members, &mut |_| Ok(()));
+        while let Some(event) = worker.retainer.poll_event() {
+            match event {
+                RetentionEvent::Left { segments, .. } => left += segments,
+                RetentionEvent::Damaged { .. } => damaged += 1,
+                RetentionEvent::NotArchived { .. } | RetentionEvent::NotRemoved { .. } => {}
+            }
+        }
+        if damaged > 0 {
+            let _ = worker.snapshotter.look_again(); // a disk that fails now is looked at later
+        }
+        self.coverage.hit("snapshot-taken", taken);
+        self.coverage.hit("segment-left", left);
+    }
+
     fn incoming_settings(&self, node: usize) -> IncomingSettings {
         let segment_bytes = self.machines[node].segment_bytes;
         IncomingSettings { group: GROUP, segment_bytes, mutants: self.plan.mutants() }

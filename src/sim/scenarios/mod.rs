@@ -3,6 +3,7 @@
 
 mod elections;
 mod quorum;
+mod retention;
 mod rules;
 
 use super::Plan;
