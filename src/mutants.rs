@@ -88,7 +88,8 @@ pub enum Mutant {
     ReservedVoteTwice,
     /// Segments leave though no snapshot covers them.
     TrimUncovered,
-    /// A snapshot that came from another node is used without a look at its blocks.
+    // From here on: rules that the simulator does not plant.
+    /// A snapshot that came from another node is used without a look at its blocks (`journal/incoming/tests.rs`).
     TakeUnverified,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
     /// A frame is taken whatever stands before it.
@@ -171,6 +172,7 @@ impl Mutant {
         (Self::ForgetAtEntering, "forget-at-entering", &["committed_cut", "assertion"]),
         (Self::AckMemoryUnrecorded, "ack-memory-unrecorded", &["promise_lost"]),
         (Self::NoElectionByAll, "no-election-by-all", &["liveness"]),
+        (Self::TrimUncovered, "trim-uncovered", &["recovery", "liveness", "assertion"]),
     ];
 
     /// The one with this name.

@@ -221,6 +221,8 @@ impl Plan {
             self.segment_bytes = 64 * 1024;
             self.window_bytes = 32 * 1024;
             self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
+            // In half of them the log on the disk is short, too.
+            self.retention_bytes = [0, 128 * 1024][index(&mut random, 2)];
         }
     }
 

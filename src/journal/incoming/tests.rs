@@ -185,6 +185,27 @@ fn r14_damage_anywhere_is_refused_and_an_older_one_is_taken() {
 }
 
 #[test]
+fn without_the_check_a_damaged_snapshot_would_be_taken() {
+    let (theirs, places) = source();
+    let name = snapshot_name(places[1].position);
+    theirs.disk.rot(&name, 100_000, |bytes| bytes[0] ^= 4);
+    let settings =
+        IncomingSettings { mutants: Mutants::NONE.with(Mutant::TakeUnverified), ..SETTINGS };
+    let disk = MemoryDisk::new();
+    let mut incoming = Incoming::new(settings);
+    let mut taken = incoming.resume(&disk).unwrap();
+    while let Taken::Part { position, end, .. } = taken {
+        let at_most = if end == 0 { Position(u64::MAX) } else { position };
+        let piece = read_piece(&theirs.disk, &settings, at_most, end, PIECE).unwrap();
+        taken = incoming.take(&disk, &piece).unwrap();
+    }
+    assert_eq!(taken, Taken::Whole(places[1].position));
+    adopt(&disk, SEGMENT, places[1].position).unwrap();
+    install(&disk, &settings, CutEpoch(0)).unwrap();
+    assert!(verify(&disk, GROUP, places[1].position, &mut |_| Ok(())).is_err());
+}
+
+#[test]
 fn power_may_fail_at_any_step_of_taking_and_installing() {
     let (theirs, places) = source();
     let place = places[1];

@@ -30,5 +30,6 @@ fn a10_segments_that_leave_uncovered_are_noticed() {
     let mut script = trimming(3).at(300, Fault::Isolate, 1, 3_000).at(2_500, Fault::Crash, 0, 100);
     script.plan.mutant = Some(Mutant::TrimUncovered);
     let outcome = run_script(&script.plan, &script.strikes);
-    assert!(outcome.violation.is_some(), "{:?}", outcome.coverage);
+    let (_, violation) = outcome.violation.expect("a checker notices");
+    assert_eq!(violation.checker, "recovery", "{violation:?}");
 }
