@@ -6,6 +6,7 @@
 mod group;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -27,7 +28,9 @@ fn give_up(group: &Group, followers: &[usize], round: usize, session: &Path) {
     for word in ["first", "second"] {
         caller.call(format!("r{round} {word}").as_bytes());
     }
-    followers.iter().for_each(|node| group.signal(*node, "STOP"));
+    for node in followers {
+        group.signal(*node, "STOP");
+    }
     let late: Vec<_> = (0..3).map(|number| format!("r{round} late {number}")).collect();
     for command in &late {
         caller.send(command.as_bytes());
@@ -37,9 +40,14 @@ fn give_up(group: &Group, followers: &[usize], round: usize, session: &Path) {
     caller.host.client.give_up(|answer| unknown += u32::from(answer.outcome == Outcome::Unknown));
     assert_eq!(unknown, 3);
     let ticket = caller.host.client.ticket().expect("the session is open");
-    let hex = |command: &String| command.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let lines: Vec<String> = late.iter().map(hex).collect();
-    fs::write(session, format!("{ticket}\n{}\n", lines.join("\n"))).unwrap();
+    let mut kept = format!("{ticket}\n");
+    for command in &late {
+        for byte in command.bytes() {
+            write!(kept, "{byte:02x}").unwrap();
+        }
+        kept.push('\n');
+    }
+    fs::write(session, kept).unwrap();
     // Nobody can say yet: the session and its commands are kept again.
     let session = session.to_str().unwrap();
     let asked = ["--input", "/dev/null", "--timeout", "1", "--session", session];
@@ -82,7 +90,9 @@ fn g124_what_was_unknown_when_a_client_gave_up_is_asked_later_and_was_applied_on
             // What only the old leader has is decided by the next one, when it is sent again.
             group.kill(lead);
         }
-        followers.iter().for_each(|node| group.signal(*node, "CONT"));
+        for node in &followers {
+            group.signal(*node, "CONT");
+        }
         leader(&mut group);
         places.extend(ask_later(&group, round, &session));
         if round == 1 {
@@ -102,8 +112,8 @@ fn g124_what_was_unknown_when_a_client_gave_up_is_asked_later_and_was_applied_on
     // A command that is applied twice ends the replay.
     let log = group.replay_all();
     assert_eq!(log.commands.len(), 2 * 5);
-    let placed: BTreeSet<_> = log.commands.values().map(|sequence| sequence.0).collect();
-    assert!(places.len() == 6 && places.is_subset(&placed), "{places:?} {placed:?}");
+    let in_log: BTreeSet<_> = log.commands.values().map(|sequence| sequence.0).collect();
+    assert!(places.len() == 6 && places.is_subset(&in_log), "{places:?} {in_log:?}");
     let sessions: BTreeSet<_> = log.commands.keys().map(|(session, _)| *session).collect();
     assert_eq!(sessions.len(), 2, "whoever asked later had the session of before");
 }
