@@ -3,11 +3,14 @@
 //! Control decides, the core obeys and reports, sync makes durable, the keeper prepares and clears away. In the simulator
 //! the same mailboxes join the same state machines.
 
+mod outlet;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use self::outlet::{Inlet, Outlet, ServiceEvent, outlet};
 use crate::frame::Predecessor;
 use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
 use crate::types::{

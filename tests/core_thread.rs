@@ -70,7 +70,7 @@ static SEGMENTS: SegmentRanges =
     SegmentRanges { inside: AtomicU64::new(0), outside: AtomicU64::new(0) };
 
 impl Watch for Spy {
-    fn command(&mut self, context: &Context, command: &[u8]) {
+    fn command(&mut self, context: &Context<'_>, command: &[u8]) {
         // Reading the maps allocates: not while allocations count.
         if context.client_sequence.0 % 64 == 1 && COUNTING.load(Ordering::Relaxed) == 0 {
             let inside = in_segment(command.as_ptr() as u64);

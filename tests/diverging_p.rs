@@ -30,7 +30,7 @@ struct Fickle {
 }
 
 impl Watch for Fickle {
-    fn command(&mut self, context: &Context, _command: &[u8]) {
+    fn command(&mut self, context: &Context<'_>, _command: &[u8]) {
         if self.diverges && context.sequence > FAITHFUL_THROUGH {
             self.wrong += 1;
         }

@@ -94,7 +94,7 @@ impl Service for Theatre {
 
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -121,7 +121,7 @@ impl Service for Theatre {
         reply.write(&free.to_le_bytes())
     }
 
-    fn session_closed(&mut self, context: &Context, _: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, _: CloseReason) {
         for state in &mut self.seats {
             if *state == context.session.0 {
                 *state = FREE;

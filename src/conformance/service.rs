@@ -292,13 +292,13 @@ fn check_snapshot<S: Service>(
     Ok(copy)
 }
 
-fn context(index: usize, session: u64) -> Context {
-    Context {
-        sequence: Sequence(index as u64 + 1),
-        time: Timestamp(index as u64 * 1000),
-        session: SessionId(session),
-        client_sequence: ClientSequence(index as u64 + 1),
-    }
+fn context(index: usize, session: u64) -> Context<'static> {
+    Context::alone(
+        Sequence(index as u64 + 1),
+        Timestamp(index as u64 * 1000),
+        SessionId(session),
+        ClientSequence(index as u64 + 1),
+    )
 }
 
 #[cfg(test)]
@@ -344,7 +344,7 @@ mod tests {
         }
         fn apply(
             &mut self,
-            _: &Context,
+            _: &Context<'_>,
             command: &[u8],
             _: &mut Reply<'_>,
         ) -> Result<(), Rejection> {

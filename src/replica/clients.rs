@@ -192,6 +192,7 @@ impl Clients {
             Outcome::None
             | Outcome::SessionOpened { .. }
             | Outcome::SessionsFull { .. }
+            | Outcome::TimerFired
             | Outcome::Malformed => {}
         }
     }
@@ -463,7 +464,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
-    fn cluster_time(&self, now: Now) -> Timestamp {
+    pub(super) fn cluster_time(&self, now: Now) -> Timestamp {
         if self.settings.mutants.has(Mutant::ClockGoesBack) {
             return now.time;
         }

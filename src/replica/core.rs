@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::clients::Clients;
 use super::counters::Counters;
 use super::cut::Cutting;
+use super::effects::Outgoing;
 use super::follower::Following;
 use super::leader::Leading;
 use super::settings::CoreSettings;
@@ -79,6 +80,7 @@ pub struct Core<N, M, S> {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) clients: Clients,
+    pub(super) outgoing: Outgoing,
     pub(super) work: Work,
     /// Nothing of an older leadership is accepted or acknowledged.
     pub(super) fence: Leadership,
@@ -148,6 +150,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             sender,
             receiver,
             clients,
+            outgoing: Outgoing::default(),
             work: Work::Idle,
             fence: start.fence,
             commit: start.commit,
@@ -197,6 +200,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         work += self.apply_committed(now);
         if matches!(self.work, Work::Leader(_)) {
+            work += self.serve_outgoing(now);
             work += self.transmit_lanes(now);
         }
         if now.at >= self.counters_due {

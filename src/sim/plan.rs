@@ -13,6 +13,8 @@ use crate::types::Nanos;
 pub struct Plan {
     /// Seeds everything else.
     pub seed: u64,
+    /// The service uses timers and events.
+    pub effects: bool,
     /// Nodes of the group.
     pub nodes: usize,
     /// Clients.
@@ -80,6 +82,9 @@ pub struct Plan {
 /// In a million.
 pub(super) const MILLION: u64 = 1_000_000;
 
+/// Of each four seeds, the one with timers and events: no draw is spent on it, so that the others stay as they were.
+const EFFECTS_OF_FOUR: u64 = 2;
+
 impl Plan {
     /// The plan of a seed; `nodes` where the group's size is given.
     #[must_use]
@@ -95,6 +100,7 @@ impl Plan {
         let clients = 1 + index(&mut random, 4);
         let mut plan = Self {
             seed,
+            effects: seed % 4 == EFFECTS_OF_FOUR,
             nodes,
             clients,
             segment_bytes: 256 * 1024,

@@ -24,7 +24,7 @@ use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
 use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
-use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::link::{CoreWakers, KeeperLink, Outlet, Shared, SyncLink, Wake, link};
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::carrier::Carrier;
@@ -60,6 +60,8 @@ pub(super) struct Ready<E: Environment, S> {
     pub(super) snapshotter: Snapshotter<E::Disk, S>,
     /// The snapshot that the state begins with.
     pub(super) newest: Option<Stamp>,
+    /// Gets the events of the service.
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// Builds every thread's machine and shell; nothing runs yet.
@@ -68,7 +70,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
 ) -> Result<Threads<E, S>, NodeError> {
-    let Ready { opened, front, bells, state, applied, snapshotter, newest } = ready;
+    let Ready { opened, front, bells, state, applied, snapshotter, newest, outlet } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, control_waker, network, catch_up, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
@@ -91,7 +93,10 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let Machines { log, syncer, keeper, start } =
         durable.machines(settings, recovered, &core_settings, applied);
     let words = Arc::clone(&shared);
-    let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
+    let mut core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
+    if let Some(outlet) = outlet {
+        core.set_outlet(outlet);
+    }
     let idle = idle_kind(settings.threads.idle);
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
     let common = Common {
