@@ -4,6 +4,7 @@
 //! the same mailboxes join the same state machines.
 
 mod outlet;
+mod repair;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::outlet::{Inlet, Outlet, ServiceEvent, outlet};
+pub use repair::{RepairOrder, RepairReport};
+
 use crate::frame::Predecessor;
 use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
 use crate::types::{
@@ -113,6 +116,8 @@ pub enum Purpose {
     /// To follow this leadership again, whose leader no longer holds in memory what is missing: what is committed; of the
     /// leader itself all of it, as over the live stream.
     CatchUp(Leadership),
+    /// To replace damaged bytes of a file, which the asker checks against its own chain: what is committed.
+    Repair,
 }
 
 /// Where do two logs part? The latest frames of the asker's log at or below a leadership.
@@ -618,6 +623,8 @@ shared_words! {
     quorum_losses,
     /// Requests and hellos of clients turned away for want of a quorum (core).
     no_quorum_refusals,
+    /// Datagrams passed on between the leader and clients that do not reach it (core).
+    forwarded,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

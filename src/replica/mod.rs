@@ -16,6 +16,9 @@ mod early;
 mod effects;
 pub mod entering;
 mod follower;
+mod forward;
+#[cfg(test)]
+mod forward_tests;
 mod leader;
 pub mod matching;
 mod observe;

@@ -13,6 +13,7 @@ pub mod idle;
 mod lane_desk;
 pub mod node;
 mod outlook;
+mod scrub;
 mod snapshots;
 pub mod terminal;
 mod threads;

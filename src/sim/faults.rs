@@ -81,6 +81,8 @@ faults! {
     Diverge = "divergence",
     /// No fault, but as good a time for others to strike: the leader is told to hand over. Drawn by itself.
     HandOver = "hand-over",
+    /// A client reaches one node alone. Drawn by itself.
+    OneDoor = "one-door",
 }
 
 /// One strike.
@@ -107,7 +109,8 @@ pub(super) fn draw_hand_over(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let kinds = Fault::KINDS.iter().filter(|kind| **kind != Fault::HandOver && plan.has(**kind));
+    let apart = [Fault::HandOver, Fault::OneDoor];
+    let kinds = Fault::KINDS.iter().filter(|kind| !apart.contains(kind) && plan.has(**kind));
     let some: Vec<_> = kinds.copied().collect();
     let fault =
         if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };

@@ -7,8 +7,8 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings,
-    SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, ScrubbingSettings, Settings,
+    SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -226,6 +226,10 @@ impl Reader<'_> {
                 interval_bytes: self.number("snapshot.interval_bytes"),
                 kept: self.number("snapshot.kept") as usize,
                 bytes_per_second: self.number("snapshot.bytes_per_second"),
+            },
+            scrub: ScrubbingSettings {
+                interval_ns: self.number("scrub.interval_s") * Nanos::SECOND,
+                bytes_per_second: self.number("scrub.bytes_per_second"),
             },
             faults: self.faults(),
             members,

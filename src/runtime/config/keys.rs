@@ -409,6 +409,18 @@ pub const KEYS: &[Key] = &[
         "How fast the replay worker reads the log and writes a snapshot, at most, so that the disk stays free for the log.",
     ),
     key(
+        "scrub.interval_s",
+        number(0, 31_536_000, "s"),
+        Default::Number(86_400),
+        "Read all durable files again so often, to find what rots on the disk; 0: never (what others cannot read is still looked at, and repaired).",
+    ),
+    key(
+        "scrub.bytes_per_second",
+        bytes(64 << 10, 1 << 40),
+        Default::Number(4 << 20),
+        "How fast the durable files are read again, at most.",
+    ),
+    key(
         "faults.loss",
         Takes::Probability,
         Default::Text("0"),

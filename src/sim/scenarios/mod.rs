@@ -3,6 +3,7 @@
 
 mod elections;
 mod quorum;
+mod rules;
 
 use super::Plan;
 use super::faults::{Fault, Strike};
