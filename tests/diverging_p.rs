@@ -51,6 +51,7 @@ fn start(group: &Group, number: usize, diverges: bool) -> Running {
         quiet: true,
         stop: Arc::new(AtomicBool::new(false)),
         listener: Some(listener),
+        outlet: None,
     };
     let service = Watched { service: Echo::new(), watch: Fickle { diverges, wrong: 0 } };
     let node = Node::start(&group.nodes[number].settings, service, options).unwrap();

@@ -19,7 +19,7 @@ pub struct ServiceEvent {
 
 impl ServiceEvent {
     /// Of this number; longer than [`EVENT_BYTES_MAX`] none is.
-    pub(crate) fn new(number: u64, event: &[u8]) -> Self {
+    fn new(number: u64, event: &[u8]) -> Self {
         let length = event.len().min(EVENT_BYTES_MAX);
         let mut bytes = [0; EVENT_BYTES_MAX];
         bytes[..length].copy_from_slice(&event[..length]);
@@ -61,8 +61,8 @@ pub fn outlet() -> (Outlet, Inlet) {
 
 impl Outlet {
     /// Hands an event out; whether there was room.
-    pub(crate) fn hand_out(&self, event: ServiceEvent) -> bool {
-        self.to.try_send(event).is_ok()
+    pub(crate) fn hand_out(&self, number: u64, event: &[u8]) -> bool {
+        self.to.try_send(ServiceEvent::new(number, event)).is_ok()
     }
     /// Everything through this number was taken.
     pub(crate) fn taken(&self) -> u64 {

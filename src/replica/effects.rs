@@ -8,7 +8,7 @@ use super::core::{Core, Deadlines, Now, Work};
 use crate::frame::Kind;
 use crate::frame::payload::{EventCursor, TimerFired};
 use crate::journal::SegmentMemory;
-use crate::link::{Outlet, ServiceEvent};
+use crate::link::Outlet;
 use crate::mutants::Mutant;
 use crate::service::Service;
 use crate::service::timers::{DUE_MAX, Timer};
@@ -100,7 +100,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut count = 0;
         while count < EVENTS_OUT_MAX
             && let Some(event) = outbox.event(handed + 1)
-            && outlet.hand_out(ServiceEvent::new(handed + 1, event))
+            && outlet.hand_out(handed + 1, event)
         {
             handed += 1;
             count += 1;

@@ -40,7 +40,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// An empty one, which goes wrong by what `twist` says.
     pub(super) fn new(twist: Arc<AtomicU64>, effects: bool) -> Self {
-        Self { twist, effects, ..Self::default() }
+        Self { effects, twist, ..Self::default() }
     }
 
     /// The commands that took effect.
