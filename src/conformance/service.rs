@@ -12,9 +12,8 @@
 use core::cell::RefCell;
 use core::fmt;
 
-use crate::service::timers::{DUE_MAX, Timer};
+use crate::service::timers::{DUE_MAX, TIMER_RETRY_NS, Timer};
 use crate::service::{CloseReason, Context, Effects, Rejection, Reply, Service};
-use crate::session::TIMER_RETRY_NS;
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 /// Sessions that the commands are spread over.

@@ -39,9 +39,9 @@ pub(super) struct Outgoing {
 }
 
 impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
-    /// Events of the service go here.
-    pub fn set_outlet(&mut self, outlet: Outlet) {
-        self.outgoing.outlet = Some(outlet);
+    /// Events of the service go here; without an outlet they wait for another leader.
+    pub fn set_outlet(&mut self, outlet: Option<Outlet>) {
+        self.outgoing.outlet = outlet;
     }
 
     /// The term is open: timers and events go on where the log says that they are.

@@ -69,7 +69,7 @@ pub trait Service: Send {
     ///
     /// # Errors
     /// A rejection: the engine rolls the unit back, and the timer fires again a little later
-    /// ([`TIMER_RETRY_NS`](crate::session::TIMER_RETRY_NS)). Nobody else is told.
+    /// ([`TIMER_RETRY_NS`](timers::TIMER_RETRY_NS)). Nobody else is told.
     fn timer(&mut self, _context: &Context<'_>, _id: u64) -> Result<(), Rejection> {
         Ok(())
     }

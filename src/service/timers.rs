@@ -10,7 +10,7 @@ use super::hash::Fingerprint;
 use super::image::{read_limit, read_words, require, write_words};
 use super::index::Index;
 use crate::limits::{TIMERS_MAX, UNIT_TIMERS_MAX};
-use crate::types::Timestamp;
+use crate::types::{Nanos, Timestamp};
 
 /// One that is pending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -257,6 +257,8 @@ impl Timers {
     }
 }
 
+/// A timer that the service rejected fires again after this, ns of cluster time.
+pub const TIMER_RETRY_NS: u64 = 10 * Nanos::MILLISECOND;
 /// Timers that [`Timers::due`] finds at once, at most.
 pub const DUE_MAX: usize = 32;
 

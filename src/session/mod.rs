@@ -23,5 +23,5 @@ mod table;
 mod tests;
 
 pub use replies::{Answer, Chunks, StoredReply};
-pub use state::{Applied, Outcome, State, StateLimits, TIMER_RETRY_NS};
+pub use state::{Applied, Outcome, State, StateLimits};
 pub use table::{SessionInfo, SessionLimits, Sessions, SessionsFull, Verdict};

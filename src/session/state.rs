@@ -20,13 +20,12 @@ use crate::service::hash::Fingerprint;
 use crate::service::image::{
     ImageError, read_limit, read_start, read_words, require, write_start, write_words,
 };
+use crate::service::timers::TIMER_RETRY_NS;
 use crate::service::{CloseReason, Context, Effects, Rejection, Reply, Role, Service};
-use crate::types::{ClientSequence, Nanos, Sequence, SessionId, Timestamp};
+use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 const MAGIC: [u8; 4] = *b"QSTA";
 const VERSION: u32 = 2;
-/// A timer that the service rejected fires again after this, ns of cluster time.
-pub const TIMER_RETRY_NS: u64 = 10 * Nanos::MILLISECOND;
 
 /// Bounds of the state. Constants of the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +153,11 @@ impl<S: Service> State<S> {
     #[must_use]
     pub fn service(&self) -> &S {
         &self.service
+    }
+    /// The service, for tests that make it behave otherwise.
+    #[cfg(test)]
+    pub(super) fn service_mut(&mut self) -> &mut S {
+        &mut self.service
     }
     /// Timers and events of the service.
     pub fn effects(&self) -> Ref<'_, Effects> {

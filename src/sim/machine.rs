@@ -231,7 +231,7 @@ impl Machine {
         recovered: &Recovered<HeapMemory, HeapView>,
         limits: StateLimits,
     ) -> (State<Ledger>, Start) {
-        let mut state = State::new(Ledger::new(Arc::clone(&self.twist), plan.effects), limits);
+        let mut state = State::new(Ledger::new(Arc::clone(&self.twist), plan.effects()), limits);
         state.plant(plan.mutants());
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
@@ -304,7 +304,7 @@ impl Machine {
             start,
         );
         let (outlet, inlet) = outlet();
-        core.set_outlet(outlet);
+        core.set_outlet(Some(outlet));
         Process {
             core,
             control,

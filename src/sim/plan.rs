@@ -13,8 +13,6 @@ use crate::types::Nanos;
 pub struct Plan {
     /// Seeds everything else.
     pub seed: u64,
-    /// The service uses timers and events.
-    pub effects: bool,
     /// Nodes of the group.
     pub nodes: usize,
     /// Clients.
@@ -88,6 +86,11 @@ pub(super) const MILLION: u64 = 1_000_000;
 const EFFECTS_OF_FOUR: u64 = 2;
 
 impl Plan {
+    /// Whether the service uses timers and events.
+    pub(super) fn effects(&self) -> bool {
+        self.seed % 4 == EFFECTS_OF_FOUR
+    }
+
     /// The plan of a seed; `nodes` where the group's size is given.
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
@@ -102,7 +105,6 @@ impl Plan {
         let clients = 1 + index(&mut random, 4);
         let mut plan = Self {
             seed,
-            effects: seed % 4 == EFFECTS_OF_FOUR,
             nodes,
             clients,
             segment_bytes: 256 * 1024,

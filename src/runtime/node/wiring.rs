@@ -79,12 +79,11 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let description = describe(settings, state.service().name(), multicast);
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let ended = Arc::new(AtomicBool::new(false));
+    let (ended, shared_cpu) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
     let (scrub, repairs) = scrubbing(settings, disk.clone(), &shared, &control_waker);
     let waker = &control_waker;
     let (carrier, lane) = lane::<E>(settings, catch_up, &disk, repairs, (&shared, &ended, waker))?;
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
-    let shared_cpu = Arc::new(AtomicBool::new(true));
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let machine = {
@@ -97,9 +96,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         durable.machines(settings, recovered, &core_settings, applied);
     let words = Arc::clone(&shared);
     let mut core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
-    if let Some(outlet) = outlet {
-        core.set_outlet(outlet);
-    }
+    core.set_outlet(outlet);
     let idle = idle_kind(settings.threads.idle);
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
     let common = Common {
