@@ -31,6 +31,9 @@ pub const STATES: &[&str] = &[
     "halted",
     "damage-named",
     "needs-a-person",
+    "timer-fired",
+    "event-out",
+    "event-after-failover",
 ];
 
 /// Counts by name.
