@@ -36,7 +36,7 @@ impl Worker {
             interval_bytes: bytes,
             kept: 2,
         };
-        let first = Ledger::new(Arc::default());
+        let first = Ledger::new(Arc::default(), plan.effects());
         let (disk, shared) = (disk.clone(), Arc::clone(shared));
         let snapshotter = Snapshotter::new(disk.clone(), Arc::clone(&shared), settings, first);
         let settings = RetainerSettings {
