@@ -23,11 +23,10 @@ pub use self::gone::Fetched;
 use self::gone::{Fetch, GoneSources};
 use self::sources::Sources;
 use super::event::{CatchUpFailure, Event};
-use crate::journal::incoming::Piece as SnapshotPiece;
 use crate::limits::{LANE_AHEAD_BYTES, LANE_MAILBOX_DEPTH, LANE_PIECE_BYTES, LANE_PIECES_MAX};
 use crate::link::{
     ControlToCore, LaneFact, LaneRefusal, LogChunk, MatchQuestion, MatchReply, Purpose, Recency,
-    SharedWords,
+    SharedWords, SnapshotPiece,
 };
 use crate::types::{Chain, Commit, Generation, Leadership, Nanos, NodeId, Position, Term};
 

@@ -33,6 +33,7 @@ use super::snapshot::{
 };
 use crate::frame::Predecessor;
 use crate::limits::{SEGMENT_HEADER_BYTES, SNAPSHOT_BLOCK_BYTES};
+pub use crate::link::{SnapshotPiece as Piece, SnapshotTaken as Taken};
 use crate::mutants::{Mutant, Mutants};
 use crate::types::{Commit, CutEpoch, GroupId, Position};
 
@@ -43,19 +44,6 @@ const PART_SUFFIX: &str = ".part";
 /// Bytes written between two syncs.
 const SYNC_BYTES: u64 = 1024 * 1024;
 
-/// A piece of what is sent.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Piece {
-    /// Position of the snapshot; 0: there is none.
-    pub position: Position,
-    /// Bytes of the whole.
-    pub total: u64,
-    /// First byte of this piece.
-    pub from: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
-
 /// Whose logs they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IncomingSettings {
@@ -65,6 +53,14 @@ pub struct IncomingSettings {
     pub segment_bytes: u64,
     /// Rules taken out, to prove that this is noticed.
     pub mutants: Mutants,
+}
+
+impl IncomingSettings {
+    /// All rules stand.
+    #[must_use]
+    pub const fn new(group: GroupId, segment_bytes: u64) -> Self {
+        Self { group, segment_bytes, mutants: Mutants::NONE }
+    }
 }
 
 /// Base of the segment that goes with a snapshot at `position`.
@@ -117,24 +113,6 @@ pub fn read_piece<D: Disk>(
         }
     }
     Ok(Piece { position: Position(0), total: 0, from: 0, bytes: Vec::new() })
-}
-
-/// What a piece came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
-    /// So much of the snapshot at `position` is here.
-    Part {
-        /// Its position; 0: nothing is here.
-        position: Position,
-        /// Bytes of the whole.
-        total: u64,
-        /// The next byte that is wanted.
-        end: u64,
-    },
-    /// All of it is here, checked and on the disk.
-    Whole(Position),
-    /// It is not what it claims: nothing of it is kept.
-    Damaged(Position),
 }
 
 /// What is coming in: one snapshot at a time.

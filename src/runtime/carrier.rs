@@ -39,7 +39,6 @@ use crate::journal::files::{LogFiles, gone_below};
 use crate::journal::incoming::{Incoming, IncomingSettings, read_piece};
 use crate::limits::{LANE_PIECE_BYTES, NODES_MAX};
 use crate::link::{Purpose, Shared, Wake};
-use crate::mutants::Mutants;
 use crate::types::{Generation, GroupId, Nanos, NodeId, Position};
 
 const LISTENER: Token = Token(0);
@@ -445,7 +444,6 @@ fn part<D: Disk>(disk: &D, settings: &CarrierSettings, request: &SnapshotRequest
 
 impl CarrierSettings {
     fn incoming(&self) -> IncomingSettings {
-        let Self { group, segment_bytes, .. } = *self;
-        IncomingSettings { group, segment_bytes, mutants: Mutants::NONE }
+        IncomingSettings::new(self.group, self.segment_bytes)
     }
 }

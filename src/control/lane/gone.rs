@@ -11,9 +11,8 @@ use super::{
     ASK_AGAIN_NS, CATCH_UP_PATIENCE, Lane, LaneOutput, Progress, Pull, SnapshotRequest, Step,
 };
 use crate::control::event::{CatchUpFailure, Event};
-use crate::journal::incoming::Taken;
 use crate::limits::{LANE_PIECE_BYTES, LANE_PIECES_MAX};
-use crate::link::Purpose;
+use crate::link::{Purpose, SnapshotTaken};
 use crate::types::{Nanos, NodeId, Position};
 
 /// What a piece of a snapshot came to.
@@ -38,12 +37,12 @@ pub enum Fetched {
     Failed,
 }
 
-impl From<Taken> for Fetched {
-    fn from(taken: Taken) -> Self {
+impl From<SnapshotTaken> for Fetched {
+    fn from(taken: SnapshotTaken) -> Self {
         match taken {
-            Taken::Part { position, total, end } => Self::Part { position, total, end },
-            Taken::Whole(position) => Self::Whole(position),
-            Taken::Damaged(position) => Self::Damaged(position),
+            SnapshotTaken::Part { position, total, end } => Self::Part { position, total, end },
+            SnapshotTaken::Whole(position) => Self::Whole(position),
+            SnapshotTaken::Damaged(position) => Self::Damaged(position),
         }
     }
 }

@@ -12,9 +12,8 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::{LaneAnswer, LaneRequest, MatchAnswer, RangeRequest, SnapshotRequest};
 use crate::frame::crc::crc32c;
-use crate::journal::incoming::Piece;
 use crate::limits::LANE_PIECE_BYTES;
-use crate::link::{MatchQuestion, MatchReply, Purpose};
+use crate::link::{MatchQuestion, MatchReply, Purpose, SnapshotPiece as Piece};
 use crate::types::{Chain, Commit, Generation, GroupId, Leadership, NodeId, Position, Term};
 
 /// First two bytes of every frame: "Ql".

@@ -11,7 +11,6 @@ use crate::journal::node_state::{NodeState, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoverySettings, recover};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::link::{Shared, Wake};
-use crate::mutants::Mutants;
 use crate::runtime::config::Settings;
 use crate::runtime::control_thread::{Bell, Sources};
 use crate::runtime::environment::{
@@ -65,11 +64,7 @@ impl<E: Storage> Opened<E> {
             boot_id: boot_id().map_err(host("reading the boot id"))?,
             first_incarnation: first_incarnation(),
         };
-        let incoming = IncomingSettings {
-            group: settings.group.id,
-            segment_bytes: settings.group.segment_bytes,
-            mutants: Mutants::NONE,
-        };
+        let incoming = IncomingSettings::new(settings.group.id, settings.group.segment_bytes);
         let epoch = store.state().map_or(CutEpoch(0), |state| state.cut_epoch());
         let installed = install(&disk, &incoming, epoch).map_err(host("installing a snapshot"))?;
         let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot)
