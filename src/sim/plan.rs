@@ -96,8 +96,7 @@ impl Plan {
     /// The plan of a seed; `nodes` where the group's size is given.
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
-        let mut random = Prng::new(seed);
-        let given = nodes;
+        let (mut random, given) = (Prng::new(seed), nodes);
         let nodes =
             nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
         let rung = |memory| if memory { Rung::Memory } else { Rung::Disk };

@@ -90,10 +90,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = {
-        let (state, terms) = (&recovered.state, &recovered.terms);
-        Election::new(election_settings(settings, state, recovered.stateless, terms))
-    };
+    let machine = election(settings, &recovered);
     let (retention_work, retention) = retention_parts::<E>(settings, &disk, &shared);
     let segment_bytes = core_settings.segment_bytes;
     let renewal = Renewal { disk: disk.clone(), segment_bytes, asked: None };
@@ -106,22 +103,13 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     core.set_outlet(outlet);
     let idle = idle_kind(settings.threads.idle);
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
-    let common = Common {
-        shared: Arc::clone(&shared),
-        ended: Arc::clone(&ended),
-        core_waker: core_waker.clone(),
-    };
+    let common = common(&shared, &ended, &core_waker);
     let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
     let sync_thread = SyncThread::new(syncer, sync_parker, group_delays(settings), &common);
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
-    let bytes_per_second = settings.snapshot.bytes_per_second;
-    let (snapshot_thread, snapshots) = SnapshotThread::new(
-        snapshotter,
-        (retention_work, scrub),
-        newest,
-        &common,
-        bytes_per_second,
-    );
+    let (rate, others) = (settings.snapshot.bytes_per_second, (retention_work, scrub));
+    let (snapshot_thread, snapshots) =
+        SnapshotThread::new(snapshotter, others, newest, &common, rate);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -159,6 +147,16 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_number,
         lock,
     })
+}
+
+fn election<M, V>(settings: &Settings, recovered: &Recovered<M, V>) -> Election {
+    let (state, terms) = (&recovered.state, &recovered.terms);
+    Election::new(election_settings(settings, state, recovered.stateless, terms))
+}
+
+fn common(shared: &Shared, ended: &Arc<AtomicBool>, core_waker: &Waker) -> Common {
+    let (shared, ended, core_waker) = (Arc::clone(shared), Arc::clone(ended), core_waker.clone());
+    Common { shared, ended, core_waker }
 }
 
 /// What lets segments leave, and control's side of it.
