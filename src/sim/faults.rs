@@ -83,6 +83,8 @@ faults! {
     HandOver = "hand-over",
     /// A client reaches one node alone. Drawn by itself.
     OneDoor = "one-door",
+    /// A client's program stands still, longer than its session lasts. Drawn by itself.
+    Nap = "client-nap",
 }
 
 /// One strike.
@@ -109,7 +111,7 @@ pub(super) fn draw_hand_over(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let apart = [Fault::HandOver, Fault::OneDoor];
+    let apart = [Fault::HandOver, Fault::OneDoor, Fault::Nap];
     let kinds = Fault::KINDS.iter().filter(|kind| !apart.contains(kind) && plan.has(**kind));
     let some: Vec<_> = kinds.copied().collect();
     let fault =

@@ -53,6 +53,7 @@ impl World {
         self.draw_strike();
         self.draw_hand_over();
         self.draw_door();
+        self.draw_nap();
         self.begin_stories();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
     }
@@ -151,6 +152,7 @@ impl World {
                 }
             }
             Fault::HandOver => self.hand_over(strike.other),
+            Fault::Nap => self.nap(strike),
             _ => {
                 self.cut(strike, true);
                 self.schedule(until, Event::Relent(*strike));

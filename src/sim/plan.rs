@@ -3,6 +3,7 @@
 
 use super::faults::Fault;
 use super::stories::Story;
+use crate::client::SESSION_TIMEOUT_NS_DEFAULT;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub sync_ns: u64,
     /// Clocks run faster or slower by so many millionths, at most.
     pub drift_ppm: u64,
+    /// How long the sessions of clients outlive their silence, ns.
+    pub session_timeout_ns: u64,
     /// How long there are faults, ns.
     pub chaos_ns: u64,
     /// Mean time between two of them, ns.
@@ -134,6 +137,7 @@ impl Plan {
             },
             sync_ns: [100, 1_000, 10_000][index(&mut random, 3)] * MICROSECOND,
             drift_ppm: random.below(200),
+            session_timeout_ns: SESSION_TIMEOUT_NS_DEFAULT,
             chaos_ns: (2 + random.below(8)) * Nanos::SECOND,
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
             hand_over_gap_ns: Nanos::SECOND,
@@ -182,6 +186,7 @@ impl Plan {
         let bit = Fault::HandOver.bit();
         self.faults = if random.below(3) == 0 { self.faults | bit } else { self.faults & !bit };
         self.draw_doors();
+        self.draw_naps();
     }
 
     /// Whether this kind of fault happens.

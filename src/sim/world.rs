@@ -68,13 +68,28 @@ pub struct Pace {
 #[derive(Debug)]
 pub(super) enum Event {
     /// A datagram arrives.
-    Arrive { from: Endpoint, to: Endpoint, bytes: Rc<[u8]> },
+    Arrive {
+        from: Endpoint,
+        to: Endpoint,
+        bytes: Rc<[u8]>,
+    },
     /// A datagram between control threads arrives.
-    Control { to: usize, bytes: Rc<[u8]> },
+    Control {
+        to: usize,
+        bytes: Rc<[u8]>,
+    },
     /// Something of the catch-up lane arrives.
-    Lane { from: usize, to: usize, letter: LaneLetter },
+    Lane {
+        from: usize,
+        to: usize,
+        letter: LaneLetter,
+    },
     /// A thread runs.
-    Run { node: usize, part: Part, life: u64 },
+    Run {
+        node: usize,
+        part: Part,
+        life: u64,
+    },
     /// A client runs.
     Client(usize),
     /// A fault strikes, and the next one is drawn.
@@ -85,6 +100,7 @@ pub(super) enum Event {
     HandOver(Strike),
     /// A client is left one door, and the next one is drawn.
     Door(Strike),
+    Nap(Strike),
     /// A story begins.
     Story,
     /// The one that is told when the faults end.
@@ -94,11 +110,21 @@ pub(super) enum Event {
     /// A process starts.
     Start(usize),
     /// A process that has halted is ended and started again, if it is still the one of this life.
-    Replace { node: usize, life: u64 },
+    Replace {
+        node: usize,
+        life: u64,
+    },
     /// A process dies, if it is still the one of this life.
-    Die { node: usize, life: u64, down_ns: u64 },
+    Die {
+        node: usize,
+        life: u64,
+        down_ns: u64,
+    },
     /// A machine loses its power.
-    PowerOff { node: usize, seed: u64 },
+    PowerOff {
+        node: usize,
+        seed: u64,
+    },
     /// The next phase of the run.
     Next(Phase),
 }
@@ -139,6 +165,7 @@ pub(super) struct World {
     pub(super) fault_random: Prng,
     pub(super) hand_over_random: Prng,
     pub(super) door_random: Prng,
+    pub(super) nap_random: Prng,
     /// A client that reaches one node alone at the end, and how many answers it must have had then.
     pub(super) behind_a_door: Option<(usize, u64)>,
     pub(super) machines: Vec<Machine>,
@@ -228,6 +255,7 @@ impl World {
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
             door_random: Prng::new(plan.seed ^ 0x4F50_454E),
+            nap_random: Prng::new(plan.seed ^ 0x4E41_5020),
             behind_a_door: None,
             random,
             machines,
@@ -301,6 +329,10 @@ impl World {
                 self.draw_door();
                 self.strike(&strike);
             }
+            Event::Nap(strike) => {
+                self.draw_nap();
+                self.strike(&strike);
+            }
             Event::Strike(strike) => self.strike(&strike),
             Event::Story => self.tell_story(),
             Event::LastStory => self.tell_last_story(),
@@ -345,7 +377,7 @@ impl World {
     }
 
     pub(super) fn wake_client(&mut self, client: usize, at: Nanos) {
-        let at = at.max(self.now);
+        let at = at.max(self.now).max(self.clients[client].asleep_until);
         self.clients[client].wake_at = at;
         self.schedule(at, Event::Client(client));
     }
