@@ -301,7 +301,7 @@ fn recovery_does_what_the_table_says_for_every_cell_that_can_be() {
                     assert_eq!(report.provisional, provisional, "{context}");
                     check_kept_bytes(&case, finding, decision, &recovered);
                 }
-                Err(RecoveryError::Damage { ranges }) => {
+                Err(RecoveryError::Damage { ranges, .. }) => {
                     assert_eq!(decision, Decision::Damage, "{context}");
                     assert_eq!(ranges[0].finding, finding, "{context}");
                     assert_eq!(ranges[0].from, case.stop.position, "{context}");
