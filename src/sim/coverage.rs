@@ -29,6 +29,8 @@ pub const STATES: &[&str] = &[
     "caught-up",
     "halted",
     "damage-named",
+    "rot-while-running",
+    "file-repaired",
     "needs-a-person",
 ];
 

@@ -16,6 +16,7 @@ mod faults;
 mod lane;
 mod ledger;
 mod machine;
+mod mend;
 mod nemesis;
 mod paths;
 mod plan;

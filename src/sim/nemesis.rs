@@ -51,6 +51,7 @@ impl World {
         }
         self.draw_strike();
         self.draw_hand_over();
+        self.draw_rot();
         self.draw_door();
         self.begin_stories();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
@@ -414,6 +415,7 @@ impl World {
         });
         let first = ends.next().flatten();
         first.is_some()
+            && self.rotten.iter().all(Option::is_none)
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
             && self.clients.iter().all(SimClient::is_satisfied)
