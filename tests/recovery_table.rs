@@ -243,7 +243,7 @@ impl Case {
                 self.possible = zone == Zone::AboveClaimed;
                 files = self.log.files(self.log.end(), &seal);
                 self.disk.put("node.state", &[]);
-                quorate::journal::Disk::remove(&self.disk, "node.state").unwrap();
+                Disk::remove(&self.disk, "node.state").unwrap();
                 self.write_state(Some(Truncation { at: self.stop, epoch: CutEpoch(1) }));
             }
         }
