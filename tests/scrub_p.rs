@@ -111,6 +111,26 @@ fn k11_a_segment_file_that_is_gone_is_had_back_whole_p() {
     finish(group, &caller);
 }
 
+/// Nothing is scrubbed here: it is the node that catches up for which the file cannot be read, and that is said and mended.
+#[test]
+fn k11_what_cannot_be_read_for_a_node_that_catches_up_is_named_and_repaired_p() {
+    let set = [SMALL, &["scrub.interval_s=0"]].concat();
+    let (mut group, caller) = grown(3, &set);
+    let leader = role(&group, "leader");
+    let (blank, source) = ((leader + 1) % 3, (leader + 2) % 3);
+    let file = segment(&group, source, 1);
+    let good = payload(&file);
+    group.kill(blank);
+    fs::remove_dir_all(group.data(blank)).unwrap();
+    fs::remove_dir_all(group.hot(blank)).unwrap();
+    fs::remove_file(&file).unwrap();
+    group.start_node(blank);
+    wait_for(&group, source, "repaired", || group.events_with(source, "Q-1171") == 1);
+    assert_eq!(payload(&file), good);
+    group.settle();
+    finish(group, &caller);
+}
+
 /// Nobody else is there: it is named, with what is missing, and the node goes on with what it has.
 #[test]
 fn d17_a_group_of_one_names_what_it_cannot_have_back_p() {

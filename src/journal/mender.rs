@@ -70,6 +70,7 @@ impl<D: Disk + Clone> Mender<D> {
             }
             RepairOrder::Swap(base) => self.swap(base),
             RepairOrder::Leave => self.repair = None,
+            RepairOrder::Suspect(position) => self.scrub.suspect(position),
         }
     }
 
