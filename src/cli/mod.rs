@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod flags;
 mod init;
+mod kept_session;
 mod node;
 mod send;
 #[cfg(feature = "sim")]

@@ -396,8 +396,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Err(error) => return self.refuse_datagram(error),
         };
         if header.flags & FLAG_LANE != 0 {
-            let lead = matches!(&self.work, Work::Leader(leading) if leading.opened);
-            if !lead {
+            if !matches!(self.work, Work::Leader(_)) {
                 self.forwarding.take(body);
                 return self.pass_on(now, from, &header);
             }

@@ -19,6 +19,7 @@ pub const STATES: &[&str] = &[
     "duplicate-answered",
     "redirect",
     "forwarded",
+    "resolved-later",
     "session-lost",
     "disk-failed",
     "pull",

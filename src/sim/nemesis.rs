@@ -144,7 +144,11 @@ impl World {
             Fault::ClientDies => {
                 let client = node % self.plan.clients;
                 let plan = self.plan.clone();
-                self.clients[client].restart(&plan);
+                if sides & 1 == 0 {
+                    self.clients[client].restart(&plan);
+                } else {
+                    self.clients[client].resume(&plan);
+                }
             }
             Fault::HandOver => self.hand_over(strike.other),
             _ => {
