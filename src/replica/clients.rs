@@ -585,8 +585,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         // Commands of an earlier leader's may have been applied since the lane began.
         let appended = ingress.appended.max(info.last);
-        let again = command <= appended
-            && self.settings.mutants.has(Mutant::ApplyTwice);
+        let again = command <= appended && self.settings.mutants.has(Mutant::ApplyTwice);
         if command <= info.last && !again {
             self.counters.duplicates += 1;
             return self.clients.write_stored(lane, &self.state, command);
