@@ -51,11 +51,15 @@ fn g59_that_the_quorum_is_lost_and_regained_is_an_event_each_time_p() {
     for round in 1..=2 {
         let lead = if round == 1 { lead } else { leader(&mut group) };
         let others: Vec<_> = (0..3).filter(|node| *node != lead).collect();
-        others.iter().for_each(|node| group.kill(*node));
+        for node in &others {
+            group.kill(*node);
+        }
         group.wait_until("it is lost", |statuses| statuses[0]["quorum"] == false);
         assert_eq!(count(&group, "Q-1009"), lost + round, "{}", group.events(lead));
         assert_eq!(count(&group, "Q-1101"), regained + round - 1);
-        others.iter().for_each(|node| group.start_node(*node));
+        for node in &others {
+            group.start_node(*node);
+        }
         group.wait_until("all are back", whole);
         caller.load(20, 64);
         assert_eq!(count(&group, "Q-1101"), regained + round, "by whoever leads now");
@@ -123,7 +127,7 @@ fn g14_g16_of_two_the_only_voter_goes_on_without_the_other_and_starts_again_alon
     group.kill(0);
     group.wait_until("it is alone", |statuses| statuses[0]["quorum"] == false);
     thread::sleep(Duration::from_millis(500));
-    assert_eq!(group.status(1).unwrap()["role"] == "leader", false, "g18");
+    assert_ne!(group.status(1).unwrap()["role"], "leader", "g18");
     group.start_node(0);
     caller.load(20, 64);
     finish(group, caller);
