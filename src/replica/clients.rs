@@ -192,6 +192,7 @@ impl Clients {
             Outcome::None
             | Outcome::SessionOpened { .. }
             | Outcome::SessionsFull { .. }
+            | Outcome::TimerFired
             | Outcome::Malformed => {}
         }
     }
@@ -465,7 +466,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         told
     }
 
-    fn cluster_time(&self, now: Now) -> Timestamp {
+    pub(super) fn cluster_time(&self, now: Now) -> Timestamp {
         if self.settings.mutants.has(Mutant::ClockGoesBack) {
             return now.time;
         }

@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::clients::Clients;
 use super::counters::Counters;
 use super::cut::Cutting;
+use super::effects::Outgoing;
 use super::follower::Following;
 use super::forward::Forwarding;
 use super::leader::Leading;
@@ -80,6 +81,7 @@ pub struct Core<N, M, S> {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) clients: Clients,
+    pub(super) outgoing: Outgoing,
     pub(super) forwarding: Forwarding,
     pub(super) work: Work,
     /// Nothing of an older leadership is accepted or acknowledged.
@@ -150,6 +152,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             sender,
             receiver,
             clients,
+            outgoing: Outgoing::default(),
             forwarding: Forwarding::new(),
             work: Work::Idle,
             fence: start.fence,
@@ -201,6 +204,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         work += self.apply_committed(now);
         if matches!(self.work, Work::Leader(_)) {
+            work += self.serve_outgoing(now);
             work += self.transmit_lanes(now);
         }
         if now.at >= self.counters_due {

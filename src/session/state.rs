@@ -3,13 +3,16 @@
 //! [`State::apply_frame`] is all that ever changes it. The core, the replay of a log after a crash and the tools that verify
 //! logs use this one type, so "the same log gives the same state" is true by construction.
 
+use core::cell::{Ref, RefCell};
 use std::io::{self, Read, Write};
 
 use zerocopy::FromBytes;
 
 use super::replies::Answer;
 use super::table::{SessionLimits, Sessions, Verdict};
-use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen, batch_items};
+use crate::frame::payload::{
+    CommandPrefix, EventCursor, SessionClose, SessionOpen, TimerFired, batch_items,
+};
 use crate::frame::{FrameHeader, Kind};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::mutants::{Mutant, Mutants};
@@ -17,11 +20,12 @@ use crate::service::hash::Fingerprint;
 use crate::service::image::{
     ImageError, read_limit, read_start, read_words, require, write_start, write_words,
 };
-use crate::service::{CloseReason, Context, Rejection, Reply, Role, Service};
+use crate::service::timers::TIMER_RETRY_NS;
+use crate::service::{CloseReason, Context, Effects, Rejection, Reply, Role, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 const MAGIC: [u8; 4] = *b"QSTA";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bounds of the state. Constants of the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +104,8 @@ pub enum Outcome {
         /// Why: never [`Verdict::Apply`] or [`Verdict::Stored`].
         why: Verdict,
     },
+    /// A timer of the service took effect.
+    TimerFired,
     /// The entry's payload is too short for its kind: no node can make anything of it.
     Malformed,
 }
@@ -109,6 +115,8 @@ pub enum Outcome {
 pub struct State<S> {
     sessions: Sessions,
     service: S,
+    /// Borrowed by the service for the time of a call, and by nobody else.
+    effects: RefCell<Effects>,
     sequence: Sequence,
     time: Timestamp,
     term_started: Timestamp,
@@ -124,6 +132,7 @@ impl<S: Service> State<S> {
         Self {
             sessions: Sessions::new(limits.sessions),
             service,
+            effects: RefCell::default(),
             sequence: Sequence(0),
             time: Timestamp(0),
             term_started: Timestamp(0),
@@ -144,6 +153,15 @@ impl<S: Service> State<S> {
     #[must_use]
     pub fn service(&self) -> &S {
         &self.service
+    }
+    /// The service, for tests that make it behave otherwise.
+    #[cfg(test)]
+    pub(super) fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+    /// Timers and events of the service.
+    pub fn effects(&self) -> Ref<'_, Effects> {
+        self.effects.borrow()
     }
     /// The last entry applied.
     #[must_use]
@@ -190,9 +208,9 @@ impl<S: Service> State<S> {
                 self.term_started = self.time;
                 Outcome::None
             }
+            Kind::Timer => self.fire(payload),
+            Kind::EventCursor => self.move_cursor(payload),
             Kind::Padding
-            | Kind::Timer
-            | Kind::EventCursor
             | Kind::SnapshotMark
             | Kind::Membership
             | Kind::Location
@@ -208,11 +226,13 @@ impl<S: Service> State<S> {
             .word(self.time.0)
             .word(self.term_started.0)
             .word(self.sessions.state_hash())
+            .word(self.effects.borrow().timers.state_hash())
+            .word(self.effects.borrow().outbox.state_hash())
             .word(self.service.state_hash())
             .finish()
     }
     /// Writes all of it: `"QSTA" | version u32 | reply_bytes_max u64 | sequence u64 | time u64 | term started u64 |
-    /// service version u64 | sessions | service | state hash u64`.
+    /// service version u64 | sessions | timers | events | service | state hash u64`.
     ///
     /// # Errors
     /// The writer's.
@@ -229,6 +249,7 @@ impl<S: Service> State<S> {
             ],
         )?;
         self.sessions.snapshot(writer)?;
+        self.effects.borrow().snapshot(writer)?;
         self.service.snapshot(writer)?;
         write_words(writer, &[self.state_hash()])
     }
@@ -246,6 +267,7 @@ impl<S: Service> State<S> {
         (self.sequence, self.time) = (Sequence(sequence), Timestamp(time));
         self.term_started = Timestamp(term_started);
         self.sessions.restore(reader)?;
+        self.effects.get_mut().restore(reader)?;
         self.service.restore(reader)?;
         let [found] = read_words(reader)?;
         let computed = self.state_hash();
@@ -265,8 +287,8 @@ impl<S: Service> State<S> {
         if self.sessions.open(id, nonce, timeout, self.time).is_err() {
             return Outcome::SessionsFull { nonce };
         }
-        let context = self.context(id, ClientSequence(0));
-        self.service.session_opened(&context);
+        let context = Context::alone(self.sequence, self.time, id, ClientSequence(0));
+        self.service.session_opened(&context.with(&self.effects));
         Outcome::SessionOpened { id, nonce }
     }
     fn close(&mut self, payload: &[u8]) -> Outcome {
@@ -277,8 +299,8 @@ impl<S: Service> State<S> {
         let id = SessionId(close.session.get());
         let Some(info) = self.sessions.info(id) else { return Outcome::None };
         self.sessions.close(id);
-        let context = self.context(id, info.last);
-        self.service.session_closed(&context, reason);
+        let context = Context::alone(self.sequence, self.time, id, info.last);
+        self.service.session_closed(&context.with(&self.effects), reason);
         Outcome::SessionClosed { id, reason }
     }
     fn command(&mut self, kind: Kind, payload: &[u8]) -> Outcome {
@@ -317,7 +339,7 @@ impl<S: Service> State<S> {
         if !self.mutants.has(Mutant::ApplyTwice) {
             return;
         }
-        let context = self.context(session, number);
+        let context = Context::alone(self.sequence, self.time, session, number);
         self.service.begin();
         match self.service.apply(&context, bytes, &mut Reply::new(&mut self.scratch)) {
             Ok(()) => self.service.keep(),
@@ -336,7 +358,9 @@ impl<S: Service> State<S> {
         client_sequence: ClientSequence,
         bytes: &[u8],
     ) -> Answer {
-        let context = self.context(session, client_sequence);
+        let context = Context::alone(self.sequence, self.time, session, client_sequence);
+        let context = context.with(&self.effects);
+        self.effects.borrow_mut().begin();
         let mut reply = Reply::new(&mut self.scratch);
         self.service.begin();
         let result = match kind {
@@ -350,10 +374,12 @@ impl<S: Service> State<S> {
         let answer = match result {
             Ok(()) => {
                 self.service.keep();
+                self.effects.get_mut().keep();
                 Answer::Applied
             }
             Err(rejection) => {
                 self.service.roll_back();
+                self.effects.get_mut().roll_back();
                 reply.truncate(0);
                 Answer::Rejected(rejection)
             }
@@ -362,15 +388,52 @@ impl<S: Service> State<S> {
         self.sessions.record(session, client_sequence, answer, sequence, time, reply.written());
         answer
     }
-    fn context(&self, session: SessionId, client_sequence: ClientSequence) -> Context {
-        Context { sequence: self.sequence, time: self.time, session, client_sequence }
+    /// A timer fires, if it is the one that is pending, and due.
+    fn fire(&mut self, payload: &[u8]) -> Outcome {
+        let Ok((fired, _)) = TimerFired::ref_from_prefix(payload) else {
+            return Outcome::Malformed;
+        };
+        let (id, schedule) = (fired.id.get(), fired.schedule.get());
+        let effects = self.effects.get_mut();
+        let holds = effects.timers.pending(id).is_some_and(|timer| {
+            let early = self.mutants.has(Mutant::FireEarly);
+            timer.schedule == schedule && (timer.due <= self.time || early)
+        });
+        if !holds && !self.mutants.has(Mutant::FireCancelled) {
+            return Outcome::None;
+        }
+        effects.begin();
+        if !self.mutants.has(Mutant::FireTwice) {
+            effects.timers.cancel(id).expect("the first change of a unit has room");
+        }
+        let context = Context::alone(self.sequence, self.time, SessionId(0), ClientSequence(0));
+        self.service.begin();
+        let fired = self.service.timer(&context.with(&self.effects), id);
+        let effects = self.effects.get_mut();
+        if fired.is_ok() {
+            self.service.keep();
+            effects.keep();
+            return Outcome::TimerFired;
+        }
+        self.service.roll_back();
+        effects.roll_back();
+        let again = Timestamp(self.time.0.saturating_add(TIMER_RETRY_NS));
+        effects.timers.schedule(id, again).expect("it is pending, so it only moves");
+        Outcome::None
+    }
+    fn move_cursor(&mut self, payload: &[u8]) -> Outcome {
+        let Ok((cursor, _)) = EventCursor::ref_from_prefix(payload) else {
+            return Outcome::Malformed;
+        };
+        self.effects.get_mut().outbox.delivered(cursor.through.get());
+        Outcome::None
     }
 }
 
 /// Applies the commands of a batch. The reply is built as the batch is: each command's reply behind its length, `u32`.
 fn apply_batch<S: Service>(
     service: &mut S,
-    context: &Context,
+    context: &Context<'_>,
     bytes: &[u8],
     reply: &mut Reply<'_>,
 ) -> Result<(), Rejection> {

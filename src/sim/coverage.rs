@@ -33,6 +33,9 @@ pub const STATES: &[&str] = &[
     "rot-while-running",
     "file-repaired",
     "needs-a-person",
+    "timer-fired",
+    "event-out",
+    "event-after-failover",
 ];
 
 /// Counts by name.

@@ -69,6 +69,7 @@ impl World {
         let deadlines = process.core.deadlines();
         let clock = machine.clock;
         self.checks.core_stepped(self.now, node, &process.core, &process.shared)?;
+        self.checks.effects(node, self.now, process, &mut self.coverage)?;
         match observed.doing {
             Doing::Leads { quorum, .. } => {
                 self.coverage.hit("leader", 1);
