@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::memory::{Disk, segment_name};
 use super::repair::{FarSide, Repair, RepairStep};
 use super::scrub::{ScrubEvent, ScrubSettings, Scrubber, Wrong};
+use crate::frame::Predecessor;
 use crate::link::{RepairOrder, RepairReport, Shared};
 use crate::types::{Nanos, Position};
 
@@ -14,6 +15,8 @@ pub struct Mender<D: Disk> {
     settings: ScrubSettings,
     scrub: Scrubber<D>,
     repair: Option<Repair>,
+    /// Nobody writes to the log, which is certain up to here.
+    certain: Option<Predecessor>,
     /// There are bytes to be judged.
     goes_on: bool,
     reach: Position,
@@ -31,11 +34,17 @@ impl<D: Disk + Clone> Mender<D> {
             settings,
             scrub,
             repair: None,
+            certain: None,
             goes_on: false,
             reach: Position(0),
             reports: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// The node does not run, and its log is certain up to here: the file in which that is may be repaired, too.
+    pub fn not_running(&mut self, certain: Predecessor) {
+        self.certain = Some(certain);
     }
 
     /// Whether a file is being repaired.
@@ -61,12 +70,18 @@ impl<D: Disk + Clone> Mender<D> {
             }
             RepairOrder::Swap(base) => self.swap(base),
             RepairOrder::Leave => self.repair = None,
+            RepairOrder::Suspect(position) => self.scrub.suspect(position),
         }
     }
 
     fn examine(&mut self, base: Position) {
         let ScrubSettings { group, segment_bytes, .. } = self.settings;
-        match Repair::new(&self.disk, group, segment_bytes, base, FarSide::NextFile) {
+        let end = base.plus(segment_bytes);
+        let far = match self.certain.filter(|certain| certain.position <= end) {
+            Some(certain) => FarSide::Seal(certain),
+            None => FarSide::NextFile,
+        };
+        match Repair::new(&self.disk, group, segment_bytes, base, far) {
             Ok(repair) => (self.repair, self.goes_on) = (Some(repair), true),
             Err(error) => self.failed(base, error.to_string()),
         }

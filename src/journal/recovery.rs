@@ -144,6 +144,8 @@ pub enum RecoveryError {
     Damage {
         /// The damaged ranges, in order (the first ones, if there are very many).
         ranges: Vec<DamagedRange>,
+        /// End of what is certain.
+        certain: Predecessor,
     },
     /// The node state cannot be used.
     NodeState(NodeStateError),
@@ -174,7 +176,8 @@ pub fn recover<D: Disk, H: HotTier>(
         .is_some_and(|state| state.boot_id == boot.boot_id && state.hot_tier_id == hot.id());
     let scan = scan::examine(disk, hot, settings, previous.as_ref(), same_tier)?;
     if scan.decision == Decision::Damage {
-        return Err(RecoveryError::Damage { ranges: damage::ranges(disk, settings, &scan) });
+        let ranges = damage::ranges(disk, settings, &scan);
+        return Err(RecoveryError::Damage { ranges, certain: scan.marks.certain });
     }
     let input = StartInput {
         boot_id: boot.boot_id,
@@ -244,7 +247,7 @@ impl fmt::Display for RecoveryError {
                 "{name}: not a file of this node; move it out of the data directory, or choose another directory"
             ),
             Self::Header { name, error } => write!(f, "{name}: {error}"),
-            Self::Damage { ranges } => {
+            Self::Damage { ranges, .. } => {
                 write!(f, "the log is damaged where it was durable, and is left as it is:")?;
                 ranges.iter().try_for_each(|range| write!(f, "\n  {range}"))
             }

@@ -69,4 +69,6 @@ pub enum RepairOrder {
     Swap(Position),
     /// Leave it: nobody can help now.
     Leave,
+    /// Somebody could not read the log there: look at it.
+    Suspect(Position),
 }

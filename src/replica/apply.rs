@@ -56,10 +56,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         assert!(applied > 0, "committed entries are held until they are applied");
         self.applied = Applied(at);
-        let words = self.shared.words();
-        words.applied.store(at.0, Relaxed);
-        words.applied_sequence.store(self.state.sequence().0, Relaxed);
+        self.share_applied();
         if let Some((sequence, hash)) = hash_due {
+            let words = self.shared.words();
             words.state_hash.store(hash, Relaxed);
             words.hash_sequence.store(sequence.0, Relaxed);
             self.tell(CoreToControl::StateHash { sequence, hash });
@@ -69,6 +68,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         self.open_for_clients(now, at);
         applied
+    }
+
+    /// How far the state is, for those who look: also before anything is applied in this life.
+    pub(super) fn share_applied(&self) {
+        let words = self.shared.words();
+        words.applied.store(self.applied.0.0, Relaxed);
+        words.applied_sequence.store(self.state.sequence().0, Relaxed);
     }
 
     /// Clients are served once the term's own entry is applied: everything before it is known then.

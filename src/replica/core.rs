@@ -175,6 +175,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             counters_due: Nanos(0),
         };
         core.share_positions();
+        core.share_applied();
         core
     }
 

@@ -361,12 +361,18 @@ impl<D: Disk> Carrier<D> {
                 connection.put_off(range);
                 break;
             }
-            let answer = read(&self.disk, self.settings.segment_bytes, &self.shared, &range);
+            let source = Source::of(self.shared.words());
+            let answer = read(&self.disk, self.settings.segment_bytes, source, &range);
+            let (wanted, _) = source.serves(&range);
             if let LaneAnswer::Bytes { bytes, .. } = &answer {
                 if limited {
                     self.pace.spend(now, bytes.len() as u64);
                 }
                 self.counts.served(bytes.len());
+                let read_to = range.from.plus(bytes.len() as u64);
+                if read_to < wanted {
+                    self.counts.could_not_read(read_to);
+                }
             }
             connection.answer(now, &LaneMessage::Answer(answer), to, &nodes);
             connection.flush(now)?;
@@ -384,13 +390,7 @@ impl<D: Disk> Carrier<D> {
 }
 
 /// What this node has of a range and answers for. A disk that cannot be read has none of it.
-fn read<D: Disk>(
-    disk: &D,
-    segment_bytes: u64,
-    shared: &Shared,
-    range: &RangeRequest,
-) -> LaneAnswer {
-    let source = Source::of(shared.words());
+fn read<D: Disk>(disk: &D, segment_bytes: u64, source: Source, range: &RangeRequest) -> LaneAnswer {
     let (to, end) = source.serves(range);
     let bytes = LogFiles::new(disk, segment_bytes).piece(range.from, to).unwrap_or_default();
     let (number, from) = (range.number, range.from);

@@ -30,6 +30,8 @@ pub const STATES: &[&str] = &[
     "caught-up",
     "halted",
     "damage-named",
+    "rot-while-running",
+    "file-repaired",
     "needs-a-person",
     "timer-fired",
     "event-out",

@@ -14,12 +14,15 @@ use super::wire::{Endpoint, SharedPort, SimNetwork};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
+use crate::control::repair::Repairs;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::memory_disk::{MemoryDisk, MemoryFile};
+use crate::journal::mender::Mender;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
+use crate::journal::scrub::ScrubSettings;
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
@@ -34,6 +37,8 @@ pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
 pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
+/// From one round of the scrub to the next, ns.
+const SCRUB_NS: u64 = 300 * Nanos::MILLISECOND;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -74,6 +79,8 @@ pub(super) struct Process {
     pub(super) core: SimCore,
     pub(super) control: Election,
     pub(super) lane: Lane,
+    pub(super) mender: Mender<MemoryDisk>,
+    pub(super) repairs: Repairs,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -196,7 +203,12 @@ impl Machine {
     }
 
     /// Starts the process: recovery, then the machines.
-    pub(super) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Started, RecoveryError> {
+    pub(super) fn start(
+        &mut self,
+        plan: &Plan,
+        now: Nanos,
+        seed: u64,
+    ) -> Result<Started, RecoveryError> {
         assert!(self.process.is_none(), "one process at a time");
         let node = NodeId(self.node as u16);
         let store =
@@ -220,7 +232,7 @@ impl Machine {
             torn: recovered.report.cut.is_some(),
         };
         self.life += 1;
-        self.process = Some(self.process_of(plan, seed, Arc::new(store), recovered));
+        self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));
         Ok(started)
     }
 
@@ -248,9 +260,17 @@ impl Machine {
         (state, start)
     }
 
+    /// Who reads its files again, and again.
+    fn mender(&self, plan: &Plan, shared: &Shared, now: Nanos) -> Mender<MemoryDisk> {
+        let (group, segment_bytes) = (GROUP, plan.segment_bytes);
+        let settings = ScrubSettings { group, segment_bytes, interval_ns: SCRUB_NS };
+        Mender::new(self.disk.clone(), Arc::clone(shared), settings, now)
+    }
+
     fn process_of(
         &self,
         plan: &Plan,
+        boot_time: Nanos,
         seed: u64,
         store: Arc<NodeStateStore<MemoryFile>>,
         recovered: Recovered<HeapMemory, HeapView>,
@@ -303,12 +323,16 @@ impl Machine {
             wakers,
             start,
         );
+        let nodes = || (0..plan.nodes as u16).map(NodeId);
+        let mender = self.mender(plan, &shared, boot_time);
         let (outlet, inlet) = outlet();
         core.set_outlet(Some(outlet));
         Process {
             core,
             control,
-            lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
+            lane: Lane::new(seed, NodeId(self.node as u16), nodes()),
+            mender,
+            repairs: Repairs::new(!seed, NodeId(self.node as u16), nodes(), plan.segment_bytes),
             control_link,
             syncer,
             keeper,

@@ -16,6 +16,7 @@ mod faults;
 mod lane;
 mod ledger;
 mod machine;
+mod mend;
 mod naps;
 mod nemesis;
 mod paths;

@@ -52,6 +52,7 @@ impl World {
         }
         self.draw_strike();
         self.draw_hand_over();
+        self.draw_rot();
         self.draw_door();
         self.draw_nap();
         self.begin_stories();
@@ -421,6 +422,7 @@ impl World {
         });
         let first = ends.next().flatten();
         first.is_some()
+            && self.rotten.iter().all(Option::is_none)
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
             && !self.timers_are_overdue()

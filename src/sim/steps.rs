@@ -145,6 +145,8 @@ impl World {
         let Some(process) = &mut self.machines[node].process else { return };
         let worked = process.keeper.step(local) > 0;
         let mail = process.core.has_mail();
+        self.mend(node, local);
+        let Some(process) = &mut self.machines[node].process else { return };
         while let Some(event) = process.keeper.poll_event() {
             let blocked = matches!(event, KeeperEvent::Blocked { .. });
             self.coverage.hit("segments-blocked", u64::from(blocked));
@@ -219,6 +221,7 @@ impl World {
         // What one of the machines wants may be a word for the other.
         let alive =
             self.obey(node)? && self.obey_lane(node) && self.obey(node)? && self.obey_lane(node);
+        self.obey_repairs(node);
         if !alive {
             self.end(node, "halted");
             return Ok(());
@@ -467,7 +470,8 @@ impl World {
             return Ok(());
         }
         let seed = self.random.next_u64();
-        let started = self.machines[node].start(&self.plan, seed);
+        let local = self.machines[node].clock.local(self.now);
+        let started = self.machines[node].start(&self.plan, local, seed);
         match started {
             Ok(started) => {
                 let (tail, provisional) = (started.tail, started.provisional);
@@ -477,6 +481,7 @@ impl World {
                 self.coverage.hit("provisional", u64::from(provisional));
                 self.coverage.hit("torn-tail", u64::from(started.torn));
                 self.checks.started(node, &started)?;
+                self.rotten[node] = None; // it has read everything, and found it good
                 if !started.stateless {
                     self.blank &= !(1 << node);
                 }

@@ -100,7 +100,10 @@ pub(super) enum Event {
     HandOver(Strike),
     /// A client is left one door, and the next one is drawn.
     Door(Strike),
+    /// A client falls asleep, and the next one is drawn.
     Nap(Strike),
+    /// Bytes of a node that runs change on its disk, and the next time is drawn.
+    Rot,
     /// A story begins.
     Story,
     /// The one that is told when the faults end.
@@ -164,6 +167,9 @@ pub(super) struct World {
     pub(super) random: Prng,
     pub(super) fault_random: Prng,
     pub(super) hand_over_random: Prng,
+    pub(super) rot_random: Prng,
+    /// By node: since when, on its own clock, bytes of its files are not what they were.
+    pub(super) rotten: Vec<Option<Nanos>>,
     pub(super) door_random: Prng,
     pub(super) nap_random: Prng,
     /// A client that reaches one node alone at the end, and how many answers it must have had then.
@@ -254,6 +260,8 @@ impl World {
             now: Nanos(0),
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
+            rot_random: Prng::new(plan.seed ^ 0x524F_5421),
+            rotten: vec![None; plan.nodes],
             door_random: Prng::new(plan.seed ^ 0x4F50_454E),
             nap_random: Prng::new(plan.seed ^ 0x4E41_5020),
             behind_a_door: None,
@@ -334,6 +342,10 @@ impl World {
                 self.strike(&strike);
             }
             Event::Strike(strike) => self.strike(&strike),
+            Event::Rot => {
+                self.draw_rot();
+                self.rot_running();
+            }
             Event::Story => self.tell_story(),
             Event::LastStory => self.tell_last_story(),
             Event::Relent(strike) => self.relent(&strike),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::mend::{Damaged, mend};
 use super::{NodeError, NodeOptions, host};
 use crate::io::files::{HostDisk, LOCK_NAME, boot_id};
 use crate::io::hot_tier::HOT_PATH_FILE;
 use crate::journal::node_state::{NodeState, NodeStateStore};
-use crate::journal::recovery::{Boot, Recovered, RecoverySettings, recover};
+use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::link::{Shared, Wake};
 use crate::runtime::config::Settings;
@@ -30,8 +31,12 @@ pub(super) struct Opened<E: Storage> {
     warnings: Vec<String>,
 }
 
-impl<E: Storage> Opened<E> {
-    pub(super) fn open(storage: &E, settings: &Settings) -> Result<Self, NodeError> {
+impl<E: Environment> Opened<E> {
+    pub(super) fn open(
+        storage: &E,
+        settings: &Settings,
+        options: &NodeOptions,
+    ) -> Result<Self, NodeError> {
         let directory = &settings.node.data_dir;
         let folder = HostDisk::open(directory).map_err(NodeError::Disk)?;
         let disk = storage.disk(&folder)?;
@@ -54,7 +59,16 @@ impl<E: Storage> Opened<E> {
             boot_id: boot_id().map_err(host("reading the boot id"))?,
             first_incarnation: first_incarnation(),
         };
-        let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot)
+        let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot);
+        if let Err(RecoveryError::Damage { ranges, certain }) = &recovered {
+            let state = store.state();
+            let generation = state.map(|state| state.leadership.generation).unwrap_or_default();
+            let damaged = Damaged { ranges, certain: *certain, generation };
+            if mend(storage, settings, options, &disk, &damaged)? {
+                recovered = recover(&disk, &mut hot, &recovery, &store, boot);
+            }
+        }
+        let mut recovered = recovered
             .map_err(|error| NodeError::Recovery { directory: directory.clone(), error })?;
         if settings.own().observer {
             recovered.state = store.update(NodeState::observe).map_err(NodeError::NodeState)?;
