@@ -34,6 +34,23 @@ pub struct Durability {
     pub follower: Rung,
 }
 
+impl core::fmt::Display for Durability {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "leader {}, followers {}", self.leader.name(), self.follower.name())
+    }
+}
+
+impl Rung {
+    /// Its name, as in the settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// Recency of a log: generation and term of its last frame, then its tail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Recency {
@@ -68,6 +85,8 @@ pub enum ControlToCore {
     },
     /// The hand-over came to nothing: take commands again.
     KeepLead,
+    /// Lead no more, at once: others are asked to. Clients are turned away until one of them does.
+    GiveUp,
     /// Take over another node's log, and ask where the logs part: [`LaneFact::Asks`].
     TakeOver {
         /// Of this take-over: what belongs to another one is void.
@@ -615,6 +634,12 @@ shared_words! {
     quorum_losses,
     /// Requests and hellos of clients turned away for want of a quorum (core).
     no_quorum_refusals,
+    /// Commands and hellos turned away because no more segments can be made (core).
+    no_space_refusals,
+    /// Bytes free on the disk, plus one; 0: nobody can tell (keeper).
+    free_bytes,
+    /// 1 while no segment can be made (keeper).
+    segments_blocked,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

@@ -201,7 +201,12 @@ fn send_orders(client: &mut HostClient, orders: &mut Generator, count: u64) {
                     sent += 1;
                     command = orders.command().to_vec();
                 }
-                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => {}
+                Err(
+                    Refusal::BackPressured
+                    | Refusal::NotConnected
+                    | Refusal::NoQuorum
+                    | Refusal::NoSpace,
+                ) => {}
                 Err(refusal) => panic!("{refusal:?}"),
             }
         }

@@ -250,10 +250,10 @@ fn buy(client: &mut HostClient, seats: &[u8], patience_ns: u64) -> BTreeMap<u8, 
                     asked.insert(number, seat);
                     next = left.next();
                 }
-                // These pass: take answers, and try again.
-                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => break,
-                // These do not.
+                // These do not pass.
                 Err(Refusal::TooLong { .. } | Refusal::Closed) => return outcomes,
+                // The others do: take answers, and try again.
+                Err(_) => break,
             }
         }
         let take = |answer: Answer<'_>| {

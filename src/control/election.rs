@@ -15,6 +15,7 @@
 //! Messages are idempotent and sent again; those that come while a fence or a write is under way are ignored.
 
 mod canvass;
+mod disk;
 #[cfg(any(test, feature = "sim"))]
 mod explored;
 mod intent;
@@ -44,6 +45,7 @@ use self::lead::Reign;
 use self::members::Known;
 use self::reserve::Reservation;
 use self::vote::Candidacy;
+use super::disk::DiskState;
 use super::event::{Event, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
@@ -185,6 +187,12 @@ pub struct Election {
     /// Whom the lead is being handed to.
     handing: Option<NodeId>,
     random: u64,
+    /// This node's disk.
+    disk: DiskState,
+    /// The core's log has come to the end of its segments.
+    out_of_segments: bool,
+    /// When this leader looks again whether another has a better disk.
+    relieve_at: Nanos,
     hashes: StateHashes,
     outputs: VecDeque<Output>,
     announce_at: Nanos,
@@ -223,6 +231,9 @@ impl Election {
             given: Vec::new(),
             handing: None,
             random: settings.seed,
+            disk: DiskState::Good,
+            out_of_segments: false,
+            relieve_at: Nanos(0),
             hashes,
             outputs: VecDeque::new(),
             announce_at: Nanos(0),
@@ -401,8 +412,11 @@ impl Election {
                 for event in Event::of_core(event).into_iter().flatten() {
                     self.event(event);
                 }
-                if event == (CoreEvent::Quorum { present: false }) {
-                    self.lost_quorum(now);
+                match event {
+                    CoreEvent::Quorum { present: false } => self.lost_quorum(now),
+                    CoreEvent::OutOfSegments { .. } => self.out_of_segments = true,
+                    CoreEvent::SegmentsBack => self.out_of_segments = false,
+                    _ => {}
                 }
             }
             CoreToControl::Readmit { node, incarnation, needed } => {
@@ -673,6 +687,7 @@ impl Election {
     fn on_announce(&mut self, index: usize, leadership: Leadership, announce: Announce) {
         let current = self.current();
         let known = &mut self.known[index];
+        known.disk = announce.disk;
         let before = core::mem::replace(&mut known.instance, announce.instance);
         // It does not follow, or no longer does (an earlier life of its process did): it is called again.
         if before != announce.instance || leadership < current {
@@ -716,7 +731,8 @@ impl Election {
     }
 
     fn announcement(&self) -> Message {
-        Message::Announce(Announce { standing: self.standing, instance: self.settings.instance })
+        let (standing, instance) = (self.standing, self.settings.instance);
+        Message::Announce(Announce { standing, instance, disk: self.disk })
     }
 
     fn announce_to(&mut self, node: NodeId) {

@@ -4,6 +4,7 @@
 //! applied, and its reply) is the replicated session table.
 
 use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
 use zerocopy::little_endian::{U32, U64};
@@ -339,7 +340,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
         let full = self.clients.hellos.len() == HELLOS_MAX;
         if full || !self.append_entry(now, Kind::SessionOpen, &[open.as_bytes(), name]) {
-            return self.refuse(now, from, body.nonce, RefuseReason::BackPressure);
+            let reason = if self.lacks_space(!full) {
+                RefuseReason::NoSpace
+            } else {
+                RefuseReason::BackPressure
+            };
+            return self.refuse(now, from, body.nonce, reason);
         }
         self.clients.hellos.push_back(pending);
     }
@@ -611,6 +617,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         let Ok(space) = self.log.claim(COMMAND_PREFIX_BYTES + message.payload.len()) else {
             self.out_of_segments();
+            if self.lacks_space(true) {
+                return self.tell_client(lane, AnswerKind::NoSpace, command);
+            }
             self.counters.back_pressure += 1;
             return self.tell_client(lane, AnswerKind::BackPressure, command);
         };
@@ -626,6 +635,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.log.commit(kind, self.fence.term, time);
         self.clients.ingress[lane.0 as usize].appended = command;
         true
+    }
+
+    /// Whether what found no room finds none because no more segments can be made, and not because the next is on its way.
+    fn lacks_space(&mut self, no_room: bool) -> bool {
+        let blocked = self.shared.words().segments_blocked.load(Ordering::Relaxed) != 0;
+        self.counters.no_space_refusals += u64::from(no_room && blocked);
+        no_room && blocked
     }
 
     fn tell_client(&mut self, lane: LaneIndex, kind: AnswerKind, command: ClientSequence) -> bool {

@@ -327,6 +327,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             ControlToCore::Admitted => self.provisional = false,
             ControlToCore::HandOver { to } => self.hand_over(to),
             ControlToCore::KeepLead => self.keep_lead(),
+            ControlToCore::GiveUp => self.give_up(),
             ControlToCore::TakeOver { number, last, purpose } => {
                 self.take_over(number, last, purpose);
             }

@@ -481,6 +481,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
+    /// Control ends this leadership: nothing more is accepted, sent or committed, and clients are told.
+    pub(super) fn give_up(&mut self) {
+        let Work::Leader(leading) = &mut self.work else { return };
+        (leading.over, leading.quorum) = (true, false);
+        self.shared.words().quorum.store(0, core::sync::atomic::Ordering::Relaxed);
+        self.publish_role();
+    }
+
     fn see_hand_over(&mut self) {
         let tail = self.log.tail().position;
         let Work::Leader(leading) = &mut self.work else { return };

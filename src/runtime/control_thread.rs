@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 use super::admin::{Admin, FIRST_TOKEN};
 use super::carrier::CarrierOrder;
 use super::control_dropped::ControlDropped;
+use super::disk_desk::DiskDesk;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
 use super::lane_desk::LaneDesk;
@@ -79,6 +80,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) outlook: Outlook,
     /// What this node takes of others' logs, and they of its.
     pub(super) lane: LaneDesk,
+    /// How this node's disk is.
+    pub(super) disk: DiskDesk,
     /// Who is let in to it.
     pub(super) door: Door,
     /// What came to the control port and was not let in.
@@ -265,6 +268,7 @@ impl<E: Storage> ControlThread<E> {
                 }
             }
             self.contention.look(now);
+            self.disk.look(now, self.shared.words(), &mut self.machine, &mut self.events);
             self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
             self.take_datagrams(&mut sources.network, now);
             while let Ok(refused) = refused.try_recv() {
@@ -445,13 +449,14 @@ impl<E: Storage> ControlThread<E> {
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, lane, description, stop, dropped, outlook, .. } =
                         self;
-                    let snapshots = &self.snapshots;
+                    let (snapshots, disk) = (&self.snapshots, &self.disk);
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
                             let mut status = with_outlook(status, outlook, now);
                             status["snapshot"] = snapshots.json();
                             status["catch_up"] = lane.json(now);
+                            status["disk"] = disk.json();
                             status.to_string()
                         }
                         "snapshot" => snapshots.ask().to_string(),

@@ -5,6 +5,7 @@ mod carrier;
 pub mod config;
 mod control_dropped;
 mod control_thread;
+mod disk_desk;
 pub mod engine;
 pub mod environment;
 pub mod events;

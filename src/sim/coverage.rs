@@ -20,6 +20,8 @@ pub const STATES: &[&str] = &[
     "redirect",
     "session-lost",
     "disk-failed",
+    "disk-stall-told",
+    "lead-given-up",
     "pull",
     "leader-sync",
     "handed-over",

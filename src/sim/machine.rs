@@ -11,6 +11,7 @@ use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
+use crate::control::disk::{DiskSettings, DiskWatch};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
@@ -32,6 +33,11 @@ pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
 pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
+/// When a disk counts as short of room, and as stalled.
+const DISK: DiskSettings =
+    DiskSettings { low_bytes: LOW_BYTES, full_bytes: 0, stall_ns: 400 * Nanos::MILLISECOND };
+/// A disk with less room than this is low.
+pub(super) const LOW_BYTES: u64 = 1 << 40;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -72,6 +78,7 @@ pub(super) struct Process {
     pub(super) core: SimCore,
     pub(super) control: Election,
     pub(super) lane: Lane,
+    pub(super) disk_watch: DiskWatch,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -300,6 +307,7 @@ impl Machine {
         Process {
             core,
             control,
+            disk_watch: DiskWatch::new(DISK),
             lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
             control_link,
             syncer,

@@ -31,6 +31,7 @@ use crate::runtime::carrier::Carrier;
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
+use crate::runtime::disk_desk::DiskDesk;
 use crate::runtime::environment::{
     Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, ViewOf,
 };
@@ -111,6 +112,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         machine,
         outlook: Outlook::new(HostClock.now()),
         lane,
+        disk: DiskDesk::new(settings.disk),
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -244,7 +246,10 @@ impl<E: Storage> Durable<'_, E> {
             recovered.sync,
             views,
         );
-        let keeper_settings = KeeperSettings::new(core.segment_bytes);
+        let keeper_settings = KeeperSettings {
+            reserve_bytes: settings.disk.full_bytes,
+            ..KeeperSettings::new(core.segment_bytes)
+        };
         let keeper = Keeper::new(
             self.disk,
             self.hot,
