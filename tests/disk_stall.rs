@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate::Engine;
+use quorate::client::Outcome;
 use quorate::control::event::Event;
 use quorate::io::files::HostDisk;
 use quorate::journal::memory_disk::MemoryFile;
@@ -222,6 +223,33 @@ fn r15_disk_stall_ms() {
     wait_until("all hold the same", || {
         group.nodes.iter().all(|node| node.status().applied_sequence >= sequence)
     });
+    group.stop();
+}
+
+#[test]
+fn g73_a_sync_that_fails_is_final_and_the_client_that_waits_is_told_at_once() {
+    let mut group = Group::start("fails", 3, &[]);
+    let first = group.nodes[0].execute(b"a command", PATIENCE).unwrap().sequence;
+    let leader = group.leader().unwrap();
+    // It is with the leader: without a word of it only its own time-out would send it elsewhere.
+    let mut client = group.nodes[(leader + 1) % 3].client().unwrap();
+    let disk = group.disks[leader].memory.memory_disk();
+    let lanes = client.client.counters().lanes;
+    disk.fail_syncs("0000000000000000.qlog");
+    assert!(client.client.send(b"what the disk does not take").is_ok());
+    let mut answer = None;
+    wait_until("it is answered", || {
+        client.poll(|told| answer = Some((told.outcome, told.sequence)));
+        answer.is_some()
+    });
+    let (outcome, sequence) = answer.unwrap();
+    assert!(outcome == Outcome::Applied && sequence > first, "by the next leader: {outcome:?}");
+    assert!(client.client.counters().lanes > lanes);
+    wait_told(&group.nodes[leader], 1107);
+    wait_until("the node has ended", || group.nodes[leader].is_ended());
+    let failed = group.nodes.remove(leader);
+    assert_eq!(failed.stop(), Ended::Halted);
+    client.close(1_000_000_000);
     group.stop();
 }
 

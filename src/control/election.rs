@@ -19,9 +19,11 @@ mod disk;
 #[cfg(any(test, feature = "sim"))]
 mod explored;
 mod intent;
+mod ladder;
 mod lead;
 mod members;
 mod reserve;
+mod speak;
 mod strangers;
 mod vote;
 
@@ -52,12 +54,8 @@ use super::message::{Announce, Envelope, Message, Standing};
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
 use crate::types::{Generation, Leadership, Nanos, NodeId, Position, Tail, Term};
 
-/// Sign of life between members that are settled, ns.
-const SIGN_OF_LIFE_NS: u64 = 500 * Nanos::MILLISECOND;
 /// A node that has no role yet says what it is, and a leader calls who does not follow, this often, ns.
 const CALL_NS: u64 = 50 * Nanos::MILLISECOND;
-/// Silence after which a member is said to have left, ns.
-const LEFT_NS: u64 = 3 * Nanos::SECOND;
 
 /// What happens to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,6 +161,8 @@ pub struct Election {
     vote: Option<NodeId>,
     /// That vote was decided in this life of the process. If not, it is only kept for that node.
     decided: bool,
+    /// That memory may be promised is being made durable: the role goes on.
+    allowing: bool,
     /// A vote is being kept: the role goes on, and nothing else is made durable.
     reserving: Option<Reservation>,
     standing: Standing,
@@ -215,6 +215,7 @@ impl Election {
             promised: settings.promised,
             vote: settings.vote.filter(|_| !settings.mutants.has(Mutant::ForgetVote)),
             decided: false,
+            allowing: false,
             reserving: None,
             standing: settings.standing,
             may_ack_memory: settings.may_ack_memory,
@@ -365,6 +366,7 @@ impl Election {
 
     /// Moves on from phases that wait for a time or a condition.
     fn advance(&mut self, now: Nanos) {
+        self.allow_memory();
         match &self.phase {
             Phase::Waiting { until } if now >= *until => {
                 if self.is_electable() {
@@ -416,11 +418,16 @@ impl Election {
                     CoreEvent::Quorum { present: false } => self.lost_quorum(now),
                     CoreEvent::OutOfSegments { .. } => self.out_of_segments = true,
                     CoreEvent::SegmentsBack => self.out_of_segments = false,
+                    // Final for its file: a new life writes what is not certain into new ones.
+                    CoreEvent::DiskFailed => self.outputs.push_back(Output::Halt),
                     _ => {}
                 }
             }
             CoreToControl::Readmit { node, incarnation, needed } => {
                 self.readmits(node, incarnation, needed);
+            }
+            CoreToControl::Durability { before, now, sequence } => {
+                self.on_durability(before, now, sequence);
             }
             CoreToControl::HandOver { to, behind } => self.on_hand_over(now, to, behind),
             CoreToControl::Lane(_) | CoreToControl::Stopped { .. } => {} // of other machines
@@ -508,6 +515,9 @@ impl Election {
     }
 
     fn on_persisted(&mut self, now: Nanos) {
+        if core::mem::take(&mut self.allowing) {
+            return self.allowed();
+        }
         if let Some(reservation) = self.reserving.take() {
             return self.reserved(now, &reservation);
         }
@@ -550,14 +560,6 @@ impl Election {
                 self.outputs.push_back(Output::Pull { from, recency });
             }
         }
-    }
-
-    /// Tells the core whether it may promise what is only in memory.
-    fn may_ack(&mut self, rung: Rung) {
-        let clean = self.standing == Standing::Clean;
-        let recorded = self.may_ack_memory || self.has(Mutant::AckMemoryUnrecorded);
-        let may = rung == Rung::Memory && clean && recorded;
-        self.outputs.push_back(Output::ToCore(ControlToCore::MayAckMemory(may)));
     }
 
     fn entered(&mut self, leadership: Leadership, leads: bool, tail: Tail) {
@@ -709,44 +711,6 @@ impl Election {
         };
         self.event(event);
         self.outputs.push_back(Output::Halt);
-    }
-
-    /// What is said at intervals, and who has fallen silent.
-    fn speak(&mut self, now: Nanos) {
-        for index in 0..self.known.len() {
-            let known = &mut self.known[index];
-            if known.present && known.heard.is_some_and(|at| now.since(at) > LEFT_NS) {
-                known.present = false;
-                known.following = None;
-                let node = self.settings.members[index].node;
-                self.event(Event::Left { node });
-            }
-        }
-        if now >= self.announce_at {
-            let settled = matches!(self.phase, Phase::Leading(_) | Phase::Following { .. });
-            self.announce_at = now.plus(if settled { SIGN_OF_LIFE_NS } else { CALL_NS });
-            let announce = self.announcement();
-            self.broadcast(announce);
-        }
-    }
-
-    fn announcement(&self) -> Message {
-        let (standing, instance) = (self.standing, self.settings.instance);
-        Message::Announce(Announce { standing, instance, disk: self.disk })
-    }
-
-    fn announce_to(&mut self, node: NodeId) {
-        let announce = self.announcement();
-        self.send(node, self.current(), announce);
-    }
-
-    fn broadcast(&mut self, message: Message) {
-        for index in 0..self.settings.members.len() {
-            let node = self.settings.members[index].node;
-            if index != self.own {
-                self.send(node, self.current(), message);
-            }
-        }
     }
 
     fn send(&mut self, to: NodeId, leadership: Leadership, message: Message) {

@@ -456,6 +456,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         told
     }
 
+    /// The disk has failed for good: whoever waits for an answer of this node must not wait for a time-out. What it sent may be
+    /// in the log or not: the next leader knows.
+    pub(super) fn tell_lanes_of_the_end(&mut self, now: Now) {
+        let mut from = LaneIndex(0);
+        while let Some(lane) = self.clients.lanes.open_from(from) {
+            from = LaneIndex(lane.0 + 1);
+            let end = self.clients.lanes.end(lane);
+            let (session, epoch) = (U64::new(end.session().0), U64::new(end.epoch()));
+            let (peer, header) = (end.peer(), LaneHeader { session, epoch });
+            self.refuse_lane(now, peer, header, RefuseReason::Stopping);
+        }
+    }
+
     /// A lane that came to a node that does not lead.
     pub(super) fn misdirected_lane(
         &mut self,

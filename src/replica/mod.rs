@@ -15,6 +15,7 @@ mod cut;
 mod early;
 pub mod entering;
 mod follower;
+pub mod ladder;
 mod leader;
 pub mod matching;
 mod observe;

@@ -21,6 +21,7 @@ use super::control_dropped::ControlDropped;
 use super::disk_desk::DiskDesk;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
+use super::ladder_desk::{self, set_durability};
 use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
 use super::snapshots::SnapshotDesk;
@@ -290,6 +291,7 @@ impl<E: Storage> ControlThread<E> {
                 halts = self.obey(&mut sources.network, now);
             }
             if halts {
+                self.tell_of_the_disk();
                 break Ended::Halted;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -461,6 +463,7 @@ impl<E: Storage> ControlThread<E> {
                         }
                         "snapshot" => snapshots.ask().to_string(),
                         "step-down" => handed(machine.step_down(now)),
+                        other if other.starts_with("durability ") => set_durability(machine, other),
                         other if other.starts_with("transfer ") => {
                             match other["transfer ".len()..].trim().parse() {
                                 Ok(node) => {
@@ -476,7 +479,7 @@ impl<E: Storage> ControlThread<E> {
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status, stop, snapshot, transfer or step-down"),
+                            "error": format!("unknown request {other:?}: status, stop, snapshot, durability, transfer or step-down"),
                         })
                         .to_string(),
                     });
@@ -568,6 +571,7 @@ fn status(
         object.insert("term".into(), word(&words.term).into());
         object.insert("handing_to".into(), machine.handing().map(|node| node.0).into());
         object.insert("standing".into(), standing(machine).into());
+        object.insert("durability".into(), ladder_desk::json(machine.durability()));
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(
             "positions".into(),

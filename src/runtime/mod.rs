@@ -11,6 +11,7 @@ pub mod environment;
 pub mod events;
 mod host_client;
 pub mod idle;
+mod ladder_desk;
 mod lane_desk;
 pub mod node;
 mod outlook;

@@ -9,7 +9,9 @@ use zerocopy::FromBytes;
 
 use super::replies::Answer;
 use super::table::{SessionLimits, Sessions, Verdict};
-use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen, batch_items};
+use crate::frame::payload::{
+    CommandPrefix, GroupSetting, SETTING_DURABILITY, SessionClose, SessionOpen, batch_items,
+};
 use crate::frame::{FrameHeader, Kind};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::mutants::{Mutant, Mutants};
@@ -21,7 +23,7 @@ use crate::service::{CloseReason, Context, Rejection, Reply, Role, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 const MAGIC: [u8; 4] = *b"QSTA";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bounds of the state. Constants of the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +114,7 @@ pub struct State<S> {
     sequence: Sequence,
     time: Timestamp,
     term_started: Timestamp,
+    durability: Option<u64>,
     scratch: Box<[u8]>,
     mutants: Mutants,
 }
@@ -127,6 +130,7 @@ impl<S: Service> State<S> {
             sequence: Sequence(0),
             time: Timestamp(0),
             term_started: Timestamp(0),
+            durability: None,
             scratch: vec![0; limits.reply_bytes_max].into_boxed_slice(),
             mutants: Mutants::NONE,
         }
@@ -159,6 +163,11 @@ impl<S: Service> State<S> {
     #[must_use]
     pub fn term_started(&self) -> Timestamp {
         self.term_started
+    }
+    /// What the newest entry about durability says, as it stands there: see [`SETTING_DURABILITY`]. None: there was none yet.
+    #[must_use]
+    pub fn durability(&self) -> Option<u64> {
+        self.durability
     }
     /// Tells the service what this node is now.
     pub fn role_changed(&mut self, role: Role) {
@@ -195,8 +204,8 @@ impl<S: Service> State<S> {
             | Kind::EventCursor
             | Kind::SnapshotMark
             | Kind::Membership
-            | Kind::Location
-            | Kind::GroupSetting => Outcome::None,
+            | Kind::Location => Outcome::None,
+            Kind::GroupSetting => self.set(payload),
         };
         Applied { sequence: self.sequence, time: self.time, outcome }
     }
@@ -207,12 +216,13 @@ impl<S: Service> State<S> {
             .word(self.sequence.0)
             .word(self.time.0)
             .word(self.term_started.0)
+            .word(self.durability_word())
             .word(self.sessions.state_hash())
             .word(self.service.state_hash())
             .finish()
     }
     /// Writes all of it: `"QSTA" | version u32 | reply_bytes_max u64 | sequence u64 | time u64 | term started u64 |
-    /// service version u64 | sessions | service | state hash u64`.
+    /// durability u64 (as in its entry, plus one; 0: none yet) | service version u64 | sessions | service | state hash u64`.
     ///
     /// # Errors
     /// The writer's.
@@ -225,6 +235,7 @@ impl<S: Service> State<S> {
                 self.sequence.0,
                 self.time.0,
                 self.term_started.0,
+                self.durability_word(),
                 u64::from(self.service.version()),
             ],
         )?;
@@ -240,16 +251,32 @@ impl<S: Service> State<S> {
     pub fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         read_start(reader, MAGIC, VERSION)?;
         read_limit(reader, "reply_bytes_max", self.scratch.len() as u64)?;
-        let [sequence, time, term_started, version] = read_words(reader)?;
+        let [sequence, time, term_started, durability, version] = read_words(reader)?;
         require(version == u64::from(self.service.version()), "service version", version)?;
         require(term_started <= time, "term start", term_started)?;
         (self.sequence, self.time) = (Sequence(sequence), Timestamp(time));
         self.term_started = Timestamp(term_started);
+        self.durability = durability.checked_sub(1);
         self.sessions.restore(reader)?;
         self.service.restore(reader)?;
         let [found] = read_words(reader)?;
         let computed = self.state_hash();
         if found == computed { Ok(()) } else { Err(ImageError::Hash { found, computed }.into()) }
+    }
+
+    fn durability_word(&self) -> u64 {
+        self.durability.map_or(0, |value| value.saturating_add(1))
+    }
+
+    fn set(&mut self, payload: &[u8]) -> Outcome {
+        match GroupSetting::ref_from_prefix(payload) {
+            Ok((setting, _)) if setting.key.get() == SETTING_DURABILITY => {
+                self.durability = Some(setting.value.get());
+                Outcome::None
+            }
+            Ok(_) => Outcome::None,
+            Err(_) => Outcome::Malformed,
+        }
     }
 
     fn open(&mut self, payload: &[u8]) -> Outcome {

@@ -22,6 +22,7 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "disk-stall-told",
     "lead-given-up",
+    "durability-changed",
     "pull",
     "leader-sync",
     "handed-over",

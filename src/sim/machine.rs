@@ -24,6 +24,7 @@ use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings,
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{ControlLink, CoreWakers, Promise, Rung, Shared, SharedWords, Wake, link};
+use crate::replica::ladder::in_force;
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
 use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
@@ -258,9 +259,11 @@ impl Machine {
     ) -> Process {
         let (core_link, control_link, sync_link, keeper_link) = link();
         let shared: Shared = Arc::new(SharedWords::default());
-        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
         let (state, start) = self.bring_up(plan, &recovered, core_settings.limits);
+        let durability = in_force(&state).unwrap_or(plan.durability);
+        let settings = control_settings(plan, self.node, seed, &recovered);
+        let control = Election::new(ElectionSettings { durability, ..settings });
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
@@ -325,11 +328,12 @@ impl Machine {
 
 impl Process {
     /// How long sync gathers now: not at all where somebody waits for the disk.
-    pub(super) fn sync_delay(&self, plan: &Plan) -> u64 {
+    pub(super) fn sync_delay(&self) -> u64 {
         const GATHER_NS: u64 = 5 * Nanos::MILLISECOND;
         const LEADER: u64 = 2;
         let leads = self.shared.words().role.load(Ordering::Relaxed) == LEADER;
-        let rung = if leads { plan.durability.leader } else { plan.durability.follower };
+        let durability = self.core.observe().durability;
+        let rung = if leads { durability.leader } else { durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
 }

@@ -107,7 +107,7 @@ impl World {
             return;
         }
         let Some(process) = &mut self.machines[node].process else { return };
-        let delay = process.sync_delay(&self.plan);
+        let delay = process.sync_delay();
         process.syncer.set_group_delay_ns(delay);
         let worked = process.syncer.step(local) > 0;
         let mail = process.core.has_mail();
@@ -318,6 +318,9 @@ impl World {
                         }
                         control::event::Event::Transferred { .. } => {
                             self.coverage.hit("handed-over", 1);
+                        }
+                        control::event::Event::DurabilityChanged { .. } => {
+                            self.coverage.hit("durability-changed", 1);
                         }
                         control::event::Event::GaveUpLead { .. } => {
                             self.coverage.hit("lead-given-up", 1);

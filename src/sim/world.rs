@@ -136,6 +136,8 @@ pub(super) struct World {
     pub(super) random: Prng,
     pub(super) fault_random: Prng,
     pub(super) hand_over_random: Prng,
+    /// The durability changes in this world: what is acknowledged may be in memory alone.
+    pub(super) memory_may_count: bool,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<SimClient>,
     pub(super) paths: Paths,
@@ -222,6 +224,7 @@ impl World {
             now: Nanos(0),
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
+            memory_may_count: false,
             random,
             machines,
             clients,

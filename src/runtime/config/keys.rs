@@ -158,13 +158,13 @@ pub const KEYS: &[Key] = &[
         "group.durability.leader",
         Takes::Word(RungName::NAMES),
         Default::Text("disk"),
-        "How far an entry must have come on the leader before it counts for commit.",
+        "How far an entry must have come on the leader before it counts for commit, from the founding on; `quorate durability` changes it.",
     ),
     key(
         "group.durability.follower",
         Takes::Word(RungName::NAMES),
         Default::Text("memory"),
-        "How far an entry must have come on a follower before it counts for commit.",
+        "How far an entry must have come on a follower before it counts for commit, from the founding on; `quorate durability` changes it.",
     ),
     key(
         "group.state_hash_interval",

@@ -8,12 +8,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    carrier_settings, core_settings, describe, election_settings, group_constants, group_delays,
-    hot_settings, lane_machine, syncer_settings,
+    carrier_settings, core_settings, describe, election_settings, group_constants, hot_settings,
+    lane_machine, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
-use crate::control::election::Election;
+use crate::control::election::{Election, ElectionSettings};
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
 use crate::io::files::HostDisk;
@@ -24,7 +24,8 @@ use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
 use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
-use crate::link::{CoreWakers, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::link::{CoreWakers, Durability, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::replica::ladder::in_force;
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::carrier::Carrier;
@@ -83,10 +84,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = {
-        let (state, terms) = (&recovered.state, &recovered.terms);
-        Election::new(election_settings(settings, state, recovered.stateless, terms))
-    };
+    let durability = in_force(&state).unwrap_or(settings.group.durability);
+    let machine = election(settings, &recovered, durability);
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
@@ -101,7 +100,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_waker: core_waker.clone(),
     };
     let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
-    let sync_thread = SyncThread::new(syncer, sync_parker, group_delays(settings), &common);
+    let sync_thread = SyncThread::new(syncer, sync_parker, settings.sync.group_delay_ns, &common);
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
     let bytes_per_second = settings.snapshot.bytes_per_second;
     let (snapshot_thread, snapshots) =
@@ -142,6 +141,16 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         core_number,
         lock,
     })
+}
+
+/// The control machine, which begins with the durability that is in force.
+fn election<M, V>(
+    settings: &Settings,
+    recovered: &Recovered<M, V>,
+    durability: Durability,
+) -> Election {
+    let of = election_settings(settings, &recovered.state, recovered.stateless, &recovered.terms);
+    Election::new(ElectionSettings { durability, ..of })
 }
 
 /// A node's catch-up lane.
@@ -323,9 +332,7 @@ impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
         others.push(named("sync").spawn(move || {
             pin(sync_cpu, &told);
             drop(told);
-            if let Some(failure) = sync_thread.run() {
-                let _ = failures.try_send(failure); // there is one failure: it is final
-            }
+            sync_thread.run(&failures);
             drop(sync_lock);
         })?);
         let snapshot_lock = lock.clone();

@@ -3,6 +3,7 @@
 
 mod disks;
 mod elections;
+mod ladder;
 mod quorum;
 
 use super::Plan;
