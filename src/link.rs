@@ -3,10 +3,14 @@
 //! Control decides, the core obeys and reports, sync makes durable, the keeper prepares and clears away. In the simulator
 //! the same mailboxes join the same state machines.
 
+mod repair;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+
+pub use repair::{RepairOrder, RepairReport};
 
 use crate::frame::Predecessor;
 use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
@@ -163,6 +167,8 @@ pub enum Purpose {
     /// To follow this leadership again, whose leader no longer holds in memory what is missing: what is committed; of the
     /// leader itself all of it, as over the live stream.
     CatchUp(Leadership),
+    /// To replace damaged bytes of a file, which the asker checks against its own chain: what is committed.
+    Repair,
 }
 
 /// Where do two logs part? The latest frames of the asker's log at or below a leadership.
@@ -685,6 +691,8 @@ shared_words! {
     free_bytes,
     /// 1 while no segment can be made (keeper).
     segments_blocked,
+    /// Datagrams passed on between the leader and clients that do not reach it (core).
+    forwarded,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

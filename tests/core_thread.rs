@@ -10,18 +10,25 @@ mod watched;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate::client::{Outcome, Refusal};
+use quorate::link::Wake;
 use quorate::runtime::config::{Founding, FoundingMember, Settings, TransportKind};
-use quorate::runtime::{ConnectOptions, Ended, HostClient, Node, NodeOptions};
+use quorate::runtime::environment::{Host, LiveNetwork, Transport};
+use quorate::runtime::{
+    ConnectError, ConnectOptions, Ended, HostClient, Node, NodeError, NodeOptions,
+};
 use quorate::service::book::BookLimits;
 use quorate::service::generator::Generator;
 use quorate::service::{BuiltIn, Context, ServiceKind};
+use quorate::stream::datagram::DatagramHeader;
+use quorate::stream::network::{Destination, Network};
 use quorate::types::{GroupId, Nanos};
 use watched::{Watch, Watched};
 
@@ -103,6 +110,61 @@ struct Group {
     folders: [PathBuf; 2],
 }
 
+/// A transport for a client that does not reach the node at this address.
+struct Blind(SocketAddr);
+
+/// Its network.
+struct BlindNetwork {
+    network: <Host as Transport>::Network,
+    hidden: SocketAddr,
+}
+
+impl Transport for Blind {
+    type Network = BlindNetwork;
+    type Control = <Host as Transport>::Control;
+
+    fn network(&self, _: &Settings, _: Arc<dyn Wake>) -> Result<BlindNetwork, NodeError> {
+        unreachable!("for clients alone")
+    }
+    fn control(&self, _: &Settings, _: Arc<dyn Wake>) -> Result<Self::Control, NodeError> {
+        unreachable!("for clients alone")
+    }
+    fn client(
+        &self,
+        options: &ConnectOptions,
+        wake: Arc<dyn Wake>,
+    ) -> Result<BlindNetwork, ConnectError> {
+        let network = Host.client(options, wake)?;
+        Ok(BlindNetwork { network, hidden: self.0 })
+    }
+}
+
+impl Network for BlindNetwork {
+    fn poll(&mut self) -> usize {
+        self.network.poll()
+    }
+    fn datagram(&self, index: usize) -> (SocketAddr, &[u8]) {
+        self.network.datagram(index)
+    }
+    fn send(&mut self, to: Destination, header: &DatagramHeader, prefix: &[u8], bytes: &[u8]) {
+        if to != Destination::Address(self.hidden) {
+            self.network.send(to, header, prefix, bytes);
+        }
+    }
+    fn body_bytes(&self, prefix: usize) -> usize {
+        self.network.body_bytes(prefix)
+    }
+}
+
+impl LiveNetwork for BlindNetwork {
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        LiveNetwork::descriptors(&self.network)
+    }
+    fn next_release(&self) -> Option<Nanos> {
+        LiveNetwork::next_release(&self.network)
+    }
+}
+
 fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -164,6 +226,17 @@ impl Group {
         client
     }
 
+    /// A client that reaches the followers alone.
+    fn client_behind_a_follower(&self) -> HostClient<BlindNetwork> {
+        let leader = self.nodes[0].words().leader.load(Ordering::Relaxed) - 1;
+        let blind = Blind(self.settings[0].members[leader as usize].data);
+        let mut options = ConnectOptions::of(&self.settings[0], "behind a follower");
+        (options.faults, options.forward_after_ns) = (None, 0);
+        let mut client = HostClient::new_in(&blind, options).unwrap();
+        client.connect(20 * Nanos::SECOND).unwrap();
+        client
+    }
+
     fn stop(mut self) {
         for node in &self.nodes {
             node.stop();
@@ -189,7 +262,7 @@ impl Drop for Group {
 }
 
 /// Sends orders and waits until all are answered.
-fn send_orders(client: &mut HostClient, orders: &mut Generator, count: u64) {
+fn send_orders<N: LiveNetwork>(client: &mut HostClient<N>, orders: &mut Generator, count: u64) {
     let mut answered = 0;
     let mut sent = 0;
     let mut command = orders.command().to_vec();
@@ -263,6 +336,13 @@ fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
     let mut other = group.client();
     send_orders(&mut other, &mut Generator::new(2), 200);
     other.close(Nanos::SECOND);
+    // Followers pass datagrams on between the leader and a client that does not reach it.
+    let mut behind = group.client_behind_a_follower();
+    send_orders(&mut behind, &mut Generator::new(3), 200);
+    behind.close(Nanos::SECOND);
+    assert_eq!(behind.client.counters().forwarded, behind.client.counters().lanes);
+    let forwarded = |node: &Node| node.words().forwarded.load(Ordering::Relaxed);
+    assert!(group.nodes.iter().map(forwarded).sum::<u64>() > 0, "it was passed on");
     let mut question = Vec::new();
     ServiceKind::Book.encode_query(1, b"depth 3", &mut question).unwrap();
     client.client.query(&question).unwrap();

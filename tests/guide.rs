@@ -531,6 +531,8 @@ fn every_event_is_explained() {
     codes("src/runtime/node/open.rs", ".line(");
     codes("src/runtime/node/wiring.rs", ".line(");
     codes("src/runtime/control_thread.rs", ".line(");
+    codes("src/control/repair.rs", "} => ");
+    codes("src/runtime/scrub.rs", ".line(");
     codes("src/runtime/snapshots.rs", ".line(");
     real.sort();
     real.dedup();

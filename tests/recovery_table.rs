@@ -38,7 +38,9 @@ fn every_finding_in_every_zone_has_a_decision_that_obeys_the_rules() {
                 (Finding::GoodFrame, _) => assert_eq!(decision, Decision::Keep),
                 // What was durable is never cut and never denied.
                 (_, Zone::BelowCertain) => assert_eq!(decision, Decision::Damage, "{finding:?}"),
-                (Finding::NotTheSealedLog, _) => assert_eq!(decision, Decision::Damage),
+                (Finding::NotTheSealedLog | Finding::SealsLost, _) => {
+                    assert_eq!(decision, Decision::Damage);
+                }
                 // What may have been promised is never dropped without saying so.
                 (_, Zone::Claimed) => assert_eq!(decision, Decision::CutProvisional, "{finding:?}"),
                 // What nobody was promised never keeps a node from starting.
@@ -226,6 +228,13 @@ impl Case {
                 files[1].fill(0);
                 self.fill_tier(finding);
             }
+            Finding::SealsLost => {
+                // What is below that which the seals that are left call certain is damage whatever the others said.
+                self.possible = zone != Zone::BelowCertain;
+                files = self.log.files(self.log.end(), &seal);
+                files[1][offset + 50] ^= 1;
+                files[1][1024 + 500..1024 + 520].fill(7);
+            }
             Finding::CutRecorded => {
                 // The record lowers every mark to the cut itself.
                 self.possible = zone == Zone::AboveClaimed;
@@ -301,7 +310,7 @@ fn recovery_does_what_the_table_says_for_every_cell_that_can_be() {
             }
         }
     }
-    assert_eq!(cells, 9 * 3 + 2, "all but what is no stop, and what cannot be in a zone");
+    assert_eq!(cells, 9 * 3 + 2 + 2, "all but what is no stop, and what cannot be in a zone");
 }
 
 /// Where bytes were cut they are kept aside; where there were none, nothing is.

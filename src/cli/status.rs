@@ -121,6 +121,7 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         "sessions",
         "quorum_losses",
         "no_quorum_refusals",
+        "forwarded",
         "commands_applied",
         "back_pressure",
         "no_space_refusals",

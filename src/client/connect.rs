@@ -1,5 +1,6 @@
 //! How a client finds the leader: hello to the one it believes in, then to all, at growing intervals; redirects are
-//! followed at once, but not in circles.
+//! followed at once, but not in circles. A leader that is named and does not answer may be out of reach: then a node that
+//! named it is asked to pass on what client and leader say to each other, in turn with asking all.
 
 use core::net::SocketAddr;
 
@@ -16,12 +17,24 @@ const ROUNDS_STEADY: u32 = 5;
 const WAIT_MAX_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Redirects followed between two rounds.
 const REDIRECTS_MAX: u32 = 4;
+/// A node that passes on is given at least so long, ns: its leader may be far.
+const WAIT_THROUGH_NS: u64 = 50 * Nanos::MILLISECOND;
 
 /// The search.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Search {
-    /// Names the lane that the welcome begins; one for the whole search, so that a welcome to any of its hellos will do.
+    /// Names the lane that the welcome begins: the same as long as the same way is tried, so that a welcome to any of its
+    /// hellos will do. To the leader each way is an address of its own: the last one to be tried must win.
     pub(crate) epoch: u64,
+    /// Who is asked to pass on, in this round.
+    through: Option<SocketAddr>,
+    /// Who may be asked next, because it named a leader.
+    door: Option<SocketAddr>,
+    /// Who was asked last.
+    tried: Option<SocketAddr>,
+    /// How long after the first redirect one is asked, ns; `u64::MAX`: never.
+    forward_after_ns: u64,
+    forward_at: Option<Nanos>,
     /// Whom to ask first.
     preferred: Option<SocketAddr>,
     round: u32,
@@ -34,12 +47,35 @@ pub(crate) struct Search {
 pub(crate) enum Ask {
     One(SocketAddr),
     All,
+    /// This one, to pass on what is said.
+    Through(SocketAddr),
 }
 
 impl Search {
     /// A search that begins at `now`.
-    pub(crate) fn new(now: Nanos, epoch: u64, preferred: Option<SocketAddr>) -> Self {
-        Self { epoch, preferred, round: 0, redirects: 0, next: now }
+    pub(crate) fn new(
+        now: Nanos,
+        epoch: u64,
+        preferred: Option<SocketAddr>,
+        forward_after_ns: u64,
+    ) -> Self {
+        let (through, door, tried, forward_at) = (None, None, None, None);
+        Self {
+            epoch,
+            through,
+            door,
+            tried,
+            forward_after_ns,
+            forward_at,
+            preferred,
+            round: 0,
+            redirects: 0,
+            next: now,
+        }
+    }
+    /// Who passes on what is said now.
+    pub(crate) fn through(&self) -> Option<SocketAddr> {
+        self.through
     }
     /// When [`Search::poll`] has something to say.
     pub(crate) fn deadline(&self) -> Nanos {
@@ -57,13 +93,38 @@ impl Search {
         self.redirects = 0;
         let first = self.round == 0;
         self.round += 1;
+        let before = self.through.take();
+        if self.forward_at.is_some_and(|at| now >= at) {
+            self.through = self.door.take();
+        }
+        if self.through != before {
+            self.epoch += 1;
+        }
+        if let Some(door) = self.through {
+            self.tried = Some(door);
+            self.next = self.next.max(now.plus(WAIT_THROUGH_NS));
+            return Some(Ask::Through(door));
+        }
         Some(match self.preferred.take() {
             Some(address) if first => Ask::One(address),
             _ => Ask::All,
         })
     }
     /// A node named the leader: whom to ask now, unless too many have been believed.
-    pub(crate) fn on_redirect(&mut self, leader: SocketAddr) -> Option<Ask> {
+    pub(crate) fn on_redirect(
+        &mut self,
+        now: Nanos,
+        from: SocketAddr,
+        leader: SocketAddr,
+    ) -> Option<Ask> {
+        if self.through.is_some() {
+            return None; // asked now, the leader would know this lane at two addresses
+        }
+        // Another one than last time, if there is one.
+        if self.door.is_none_or(|door| Some(door) == self.tried) {
+            self.door = Some(from);
+        }
+        self.forward_at.get_or_insert(Nanos(now.0.saturating_add(self.forward_after_ns)));
         if self.redirects >= REDIRECTS_MAX {
             return None;
         }
@@ -82,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_preferred_node_first_then_all_at_growing_intervals() {
-        let mut search = Search::new(Nanos(0), 1, Some(address(7)));
+        let mut search = Search::new(Nanos(0), 1, Some(address(7)), u64::MAX);
         assert_eq!(search.poll(Nanos(0), 5), Some(Ask::One(address(7))));
         let mut last = 0;
         for round in 1..20 {
@@ -98,14 +159,56 @@ mod tests {
 
     #[test]
     fn redirects_are_followed_but_not_in_circles() {
-        let mut search = Search::new(Nanos(0), 1, None);
+        let mut search = Search::new(Nanos(0), 1, None, u64::MAX);
         assert_eq!(search.poll(Nanos(0), 0), Some(Ask::All));
         for _ in 0..REDIRECTS_MAX {
-            assert_eq!(search.on_redirect(address(9)), Some(Ask::One(address(9))));
+            assert_eq!(
+                search.on_redirect(Nanos(0), address(1), address(9)),
+                Some(Ask::One(address(9)))
+            );
         }
-        assert_eq!(search.on_redirect(address(9)), None);
+        assert_eq!(search.on_redirect(Nanos(0), address(1), address(9)), None);
         let due = search.deadline();
         assert_eq!(search.poll(due, 0), Some(Ask::All));
-        assert!(search.on_redirect(address(9)).is_some());
+        assert!(search.on_redirect(Nanos(0), address(1), address(9)).is_some());
+    }
+
+    #[test]
+    fn a_node_that_names_a_leader_out_of_reach_is_asked_to_pass_on_and_another_one_the_next_time() {
+        let after = 20 * Nanos::MILLISECOND;
+        let mut search = Search::new(Nanos(0), 1, None, after);
+        let (mut asked, mut epochs) = (Vec::new(), vec![1]);
+        while asked.len() < 3 {
+            let now = search.deadline();
+            let ask = search.poll(now, 0).expect("it is time");
+            if let Ask::Through(node) = ask {
+                assert!(now.0 >= after, "first it is left to the redirect");
+                assert!(search.deadline() >= now.plus(WAIT_THROUGH_NS));
+                assert_eq!(search.through(), Some(node));
+                assert_eq!(search.on_redirect(now, address(1), address(9)), None);
+                asked.push(node);
+            } else {
+                assert_eq!((ask, search.through()), (Ask::All, None), "in turn with all");
+                for node in [1, 2] {
+                    search.on_redirect(now, address(node), address(9));
+                }
+            }
+            if Some(&search.epoch) != epochs.last() {
+                epochs.push(search.epoch);
+            }
+        }
+        assert_eq!(asked, [address(1), address(2), address(1)]);
+        assert_eq!(epochs, [1, 2, 3, 4, 5, 6], "each way has a lane of its own");
+    }
+
+    #[test]
+    fn nobody_is_asked_to_pass_on_by_a_client_that_does_not_want_it() {
+        let mut search = Search::new(Nanos(0), 1, None, u64::MAX);
+        for _ in 0..100 {
+            let now = search.deadline();
+            assert_eq!(search.poll(now, 0), Some(Ask::All));
+            search.on_redirect(now, address(1), address(9));
+        }
+        assert_eq!(search.epoch, 1);
     }
 }

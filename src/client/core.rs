@@ -39,7 +39,7 @@ impl<N: Network> Client<N> {
     pub fn session(&self) -> Option<SessionId> {
         (self.session.id.0 > 0).then_some(self.session.id)
     }
-    /// The node at the other end of its lane, while there is one.
+    /// The node that it exchanges datagrams with, while it has a lane: the leader, or one that passes them on.
     #[must_use]
     pub fn node(&self) -> Option<SocketAddr> {
         self.session.is_open().then(|| self.session.end.peer())

@@ -18,7 +18,9 @@ mod session;
 mod settings;
 
 pub use self::core::{Claim, Client};
-pub use settings::{CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError};
+pub use settings::{
+    CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError, FORWARD_AFTER_NS_DEFAULT,
+};
 
 use std::fmt;
 
@@ -143,6 +145,8 @@ pub struct ClientCounters {
     pub lanes: u64,
     /// Redirects followed.
     pub redirects: u64,
+    /// Lanes begun through a node that passes on what leader and client say to each other.
+    pub forwarded: u64,
     /// Answers given to the program.
     pub answers: u64,
     /// Answers that came again.

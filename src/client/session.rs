@@ -12,8 +12,8 @@ use super::{Answer, ClientCounters, ClientState, CloseCause, Outcome, Refusal, R
 use crate::limits::{COMMAND_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::stream::LaneEnd;
 use crate::stream::datagram::{
-    DatagramHeader, DatagramKind, FLAG_LANE, HelloBody, LaneHeader, RefuseBody, RefuseReason,
-    WelcomeBody, parse,
+    DatagramHeader, DatagramKind, FLAG_FORWARD, FLAG_LANE, HelloBody, LaneHeader, RefuseBody,
+    RefuseReason, WelcomeBody, parse,
 };
 use crate::stream::message::{
     AnswerHeader, AnswerKind, RequestHeader, RequestKind, message_length,
@@ -54,6 +54,8 @@ pub(super) struct Session {
     /// Since when the program wants it closed.
     pub(super) closing: Option<Nanos>,
     close_sent: bool,
+    /// Its last lane went through a node that does not lead.
+    pub(super) forwarded: bool,
     /// 0: none yet.
     pub(super) id: SessionId,
     nonce: u64,
@@ -90,7 +92,8 @@ impl Session {
         let template =
             DatagramHeader::new(DatagramKind::Data, settings.group, None, Leadership::default());
         Self {
-            phase: Phase::Searching(Search::new(Nanos(0), epoch, None)),
+            phase: Phase::Searching(Search::new(Nanos(0), epoch, None, settings.forward_after_ns)),
+            forwarded: false,
             no_quorum: None,
             no_space: None,
             closing: None,
@@ -243,11 +246,12 @@ impl Session {
                 if !ours || !known || welcome.session.get() == 0 {
                     return None;
                 }
+                self.forwarded = search.through() == Some(from);
                 self.begin_lane(now, from, welcome);
             }
             DatagramKind::Redirect => {
                 let leader = parse_redirect(body).ok()?;
-                if let Some(ask) = leader.and_then(|leader| search.on_redirect(leader)) {
+                if let Some(ask) = leader.and_then(|leader| search.on_redirect(now, from, leader)) {
                     self.counters.redirects += 1;
                     return Some(Reaction::Ask(ask));
                 }
@@ -301,12 +305,18 @@ impl Session {
         self.waits_since = now;
         self.phase = Phase::Open;
         self.counters.lanes += 1;
+        self.counters.forwarded += u64::from(self.forwarded);
     }
 
     /// Looks for the leader, from `begin` on.
     fn search(&mut self, begin: Nanos, preferred: Option<SocketAddr>) {
         self.epoch += 1;
-        self.phase = Phase::Searching(Search::new(begin, self.epoch, preferred));
+        // Who did not reach the last leader does not wait long for the next one.
+        let settings = &self.settings;
+        let patient = !self.forwarded || settings.forward_after_ns == u64::MAX;
+        let forward_after_ns = if patient { settings.forward_after_ns } else { 0 };
+        let search = Search::new(begin, self.epoch, preferred, forward_after_ns);
+        self.phase = Phase::Searching(search);
     }
 
     /// Hands out the answers that are whole.
@@ -388,6 +398,7 @@ impl Session {
         if let Phase::Searching(search) = &mut self.phase {
             let random = self.random.next_u64();
             ask = search.poll(now, random);
+            self.epoch = search.epoch;
         }
         if let Some(ask) = ask {
             self.say_hello(now, ask, network);
@@ -439,12 +450,15 @@ impl Session {
         header.kind = DatagramKind::Hello as u8;
         header.stamp = now.0.into();
         let name = self.settings.name.as_bytes();
+        if let Ask::Through(_) = ask {
+            header.flags |= FLAG_FORWARD;
+        }
         let mut send = |address| {
             network.send(Destination::Address(address), &header, hello.as_bytes(), name);
             self.counters.hellos += 1;
         };
         match ask {
-            Ask::One(address) => send(address),
+            Ask::One(address) | Ask::Through(address) => send(address),
             Ask::All => self.settings.members.iter().copied().for_each(&mut send),
         }
     }

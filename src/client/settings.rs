@@ -10,6 +10,9 @@ use crate::types::{GroupId, Nanos};
 /// Longest name of a client, in bytes of UTF-8.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 
+/// Default of [`ClientSettings::forward_after_ns`].
+pub const FORWARD_AFTER_NS_DEFAULT: u64 = 100 * Nanos::MILLISECOND;
+
 /// What a client is built with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientSettings {
@@ -28,6 +31,9 @@ pub struct ClientSettings {
     pub reconnect_ns: u64,
     /// How long a request waits for its answer on a lane that lives before the leader is looked for again, in nanoseconds.
     pub answer_timeout_ns: u64,
+    /// How long a leader that a node names may fail to answer before that node is asked to pass on what client and leader say
+    /// to each other, in nanoseconds. 0: as soon as the first redirect has come to nothing. `u64::MAX`: never.
+    pub forward_after_ns: u64,
     /// Requests that may be unanswered at once, at most [`SESSION_IN_FLIGHT_MAX`].
     pub in_flight_max: usize,
     /// Memory for unanswered requests, in bytes; at least twice the largest message.
@@ -48,6 +54,7 @@ impl ClientSettings {
             session_timeout_ns: 10 * Nanos::SECOND,
             reconnect_ns: 150 * Nanos::MILLISECOND,
             answer_timeout_ns: Nanos::SECOND,
+            forward_after_ns: FORWARD_AFTER_NS_DEFAULT,
             in_flight_max: SESSION_IN_FLIGHT_MAX,
             buffer_bytes: 4 * 1024 * 1024,
             end: EndSettings {

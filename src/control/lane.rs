@@ -156,7 +156,7 @@ impl Source {
         match purpose {
             Purpose::LeaderSync => self.durable,
             Purpose::CatchUp(leadership) if self.leads == Some(leadership) => self.durable,
-            Purpose::CatchUp(_) => self.committed.0,
+            Purpose::CatchUp(_) | Purpose::Repair => self.committed.0,
         }
     }
 
@@ -568,7 +568,7 @@ impl Lane {
             let whole = taking.tail == pull.goal;
             return match pull.purpose {
                 Purpose::LeaderSync => self.end_sync(whole),
-                Purpose::CatchUp(_) => self.caught_up(now),
+                Purpose::CatchUp(_) | Purpose::Repair => self.caught_up(now),
             };
         }
         while taking.given.len() < LANE_MAILBOX_DEPTH

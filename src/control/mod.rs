@@ -12,3 +12,4 @@ pub mod lane;
 pub mod membership;
 pub mod message;
 pub mod rejoin;
+pub mod repair;

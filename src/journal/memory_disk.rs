@@ -41,7 +41,7 @@ struct World {
     /// Changes (writes, syncs, names) that still succeed before everything fails.
     changes_left: Option<u64>,
     failing_syncs: BTreeSet<u64>,
-    unreadable: BTreeMap<String, Range<u64>>,
+    unreadable: BTreeMap<u64, Range<u64>>,
     changes: u64,
     syncs: u64,
 }
@@ -124,9 +124,12 @@ impl MemoryDisk {
         world.failing_syncs.extend(id);
     }
 
-    /// Reading any of these bytes of the file fails.
+    /// Reading any of these bytes of the file that has this name now fails.
     pub fn fail_reads(&self, name: &str, range: Range<u64>) {
-        self.lock().unreadable.insert(name.to_owned(), range);
+        let mut world = self.lock();
+        if let Some(&id) = world.names.get(name) {
+            world.unreadable.insert(id, range);
+        }
     }
 
     /// Changes bytes on the medium behind everybody's back.
@@ -275,11 +278,8 @@ impl DurableFile for MemoryFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut world = self.world()?;
         let wanted = offset..offset + bytes.len() as u64;
-        let bad = world.unreadable.iter().any(|(name, range)| {
-            world.names.get(name) == Some(&self.id)
-                && range.start < wanted.end
-                && wanted.start < range.end
-        });
+        let range = world.unreadable.get(&self.id);
+        let bad = range.is_some_and(|range| range.start < wanted.end && wanted.start < range.end);
         if bad {
             return Err(io::Error::other("media error"));
         }

@@ -8,12 +8,15 @@ mod index;
 pub mod keeper;
 pub mod memory;
 pub mod memory_disk;
+pub mod mender;
 pub mod node_state;
 pub mod reader;
 pub mod recovery;
 pub mod recovery_table;
+pub mod repair;
 #[cfg(test)]
 pub(crate) mod rig;
+pub mod scrub;
 pub mod seal;
 pub mod segment_file;
 pub mod segment_header;

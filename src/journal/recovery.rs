@@ -15,6 +15,9 @@ mod damage;
 mod rebuild;
 mod report;
 mod scan;
+#[cfg(test)]
+mod seal_tests;
+mod seals;
 mod settle;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,8 @@ pub enum Finding {
     HotMissing = 10,
     /// L. The record of a cut says that the log ends here.
     CutRecorded = 11,
+    /// M. Both seals of a file are damaged, and what they said decides what the log's end is worth.
+    SealsLost = 12,
 }
 
 /// What is done about it.
@@ -62,7 +64,7 @@ pub enum Decision {
 
 impl Finding {
     /// All of them, in the order of the rows.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::GoodFrame,
         Self::End,
         Self::Hole,
@@ -75,6 +77,7 @@ impl Finding {
         Self::HotBadFrame,
         Self::HotMissing,
         Self::CutRecorded,
+        Self::SealsLost,
     ];
 
     /// Its name in reports.
@@ -93,6 +96,7 @@ impl Finding {
             Self::HotBadFrame => "hot-bad-frame",
             Self::HotMissing => "hot-missing",
             Self::CutRecorded => "cut-recorded",
+            Self::SealsLost => "seals-lost",
         }
     }
 }
@@ -132,8 +136,9 @@ use Decision::{CleanEnd, CutProvisional, CutTorn, Damage, Keep};
 ///
 /// In row B the middle column cuts nothing but the claim: the bytes it spoke of are not there. Rows I to K speak of a hot tier
 /// that is the one of last time; whether it being incomplete lost promises made from memory is decided by the node state
-/// (`NodeState::start`), in every column. In row L the bytes are in `quarantine/` already.
-pub const RECOVERY_TABLE: [[Decision; 3]; 12] = [
+/// (`NodeState::start`), in every column. In row L the bytes are in `quarantine/` already. Seals are written by turns, with a
+/// sync between them: power that fails tears one of the two, so in row M it is not known what is certain, and nothing is cut.
+pub const RECOVERY_TABLE: [[Decision; 3]; 13] = [
     /* A good frame          */ [Keep, Keep, Keep],
     /* B end                 */ [Damage, CutProvisional, CleanEnd],
     /* C hole                */ [Damage, CutProvisional, CutTorn],
@@ -146,6 +151,7 @@ pub const RECOVERY_TABLE: [[Decision; 3]; 12] = [
     /* J hot bad frame       */ [Damage, CutProvisional, CutTorn],
     /* K hot missing         */ [Damage, CutProvisional, CutTorn],
     /* L cut recorded        */ [Damage, CutProvisional, CleanEnd],
+    /* M seals lost          */ [Damage, Damage, Damage],
 ];
 
 /// The table's answer.

@@ -90,6 +90,20 @@ impl Seal {
             .then_some(seal)
     }
 
+    /// Both places of a header page hold something, and neither a seal.
+    ///
+    /// They are written by turns, with a sync between: power that fails tears one of them at most. The one exception is a file
+    /// above a cut, which is blanked with its seals.
+    #[must_use]
+    pub fn both_lost(page: &[u8], group: GroupId) -> bool {
+        SEAL_OFFSETS.iter().all(|&offset| {
+            page.get(offset..offset + SEAL_BYTES).is_some_and(|sector| {
+                sector.iter().any(|&byte| byte != 0)
+                    && Self::decode(sector, group).is_none_or(|seal| seal.offset() != offset)
+            })
+        })
+    }
+
     /// The newest whole seal in a header page.
     #[must_use]
     pub fn newest(page: &[u8], group: GroupId) -> Option<Self> {

@@ -368,6 +368,15 @@ impl<F: DurableFile> SnapshotReader<F> {
         &self.stamp
     }
 
+    /// Reads all of it, and believes none of it before that.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(mut self) -> Result<(), SnapshotError> {
+        io::copy(&mut self, &mut io::sink()).map_err(SnapshotError::State)?;
+        self.finish().map_err(SnapshotError::State)
+    }
+
     /// The reader of the state has everything that it wants: that must have been all, and the checksums must agree.
     ///
     /// # Errors

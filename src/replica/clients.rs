@@ -288,6 +288,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.clients.lanes.open_count()
     }
 
+    /// The lane of a session.
+    #[cfg(test)]
+    pub(super) fn lane_of(&self, session: SessionId) -> Option<u64> {
+        let lane = self.clients.lanes.find(session)?;
+        Some(self.clients.lanes.end(lane).epoch())
+    }
+
     /// A client says hello: it gets a lane, or is told where to go.
     pub(super) fn on_hello(&mut self, now: Now, from: SocketAddr, hello: &HelloBytes) {
         let Ok((body, name)) = HelloBody::read_from_prefix(hello.bytes()) else {
@@ -393,7 +400,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     /// Tells a client where the leader is, as text; nothing when that is not known.
-    fn redirect(&mut self, now: Now, to: SocketAddr, lane: Option<LaneHeader>) {
+    pub(super) fn redirect(&mut self, now: Now, to: SocketAddr, lane: Option<LaneHeader>) {
         let leader = self.leader().and_then(|node| self.settings.index_of(node));
         let mut text = Text { bytes: [0; 64], length: 0 };
         if let Some(index) = leader {
@@ -429,7 +436,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
-    fn refuse_lane(&mut self, now: Now, to: SocketAddr, lane: LaneHeader, reason: RefuseReason) {
+    pub(super) fn refuse_lane(
+        &mut self,
+        now: Now,
+        to: SocketAddr,
+        lane: LaneHeader,
+        reason: RefuseReason,
+    ) {
         let reason = U32::new(reason as u32);
         let body = RefuseBody { nonce: U64::new(0), reason, reserved: U32::new(0) };
         let mut header = self.header(DatagramKind::Refuse, now);
@@ -466,19 +479,6 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             let (session, epoch) = (U64::new(end.session().0), U64::new(end.epoch()));
             let (peer, header) = (end.peer(), LaneHeader { session, epoch });
             self.refuse_lane(now, peer, header, RefuseReason::Stopping);
-        }
-    }
-
-    /// A lane that came to a node that does not lead.
-    pub(super) fn misdirected_lane(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        lane: Option<LaneHeader>,
-    ) {
-        match self.work {
-            Work::Follower(_) if lane.is_some() => self.redirect(now, from, lane),
-            _ => {}
         }
     }
 

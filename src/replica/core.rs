@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::counters::Counters;
 use super::cut::Cutting;
 use super::follower::Following;
+use super::forward::Forwarding;
 use super::leader::Leading;
 use super::settings::CoreSettings;
 use super::take_over::TakeOver;
@@ -24,8 +25,8 @@ use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::session::State;
 use crate::stream::datagram::{
-    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, LaneHeader, MatchAnswer, MatchRequest,
-    NakRange, parse,
+    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer, MatchRequest, NakRange,
+    parse,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Receiver, Sender};
@@ -79,6 +80,7 @@ pub struct Core<N, M, S> {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) clients: Clients,
+    pub(super) forwarding: Forwarding,
     pub(super) work: Work,
     /// Nothing of an older leadership is accepted or acknowledged.
     pub(super) fence: Leadership,
@@ -151,6 +153,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             sender,
             receiver,
             clients,
+            forwarding: Forwarding::new(),
             work: Work::Idle,
             fence: start.fence,
             commit: start.commit,
@@ -366,6 +369,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.clients.close();
             self.shared.words().quorum.store(0, core::sync::atomic::Ordering::Relaxed);
         }
+        self.forwarding.clear();
         self.work = Work::Idle;
         self.publish_role();
     }
@@ -401,8 +405,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if header.flags & FLAG_LANE != 0 {
             let lead = matches!(&self.work, Work::Leader(leading) if leading.opened);
             if !lead {
-                let lane = LaneHeader::read_from_prefix(body).ok().map(|(lane, _)| lane);
-                return self.misdirected_lane(now, from, lane);
+                self.forwarding.take(body);
+                return self.pass_on(now, from, &header);
             }
             let Self { clients, counters, .. } = self;
             let taken = clients.on_lane(now.at, from, &header, kind, body, counters);
@@ -410,7 +414,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         if kind == DatagramKind::Hello {
             let hello = HelloBytes::copy(body);
-            return self.on_hello(now, from, &hello);
+            return self.hear_hello(now, from, &header, &hello);
         }
         // Between nodes: only from an address on the list, under its own number.
         let Some(peer) = self.peer(&header, from) else {
@@ -465,10 +469,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                     self.on_match_answer(now, &answer);
                 }
             }
-            DatagramKind::Hello
-            | DatagramKind::Welcome
-            | DatagramKind::Redirect
-            | DatagramKind::Refuse => self.counters.dropped_garbage += 1,
+            DatagramKind::Welcome | DatagramKind::Refuse => self.answer_forwarded(index, now),
+            DatagramKind::Hello | DatagramKind::Redirect => self.counters.dropped_garbage += 1,
         }
     }
 
@@ -663,6 +665,10 @@ impl HelloBytes {
         let mut bytes = [0; HELLO_BYTES_MAX];
         bytes[..length].copy_from_slice(&body[..length]);
         Self { bytes, length }
+    }
+    /// Which client says it: the nonce; 0 where there is none.
+    pub(super) fn nonce(&self) -> u64 {
+        self.bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
     /// What arrived.
     pub(super) fn bytes(&self) -> &[u8] {

@@ -15,6 +15,9 @@ mod cut;
 mod early;
 pub mod entering;
 mod follower;
+mod forward;
+#[cfg(test)]
+mod forward_tests;
 pub mod ladder;
 mod leader;
 pub mod matching;

@@ -32,7 +32,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     pub(super) fn take_over(&mut self, number: u64, last: Leadership, purpose: Purpose) {
         let may = match (&self.work, purpose) {
             (Work::Follower(following), Purpose::CatchUp(_)) => following.is_behind(),
-            (_, Purpose::CatchUp(_)) => false,
+            (_, Purpose::CatchUp(_) | Purpose::Repair) => false,
             (work, Purpose::LeaderSync) => !matches!(work, Work::Halted),
         };
         let void = may.then_some(()).ok_or(LaneRefusal::Void);
@@ -67,6 +67,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Purpose::CatchUp(leadership) => {
                 matches!(self.work, Work::Leader(_)) && self.fence == leadership
             }
+            Purpose::Repair => false,
         };
         let end = if all { self.log.tail().position } else { self.commit.0 };
         self.lane(LaneFact::Answers { asker, number: question.number, reply, end });

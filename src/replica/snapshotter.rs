@@ -15,7 +15,8 @@ use super::replay::{Place, ReplayLog};
 use crate::journal::Disk;
 use crate::journal::reader::Trouble;
 use crate::journal::snapshot::{
-    SnapshotError, SnapshotWriter, Stamp, remove_unfinished, set_aside, snapshot_name, snapshots,
+    SnapshotError, SnapshotReader, SnapshotWriter, Stamp, remove_unfinished, set_aside,
+    snapshot_name, snapshots,
 };
 use crate::link::Shared;
 use crate::service::Service;
@@ -89,6 +90,8 @@ pub struct Snapshotter<D, S> {
     /// Number of the newest request, and of the newest that is being answered.
     asked: u64,
     answers: u64,
+    /// The newest was lost: another one takes its place.
+    lost: bool,
     not_before: Nanos,
     work: Option<Work<S>>,
     events: VecDeque<SnapshotEvent>,
@@ -124,6 +127,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
             newest,
             asked: 0,
             answers: 0,
+            lost: false,
             not_before,
             work: None,
             events,
@@ -134,6 +138,23 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
     pub fn ask(&mut self, number: u64) {
         if number > self.asked {
             (self.asked, self.not_before) = (number, Nanos(0));
+        }
+    }
+
+    /// The snapshot at `position` has been found damaged: it is kept aside, and another one is taken in its place.
+    pub fn lose(&mut self, position: Position) {
+        match SnapshotReader::open(&self.disk, self.settings.group, position)
+            .and_then(SnapshotReader::check)
+        {
+            Ok(()) => {}
+            Err(SnapshotError::Host(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.refuse(position, error);
+                let left = snapshots(&self.disk).unwrap_or_default().pop().unwrap_or_default();
+                self.lost |= left < self.newest;
+                self.newest = left;
+                self.not_before = Nanos(0);
+            }
         }
     }
 
@@ -169,7 +190,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
         let goal = self.reach();
         let interval = self.settings.interval_bytes;
         let due = interval > 0 && goal.0 >= self.newest.0.saturating_add(interval);
-        if now < self.not_before || !(due || self.asked > self.answers) {
+        if now < self.not_before || !(due || self.lost || self.asked > self.answers) {
             return 0;
         }
         self.answers = self.asked;
@@ -221,7 +242,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
             state_bytes: 0,
             blocks_crc: 0,
         })?;
-        self.newest = position;
+        (self.newest, self.lost) = (position, false);
         self.events.push_back(SnapshotEvent::Taken { stamp, answers: self.answers });
         self.remove_old()?;
         Ok(1)

@@ -75,6 +75,7 @@ impl TakeOver {
         let may = match purpose {
             Purpose::CatchUp(leadership) => leadership == fence && last == fence,
             Purpose::LeaderSync => last <= fence,
+            Purpose::Repair => false, // of files, which is not the core's
         };
         if !may {
             return Err(LaneRefusal::Void);

@@ -54,6 +54,8 @@ pub(crate) struct Wire {
     /// Data sent to the members: position, address of the bytes, and how many.
     pub(crate) sends: Vec<(Position, usize, usize)>,
     pub(crate) cut_off: Vec<SocketAddr>,
+    /// Pairs that do not hear each other.
+    pub(crate) parted: Vec<[SocketAddr; 2]>,
     /// Datagrams that each address sent, whatever became of them.
     sent_from: Vec<SocketAddr>,
 }
@@ -65,7 +67,8 @@ impl Wire {
 
     fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         self.sent_from.push(from);
-        if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
+        let parted = self.parted.iter().any(|pair| pair.contains(&from) && pair.contains(&to));
+        if parted || self.cut_off.contains(&from) || self.cut_off.contains(&to) {
             return;
         }
         let copies = if self.random.below(100) < self.faults.duplicate { 2 } else { 1 };
@@ -229,6 +232,7 @@ impl World {
             sent: 0,
             sends: Vec::new(),
             cut_off: Vec::new(),
+            parted: Vec::new(),
             sent_from: Vec::new(),
         }));
         let nodes = nodes.into_iter().map(|settings| Node::new(settings, &wire)).collect();
@@ -252,14 +256,22 @@ impl World {
 
     /// Node 0 leads `term`, the others follow it.
     pub(crate) fn lead(&mut self, term: u32) {
+        self.led_by(0, term);
+    }
+
+    /// `leader` leads `term`, the others follow it.
+    pub(crate) fn led_by(&mut self, leader: u16, term: u32) {
         for node in &mut self.nodes {
             node.order(ControlToCore::Fence(leadership(term)));
             node.order(ControlToCore::MayAckMemory(true));
         }
-        self.nodes[0].order(ControlToCore::Lead(leadership(term)));
-        for node in &mut self.nodes[1..] {
-            let leadership = leadership(term);
-            node.order(ControlToCore::Follow { leadership, leader: NodeId(0) });
+        let leadership = leadership(term);
+        for (number, node) in (0..).zip(&self.nodes) {
+            node.order(if number == leader {
+                ControlToCore::Lead(leadership)
+            } else {
+                ControlToCore::Follow { leadership, leader: NodeId(leader) }
+            });
         }
     }
 
@@ -287,7 +299,12 @@ impl World {
     }
 
     pub(crate) fn all_applied(&self) -> bool {
-        let tail = self.nodes[0].core.log.tail().position;
+        self.all_at(0)
+    }
+
+    /// All have applied all that `leader` has.
+    pub(crate) fn all_at(&self, leader: u16) -> bool {
+        let tail = self.nodes[usize::from(leader)].core.log.tail().position;
         self.nodes.iter().all(|node| node.core.applied.0 == tail)
     }
 

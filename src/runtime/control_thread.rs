@@ -283,6 +283,7 @@ impl<E: Storage> ControlThread<E> {
             }
             self.outlook.look(now, self.shared.words(), &self.machine);
             self.lane.take_news(now);
+            self.lane.repair(now, &mut self.events);
             self.answer_admin(&mut sources, &polled, now);
             self.machine.handle(now, Input::Tick);
             // What one of the machines wants may be a word for the other.
@@ -459,6 +460,7 @@ impl<E: Storage> ControlThread<E> {
                             status["snapshot"] = snapshots.json();
                             status["catch_up"] = lane.json(now);
                             status["disk"] = disk.json();
+                            status["scrub"] = lane.repairs.json();
                             status.to_string()
                         }
                         "snapshot" => snapshots.ask().to_string(),

@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicBool;
 use super::config::Settings;
 use super::environment::{Host, LiveNetwork, Transport};
 use super::idle::{Deadlines, IdleKind, Idler};
-use crate::client::{Answer, Client, ClientSettings, ClientSettingsError, ClientState};
+use crate::client::{
+    Answer, Client, ClientSettings, ClientSettingsError, ClientState, FORWARD_AFTER_NS_DEFAULT,
+};
 use crate::io::clock::HostClock;
 use crate::io::faults::FaultSettings;
 use crate::io::network_error::NetworkError;
@@ -30,6 +32,8 @@ pub struct ConnectOptions {
     pub name: String,
     /// Commands that may be unanswered at once.
     pub in_flight_max: usize,
+    /// See [`ClientSettings::forward_after_ns`].
+    pub forward_after_ns: u64,
     /// Planted faults.
     pub faults: Option<FaultSettings>,
     /// What it does while it waits.
@@ -45,6 +49,7 @@ impl ConnectOptions {
             members: settings.members.iter().map(|member| (member.id, member.data)).collect(),
             name: name.to_owned(),
             in_flight_max: settings.group.session_in_flight_max,
+            forward_after_ns: FORWARD_AFTER_NS_DEFAULT,
             faults: settings.faults,
             idle: IdleKind::Adaptive,
         }
@@ -130,6 +135,7 @@ impl<N: LiveNetwork> HostClient<N> {
         let settings = ClientSettings {
             name: options.name,
             in_flight_max: options.in_flight_max,
+            forward_after_ns: options.forward_after_ns,
             ..ClientSettings::new(options.group, members, seed)
         };
         let client = Client::new(settings, network).map_err(ConnectError::Settings)?;

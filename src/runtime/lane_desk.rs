@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::carrier::{CarrierLink, CarrierOrder};
+use super::events::EventSink;
+use super::scrub::RepairDesk;
 use crate::control::lane::{Lane, LaneInput, Progress};
 use crate::link::CoreToControl;
 use crate::types::{Nanos, NodeId};
@@ -11,6 +13,8 @@ use crate::types::{Nanos, NodeId};
 pub(super) struct LaneDesk {
     pub(super) machine: Lane,
     pub(super) carrier: Option<CarrierLink>,
+    /// What of this node's files is had back from others.
+    pub(super) repairs: RepairDesk,
 }
 
 impl LaneDesk {
@@ -28,9 +32,20 @@ impl LaneDesk {
     /// What came from other nodes.
     pub(super) fn take_news(&mut self, now: Nanos) {
         while let Some(news) = self.carrier.as_ref().and_then(|link| link.news.try_recv().ok()) {
+            self.repairs.on_lane(now, &news);
             self.machine.handle(now, news);
         }
         self.machine.handle(now, LaneInput::Tick);
+    }
+
+    /// Has damaged files repaired.
+    pub(super) fn repair(&mut self, now: Nanos, events: &mut EventSink) {
+        for (to, order) in self.repairs.turn(now, events) {
+            if self.carrier.is_none() {
+                self.repairs.on_lane(now, &LaneInput::Broken(to));
+            }
+            self.order(now, to, order);
+        }
     }
 
     /// Has something carried to `to`. What the carrier has no room for is asked again, as what is lost on the way.

@@ -15,6 +15,7 @@ mod ladder_desk;
 mod lane_desk;
 pub mod node;
 mod outlook;
+mod scrub;
 mod snapshots;
 pub mod terminal;
 mod threads;

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use self::open::{Front, Opened};
 use self::settings::snapshot_settings;
 pub use self::settings::state_limits;
-pub(in crate::runtime) use self::settings::udp_settings;
+pub(in crate::runtime) use self::settings::{mender, repairs_machine, udp_settings};
 use self::wiring::{Bells, Ready, wire};
 use super::config::Settings;
 use super::control_thread::{Ended, SourceError};

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use super::environment::Storage;
 use super::events::EventSink;
+use super::scrub::ScrubWorker;
 use super::threads::Common;
 use crate::io::clock::HostClock;
+use crate::journal::scrub::trouble_in;
 use crate::journal::snapshot::Stamp;
 use crate::replica::snapshotter::{SnapshotEvent, Snapshotter};
 use crate::service::Service;
@@ -19,6 +21,8 @@ use crate::types::{Nanos, Position};
 
 /// How often the worker looks whether there is something to do, and whether the node ends, at the latest.
 const LOOK: Duration = Duration::from_millis(50);
+/// While a file is repaired: bytes of another node may be here any moment.
+const REPAIR_LOOK: Duration = Duration::from_millis(1);
 /// Events of the worker that wait for control, at most.
 const EVENTS_MAX: usize = 16;
 
@@ -28,6 +32,7 @@ type Asked = Arc<AtomicU64>;
 /// The worker's thread.
 pub(super) struct SnapshotThread<E: Storage, S> {
     machine: Snapshotter<E::Disk, S>,
+    scrub: ScrubWorker<E::Disk>,
     ended: Arc<AtomicBool>,
     bytes_per_second: u64,
     asked: Asked,
@@ -48,6 +53,7 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
     pub(super) fn new(
         machine: Snapshotter<E::Disk, S>,
         newest: Option<Stamp>,
+        scrub: ScrubWorker<E::Disk>,
         bytes_per_second: u64,
         common: &Common,
     ) -> (Self, SnapshotDesk) {
@@ -56,26 +62,51 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         let (send, events) = bounded(EVENTS_MAX);
         let desk =
             SnapshotDesk { asked: Arc::clone(&asked), events, newest, answered: 0, failure: None };
-        (Self { machine, ended, bytes_per_second, asked, events: send }, desk)
+        (Self { machine, scrub, ended, bytes_per_second, asked, events: send }, desk)
     }
 
     /// Runs until the node ends.
     pub(super) fn run(mut self) {
         let (ended, clock) = (Arc::clone(&self.ended), HostClock);
         let mut pace = Pace { bytes_per_second: self.bytes_per_second, ended: &ended };
+        let mut slow = Pace { bytes_per_second: self.scrub.bytes_per_second(), ended: &ended };
         while !ended.load(Ordering::Acquire) {
             self.machine.ask(self.asked.load(Ordering::Acquire));
             let done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
             while let Some(event) = self.machine.poll_event() {
+                if let SnapshotEvent::Failed { error, .. } = &event
+                    && let Some(position) = trouble_in(error)
+                {
+                    self.scrub.suspect(position);
+                }
                 // Control takes them every 50 ms; there are a few an hour.
                 let _ = self.events.try_send(event);
             }
-            if done == 0 {
-                std::thread::park_timeout(LOOK);
-            } else if pace.take(done).is_err() {
+            let waited = if done > 0 { pace.take(done) } else { self.scrub_some(clock, &mut slow) };
+            if waited.is_err() {
                 break;
             }
         }
+    }
+}
+
+impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
+    /// There is nothing else to do: the durable files are read again, or repaired.
+    fn scrub_some(&mut self, clock: HostClock, pace: &mut Pace<'_>) -> io::Result<()> {
+        let done = self.scrub.turn(clock.now());
+        while let Some(position) = self.scrub.bad_snapshot() {
+            self.machine.lose(position);
+        }
+        if self.scrub.is_repairing() {
+            if done == 0 {
+                std::thread::park_timeout(REPAIR_LOOK);
+            }
+            return Ok(());
+        }
+        if done == 0 {
+            std::thread::park_timeout(LOOK);
+        }
+        pace.take(done)
     }
 }
 

@@ -14,9 +14,6 @@ const STORY_GAP_NS: u64 = 900 * Nanos::MILLISECOND;
 /// The last story is told so long before the faults end, at most, ns.
 const LAST_STORY_NS: u64 = 60 * Nanos::MILLISECOND;
 
-/// What rots at once lies in one of these, bytes.
-const SECTOR_BYTES: usize = 512;
-
 impl World {
     /// The node that leads, by the newest leadership.
     pub(super) fn leader(&self) -> Option<usize> {
@@ -141,11 +138,12 @@ impl World {
         let Some(name) = names.get(draw as usize % names.len().max(1)) else { return };
         // The log of a run fills little of its first file, and the header page is a page among many.
         let reach = written.clamp(1, self.plan.segment_bytes);
-        let offset = (draw >> 8) % (crate::limits::SEGMENT_HEADER_BYTES as u64 + reach);
+        let anywhere = (draw >> 8) % (crate::limits::SEGMENT_HEADER_BYTES as u64 + reach);
+        // Now and then it goes for both seals of the file, which lie side by side.
+        let between_seals = crate::journal::segment_header::SEAL_OFFSETS[1] as u64 - 1;
+        let offset = if (draw >> 54).is_multiple_of(16) { between_seals } else { anywhere };
         disk.rot(name, offset, |bytes| {
-            // Within a sector: a burst over both seals, which lie side by side, is more than the format survives.
-            let left = SECTOR_BYTES - offset as usize % SECTOR_BYTES;
-            for byte in bytes.iter_mut().take((1 + (draw >> 40) as usize % 40).min(left)) {
+            for byte in bytes.iter_mut().take(1 + (draw >> 40) as usize % 40) {
                 *byte ^= 1 << (draw >> 50 & 7);
             }
         });

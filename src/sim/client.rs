@@ -52,7 +52,7 @@ pub(super) struct SimClient {
     number: usize,
     pub(super) clock: Clock,
     pub(super) port: SharedPort,
-    library: Client<SimNetwork>,
+    pub(super) library: Client<SimNetwork>,
     random: Prng,
     waiting: BTreeMap<Request, (u64, Nanos)>,
     /// Commands sent, in all lives; and questions.
@@ -169,6 +169,9 @@ fn library(number: usize, plan: &Plan, port: &SharedPort, seed: u64) -> Client<S
     let network = SimNetwork::new(Endpoint::Client(number), plan.nodes, Rc::clone(port));
     let mut settings = ClientSettings::new(GROUP, members, seed);
     settings.in_flight_max = plan.in_flight;
+    if !plan.forward {
+        settings.forward_after_ns = u64::MAX;
+    }
     Client::new(settings, network).expect("the defaults work")
 }
 

@@ -18,6 +18,7 @@ pub const STATES: &[&str] = &[
     "bad-frame",
     "duplicate-answered",
     "redirect",
+    "forwarded",
     "session-lost",
     "disk-failed",
     "disk-stall-told",

@@ -83,6 +83,8 @@ faults! {
     HandOver = "hand-over",
     /// Neither: the leader is told to change the durability of the group. Drawn by itself.
     Ladder = "durability-change",
+    /// A client reaches one node alone. Drawn by itself.
+    OneDoor = "one-door",
 }
 
 /// One strike.
@@ -122,8 +124,8 @@ pub(super) fn draw_ladder(plan: &Plan) -> Vec<(u64, Strike)> {
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let apart = |kind: Fault| matches!(kind, Fault::HandOver | Fault::Ladder);
-    let kinds = Fault::KINDS.iter().filter(|kind| !apart(**kind) && plan.has(**kind));
+    let apart = [Fault::HandOver, Fault::OneDoor, Fault::Ladder];
+    let kinds = Fault::KINDS.iter().filter(|kind| !apart.contains(kind) && plan.has(**kind));
     let some: Vec<_> = kinds.copied().collect();
     let fault =
         if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };

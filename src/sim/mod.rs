@@ -11,6 +11,7 @@ pub mod check;
 mod client;
 mod clock;
 mod coverage;
+mod doors;
 mod faults;
 mod lane;
 mod ledger;

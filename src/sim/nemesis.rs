@@ -55,6 +55,7 @@ impl World {
             self.memory_may_count = true;
             self.schedule(Nanos(at), Event::Strike(strike));
         }
+        self.draw_door();
         self.begin_stories();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
     }
@@ -297,6 +298,7 @@ impl World {
                     }
                 }
             }
+            Fault::OneDoor => self.shut(sides as usize, other, cut),
             _ => unreachable!("{fault:?} cuts no way"),
         }
     }
@@ -340,7 +342,10 @@ impl World {
                     // Who is far away is never at the end while there is more all the time.
                     self.clients.iter_mut().for_each(|client| client.budget = 0);
                 }
-                if self.all_agree() {
+                if first {
+                    self.leave_one_door();
+                }
+                if self.all_agree() && self.is_served_through_its_door() {
                     self.phase = Phase::Over;
                     return self.checks.finish();
                 }

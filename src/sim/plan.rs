@@ -71,6 +71,8 @@ pub struct Plan {
     pub look_ns: u64,
     /// How long the first election of a group that starts waits for all voters, ns.
     pub start_wait_ns: u64,
+    /// Clients ask nodes to pass on what a leader out of reach and they say to each other.
+    pub forward: bool,
     /// So many of the clients only ask questions.
     pub readers: usize,
     /// Faults that belong together, told over and over.
@@ -131,6 +133,7 @@ impl Plan {
             faults: u32::MAX,
             look_ns: 0,
             start_wait_ns: Nanos::SECOND,
+            forward: true,
             readers: 0,
             stories: Vec::new(),
         };
@@ -163,12 +166,14 @@ impl Plan {
         plan
     }
 
-    /// In a third of the worlds the lead is handed over now and then. Drawn apart, so that the other two thirds do not change.
+    /// In a third of the worlds the lead is handed over now and then, and in a third clients are left one door. Drawn apart, so
+    /// that the other two thirds do not change.
     fn draw_hand_overs(&mut self) {
         let mut random = Prng::new(self.seed ^ 0x4841_4E44);
         self.hand_over_gap_ns = [30, 200, 1_000][index(&mut random, 3)] * Nanos::MILLISECOND;
         let bit = Fault::HandOver.bit();
         self.faults = if random.below(3) == 0 { self.faults | bit } else { self.faults & !bit };
+        self.draw_doors();
     }
 
     /// Whether this kind of fault happens.

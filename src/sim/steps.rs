@@ -531,10 +531,13 @@ impl World {
         self.trace.event(self.now, [2, client as u64, 0]);
         let mut ended = Vec::new();
         let (lives, redirects) = (self.clients[client].lives, self.clients[client].redirects());
+        let forwarded = self.clients[client].forwarded();
         self.clients[client].step(self.now, &self.plan, &mut ended);
         self.coverage.hit("session-lost", self.clients[client].lives - lives);
         let more = self.clients[client].redirects().saturating_sub(redirects);
         self.coverage.hit("redirect", more);
+        let more = self.clients[client].forwarded().saturating_sub(forwarded);
+        self.coverage.hit("forwarded", more);
         for ended in &ended {
             self.trace.line(self.now, || format!("client {client}: {ended:?}"));
             let waited_ns = self.now.since(ended.sent_at);

@@ -83,6 +83,8 @@ pub(super) enum Event {
     Strike(Strike),
     /// An order to hand over, and the next one is drawn.
     HandOver(Strike),
+    /// A client is left one door, and the next one is drawn.
+    Door(Strike),
     /// A story begins.
     Story,
     /// The one that is told when the faults end.
@@ -138,6 +140,9 @@ pub(super) struct World {
     pub(super) hand_over_random: Prng,
     /// The durability changes in this world: what is acknowledged may be in memory alone.
     pub(super) memory_may_count: bool,
+    pub(super) door_random: Prng,
+    /// A client that reaches one node alone at the end, and how many answers it must have had then.
+    pub(super) behind_a_door: Option<(usize, u64)>,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<SimClient>,
     pub(super) paths: Paths,
@@ -225,6 +230,8 @@ impl World {
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
             memory_may_count: false,
+            door_random: Prng::new(plan.seed ^ 0x4F50_454E),
+            behind_a_door: None,
             random,
             machines,
             clients,
@@ -291,6 +298,10 @@ impl World {
             }
             Event::HandOver(strike) => {
                 self.draw_hand_over();
+                self.strike(&strike);
+            }
+            Event::Door(strike) => {
+                self.draw_door();
                 self.strike(&strike);
             }
             Event::Strike(strike) => self.strike(&strike),
@@ -405,7 +416,9 @@ impl World {
 
 /// The stamp that a status echoes.
 fn echo(bytes: &[u8]) -> Option<Nanos> {
-    let (_, kind, body) = parse(bytes, GROUP).ok()?;
+    let (header, kind, body) = parse(bytes, GROUP).ok()?;
     let (status, _) = StatusBody::read_from_prefix(body).ok()?;
-    (kind == DatagramKind::Status).then_some(Nanos(status.echo.get()))
+    // What is passed on for a client speaks of that client's clock.
+    let own = kind == DatagramKind::Status && header.flags & FLAG_LANE == 0;
+    own.then_some(Nanos(status.echo.get()))
 }

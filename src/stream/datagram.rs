@@ -26,6 +26,9 @@ pub const FLAG_LANE: u8 = 4;
 /// Heartbeat: `position` is the end of the sender's log, so a frame ends there.
 pub const FLAG_WHOLE: u8 = 8;
 
+/// Hello: the client does not reach the leader, and asks the node to pass its datagrams on.
+pub const FLAG_FORWARD: u8 = 16;
+
 /// What a datagram is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -87,7 +90,7 @@ pub struct DatagramHeader {
     pub version: u8,
     /// [`DatagramKind`].
     pub kind: u8,
-    /// [`FLAG_PADS`], [`FLAG_REPAIR`], [`FLAG_LANE`].
+    /// [`FLAG_PADS`], [`FLAG_REPAIR`], [`FLAG_LANE`], [`FLAG_WHOLE`], [`FLAG_FORWARD`].
     pub flags: u8,
     /// Key of the trailing tag; 0: no tag.
     pub key_id: u8,

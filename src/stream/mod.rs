@@ -19,6 +19,7 @@ pub mod prng;
 pub mod receiver;
 pub mod redirect;
 pub mod round_trip;
+pub mod routes;
 pub mod sender;
 
 pub use endpoint::{EndSettings, LaneEnd, LaneError};

@@ -100,9 +100,14 @@ impl Hosts {
         }
     }
 
+    /// Where the clients are, among those between whom ways are cut.
+    pub(crate) fn clients(&self) -> usize {
+        usize::from(self.nodes)
+    }
+
     /// All ways are open again.
     pub(crate) fn heal(&self) {
-        for node in 0..self.nodes {
+        for node in 0..=self.nodes {
             ip(&["-n", &self.host(node), "neigh", "flush", "nud", "permanent", "dev", "eth0"])
                 .unwrap();
         }

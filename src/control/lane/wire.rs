@@ -30,6 +30,7 @@ const KIND_BYTES: u8 = 4;
 
 const PURPOSE_LEADER_SYNC: u8 = 1;
 const PURPOSE_CATCH_UP: u8 = 2;
+const PURPOSE_REPAIR: u8 = 3;
 
 const REPLY_ASK_LOWER: u8 = 0;
 const REPLY_AGREED: u8 = 1;
@@ -101,11 +102,11 @@ pub struct LaneRangeBody {
 )]
 #[repr(C)]
 pub struct LanePurpose {
-    /// Generation of the leadership that is to be followed again; 0 for a leader sync.
+    /// Generation of the leadership that is to be followed again; else 0.
     pub generation: U64,
-    /// Term of it; 0 for a leader sync.
+    /// Term of it; else 0.
     pub term: U32,
-    /// 1 leader sync, 2 to follow again.
+    /// 1 leader sync, 2 to follow again, 3 repair of a damaged file.
     pub kind: u8,
     /// 0.
     pub reserved: [u8; 3],
@@ -359,6 +360,7 @@ impl LanePurpose {
         let (kind, of) = match purpose {
             Purpose::LeaderSync => (PURPOSE_LEADER_SYNC, Leadership::default()),
             Purpose::CatchUp(leadership) => (PURPOSE_CATCH_UP, leadership),
+            Purpose::Repair => (PURPOSE_REPAIR, Leadership::default()),
         };
         Self {
             generation: U64::new(of.generation.to_u64()),
@@ -372,6 +374,7 @@ impl LanePurpose {
         match self.kind {
             PURPOSE_LEADER_SYNC => Some(Purpose::LeaderSync),
             PURPOSE_CATCH_UP => Some(Purpose::CatchUp(leadership(self.generation, self.term))),
+            PURPOSE_REPAIR => Some(Purpose::Repair),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use crate::frame::{FRAME_VERSION, FrameError, FrameHeader, Kind, Predecessor};
 use crate::journal::memory::{Disk, segment_name};
 use crate::journal::recovery_table::Finding;
 use crate::journal::segment_file::file_offset;
+use crate::journal::segment_header::SEAL_OFFSETS;
 use crate::limits::{FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use crate::types::Position;
 use zerocopy::FromBytes;
@@ -53,6 +54,20 @@ pub(super) fn ranges<D: Disk, M, V>(
 ) -> Vec<DamagedRange> {
     let mut search = Search { reader: Reader::new(disk, settings.segment_bytes), settings, scan };
     let mut ranges = Vec::new();
+    if let Some(base) = scan.lost_seals {
+        let to = scan.beyond.unwrap_or(scan.tail.position);
+        ranges.push(DamagedRange {
+            file: segment_name(base),
+            offset: SEAL_OFFSETS[0] as u64,
+            from: scan.tail.position,
+            to,
+            finding: Finding::SealsLost,
+            frame: None,
+        });
+        if scan.stop.finding == Finding::CutRecorded {
+            return ranges;
+        }
+    }
     let (mut before, mut stop) = (scan.tail, scan.stop);
     loop {
         let resumed =

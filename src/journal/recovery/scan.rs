@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::seals::Known;
 use super::{RecoveryError, RecoverySettings, Stop, io_error};
 use crate::frame::{FrameError, FrameHeader, Kind, Predecessor, check_frame, span};
 use crate::journal::memory::{
@@ -32,6 +33,8 @@ pub(super) struct Found {
     /// The page was never written.
     pub(super) blank: bool,
     pub(super) seal: Option<Seal>,
+    /// Both its seals are damaged.
+    pub(super) seals_lost: bool,
 }
 
 /// What is known about the end of the log before looking at it.
@@ -68,6 +71,8 @@ pub(super) struct Scan<M, V> {
     pub(super) beyond: Option<Position>,
     /// Files above the log that do not adjoin what is kept, and were written to.
     pub(super) strays: Vec<Position>,
+    /// The file whose seals would say what this stop is worth, if both are damaged.
+    pub(super) lost_seals: Option<Position>,
     pub(super) hot: BTreeMap<Position, (M, V)>,
     pub(super) hot_whole: bool,
 }
@@ -129,6 +134,9 @@ pub(super) fn examine<D: Disk, H: HotTier>(
     let beyond = last_byte(disk, settings, &files, tail.position)?;
     let strays = strays(disk, settings, &files, tail.position)?;
     let zone = zone(&marks, tail.position);
+    let known = Known { settings, files: &files, marks: &marks, previous };
+    let lost_seals = known.lost_seals(stop, decide(stop.finding, zone), tail.position);
+    let finding = if lost_seals.is_some() { Finding::SealsLost } else { stop.finding };
     Ok(Scan {
         leftovers,
         first_generation,
@@ -139,9 +147,10 @@ pub(super) fn examine<D: Disk, H: HotTier>(
         tail,
         stop,
         zone,
-        decision: decide(stop.finding, zone),
+        decision: decide(finding, zone),
         beyond,
         strays,
+        lost_seals,
         hot: opened,
         hot_whole,
         marks,
@@ -215,7 +224,7 @@ fn look<D: Disk>(
     let mut page = [0; SEGMENT_HEADER_BYTES];
     // A file shorter than the page reads as if zeroes followed.
     if file.read_at(&mut page, 0).is_err() {
-        return Ok(Found { length, header: None, blank: false, seal: None });
+        return Ok(Found { length, header: None, blank: false, seal: None, seals_lost: false });
     }
     let header = SegmentHeader::decode_segment(&page, settings.group, settings.segment_bytes, base);
     let blank = header == Err(HeaderError::Blank);
@@ -224,7 +233,9 @@ fn look<D: Disk>(
         Err(error) if error.may_be_torn() => None,
         Err(error) => return Err(RecoveryError::Header { name: name.to_owned(), error }),
     };
-    Ok(Found { length, header, blank, seal: Seal::newest(&page, settings.group) })
+    let seal = Seal::newest(&page, settings.group);
+    let seals_lost = Seal::both_lost(&page, settings.group);
+    Ok(Found { length, header, blank, seal, seals_lost })
 }
 
 /// The newest seal, lowered by a recorded cut that is not finished, raised by a clean mark.

@@ -69,11 +69,14 @@ impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
             && files.iter().all(|(&base, found)| base <= last || found.blank)
     }
 
-    /// The file has a good header page and all its bytes: a padding frame's zero body is never looked at, and may be missing.
+    /// The file has a good header page, not two damaged seals, and all its bytes: a padding frame's zero body is never looked
+    /// at, and may be missing.
     fn is_whole(&self, base: Position) -> bool {
         let bytes = file_bytes(self.settings.segment_bytes);
         let found = self.scan.files.get(&base);
-        found.is_some_and(|found| found.header.is_some() && found.length == bytes)
+        found.is_some_and(|found| {
+            found.header.is_some() && !found.seals_lost && found.length == bytes
+        })
     }
 
     /// Saves what is cut to `quarantine/`.

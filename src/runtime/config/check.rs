@@ -7,8 +7,8 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, Settings, SnapshotSettings,
-    SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, ScrubbingSettings, Settings,
+    SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
@@ -237,6 +237,10 @@ impl Reader<'_> {
                 low_bytes: self.number("disk.low_bytes"),
                 full_bytes: self.number("disk.full_bytes"),
                 stall_ns: self.number("disk.stall_ms") * Nanos::MILLISECOND,
+            },
+            scrub: ScrubbingSettings {
+                interval_ns: self.number("scrub.interval_s") * Nanos::SECOND,
+                bytes_per_second: self.number("scrub.bytes_per_second"),
             },
             faults: self.faults(),
             members,

@@ -427,6 +427,18 @@ pub const KEYS: &[Key] = &[
         "When nothing has become durable for so long though something waits for it, the disk counts as stalled: a leader gives up its lead where another could take it.",
     ),
     key(
+        "scrub.interval_s",
+        number(0, 31_536_000, "s"),
+        Default::Number(86_400),
+        "Read all durable files again so often, to find what rots on the disk; 0: never (what others cannot read is still looked at, and repaired).",
+    ),
+    key(
+        "scrub.bytes_per_second",
+        bytes(64 << 10, 1 << 40),
+        Default::Number(4 << 20),
+        "How fast the durable files are read again, at most.",
+    ),
+    key(
         "faults.loss",
         Takes::Probability,
         Default::Text("0"),

@@ -54,6 +54,8 @@ pub struct Values {
     pub snapshot: SnapshotSettings,
     /// The disk.
     pub disk: DiskSettings,
+    /// The scrub of the durable files.
+    pub scrub: ScrubbingSettings,
     /// Planted faults; none where no key asks for any.
     pub faults: Option<FaultSettings>,
 }
@@ -207,6 +209,16 @@ pub struct SnapshotSettings {
     /// How many are kept.
     pub kept: usize,
     /// Bytes read and written in a second, at most.
+    pub bytes_per_second: u64,
+}
+
+/// `[scrub]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ScrubbingSettings {
+    /// From one round to the next, ns; 0: none.
+    pub interval_ns: u64,
+    /// Bytes read in a second, at most.
     pub bytes_per_second: u64,
 }
 

@@ -9,15 +9,21 @@ use crate::control::constants::{Constant, GroupConstants};
 use crate::control::election::{ElectionSettings, Member, Mutants};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
+use crate::control::repair::Repairs;
+use crate::io::clock::HostClock;
 use crate::io::interface::InterfaceChoice;
 use crate::io::multicast::MulticastSettings;
 use crate::io::udp::{Gso, Transport, UdpSettings};
+use crate::journal::Disk;
 use crate::journal::hot::{HeaderPage, HotSettings, SegmentStart};
+use crate::journal::mender::Mender;
 use crate::journal::node_state::NodeState;
 use crate::journal::recovery::Recovered;
+use crate::journal::scrub::ScrubSettings;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
 use crate::journal::terms::TermStartAt;
+use crate::link::Shared;
 use crate::replica::snapshotter::SnapshotSettings;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::carrier::CarrierSettings;
@@ -153,6 +159,27 @@ pub(super) fn carrier_settings(settings: &Settings) -> CarrierSettings {
 pub(super) fn lane_machine(settings: &Settings) -> Lane {
     let first = RandomState::new().hash_one(4_u8);
     Lane::new(first, settings.node.id, settings.members.iter().map(|member| member.id))
+}
+
+/// The machine that has damaged files repaired.
+pub(in crate::runtime) fn repairs_machine(settings: &Settings) -> Repairs {
+    let first = RandomState::new().hash_one(5_u8);
+    let nodes = settings.members.iter().map(|member| member.id);
+    Repairs::new(first, settings.node.id, nodes, settings.group.segment_bytes)
+}
+
+/// Who reads the durable files again.
+pub(in crate::runtime) fn mender<D: Disk + Clone>(
+    settings: &Settings,
+    disk: D,
+    shared: Shared,
+) -> Mender<D> {
+    let scrub = ScrubSettings {
+        group: settings.group.id,
+        segment_bytes: settings.group.segment_bytes,
+        interval_ns: settings.scrub.interval_ns,
+    };
+    Mender::new(disk, shared, scrub, HostClock.now())
 }
 
 /// What the nodes compare when they meet; the service is the one that runs, whatever the file calls it.

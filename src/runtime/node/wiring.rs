@@ -39,6 +39,7 @@ use crate::runtime::environment::{
 use crate::runtime::idle::Idler;
 use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::outlook::Outlook;
+use crate::runtime::scrub::{RepairDesk, scrubbing};
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
 use crate::runtime::watch::Watch;
@@ -79,7 +80,9 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
     let ended = Arc::new(AtomicBool::new(false));
-    let (carrier, lane) = lane::<E>(settings, catch_up, &disk, (&shared, &ended, &control_waker))?;
+    let (scrub, repairs) = scrubbing(settings, disk.clone(), &shared, &control_waker);
+    let waker = &control_waker;
+    let (carrier, lane) = lane::<E>(settings, catch_up, &disk, repairs, (&shared, &ended, waker))?;
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let shared_cpu = Arc::new(AtomicBool::new(true));
     let wall = Anchoring::new(Anchor::measure(HostClock));
@@ -104,7 +107,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
     let bytes_per_second = settings.snapshot.bytes_per_second;
     let (snapshot_thread, snapshots) =
-        SnapshotThread::new(snapshotter, newest, bytes_per_second, &common);
+        SnapshotThread::new(snapshotter, newest, scrub, bytes_per_second, &common);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -161,10 +164,11 @@ fn lane<E: Environment>(
     settings: &Settings,
     net: Option<Box<dyn LaneNet>>,
     disk: &E::Disk,
+    repairs: RepairDesk,
     (shared, ended, control): (&Shared, &Arc<AtomicBool>, &Arc<dyn Wake>),
 ) -> Result<CatchUp<E>, NodeError> {
     let machine = lane_machine(settings);
-    let Some(net) = net else { return Ok((None, LaneDesk { machine, carrier: None })) };
+    let Some(net) = net else { return Ok((None, LaneDesk { machine, carrier: None, repairs })) };
     let carrier = Carrier::new(
         carrier_settings(settings),
         disk.clone(),
@@ -174,7 +178,7 @@ fn lane<E: Environment>(
         Arc::clone(control),
     );
     let (carrier, link) = carrier.map_err(host("opening the catch-up lane"))?;
-    Ok((Some(carrier), LaneDesk { machine, carrier: Some(link) }))
+    Ok((Some(carrier), LaneDesk { machine, carrier: Some(link), repairs }))
 }
 
 /// How the threads sleep, and who wakes them.

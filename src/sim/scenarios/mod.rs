@@ -5,6 +5,7 @@ mod disks;
 mod elections;
 mod ladder;
 mod quorum;
+mod rules;
 
 use super::Plan;
 use super::faults::{Fault, Strike};
