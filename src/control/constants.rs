@@ -210,11 +210,7 @@ mod tests {
     use crate::types::Leadership;
 
     fn envelope(node: u16) -> Envelope {
-        Envelope {
-            from: NodeId(node),
-            leadership: Leadership::default(),
-            message: Message::Following,
-        }
+        Envelope { from: NodeId(node), leadership: Leadership::default(), message: Message::Stand }
     }
 
     fn ours() -> GroupConstants {

@@ -569,8 +569,13 @@ impl Election {
         if let Phase::Following { target, .. } = self.phase
             && target.leadership == leadership
         {
-            self.send(target.leader, leadership, Message::Following);
+            self.say_following(target);
         }
+    }
+
+    fn say_following(&mut self, target: Target) {
+        let instance = self.settings.instance;
+        self.send(target.leader, target.leadership, Message::Following { instance });
     }
 
     /// A leader calls: fence, persist, follow. Called again for the leadership already entered, confirm.
@@ -587,7 +592,7 @@ impl Election {
             _ if self.is_busy() => return,
             Phase::Following { target: own, .. } if own.leadership == target.leadership => {
                 if own.leader == target.leader {
-                    self.send(target.leader, target.leadership, Message::Following);
+                    self.say_following(target);
                 }
                 return;
             }
@@ -654,7 +659,13 @@ impl Election {
             Message::Lead { founder } => {
                 self.called(now, Target { leadership, leader: from }, founder);
             }
-            Message::Following => self.known[index].following = Some(leadership),
+            Message::Following { instance } => {
+                // What another life of its process said comes late, or before the word that it lives: it is called again.
+                let known = &mut self.known[index];
+                if known.instance == 0 || known.instance == instance {
+                    (known.following, known.instance) = (Some(leadership), instance);
+                }
+            }
             Message::StateHash { sequence, hash } => {
                 let comparison = self.hashes.hear(from, sequence, hash);
                 self.judge(comparison, sequence);

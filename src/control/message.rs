@@ -13,7 +13,7 @@ use crate::types::{
 /// First two bytes of every control datagram: "Qc".
 pub const CONTROL_MAGIC: u16 = u16::from_le_bytes(*b"Qc");
 /// Version of the control protocol.
-pub const CONTROL_VERSION: u8 = 2;
+pub const CONTROL_VERSION: u8 = 3;
 /// Bytes of every control datagram.
 pub const CONTROL_BYTES: usize = 64 + 8 * GroupConstants::COUNT;
 
@@ -29,7 +29,10 @@ pub enum Message {
         founder: Option<Incarnation>,
     },
     /// The sender follows the leadership in the header.
-    Following,
+    Following {
+        /// This life of its process: what an earlier one said says nothing about the next.
+        instance: u64,
+    },
     /// The sender's state after `sequence` has this hash.
     StateHash {
         /// Last applied entry.
@@ -202,7 +205,7 @@ pub struct ControlDatagram {
     /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
     /// readmit: an incarnation, plus one (0: none). Reserve: the candidate.
     pub second: U64,
-    /// Announce, vote request: the sender's instance. Vote: the receiver's.
+    /// Announce, following, vote request: the sender's instance. Vote: the receiver's.
     pub instance: U64,
     /// Canvass, opinion: the round.
     pub round: U64,
@@ -259,7 +262,10 @@ impl Envelope {
                 wire.second = incarnation_to_wire(founder);
                 2
             }
-            Message::Following => 3,
+            Message::Following { instance } => {
+                wire.instance = U64::new(instance);
+                3
+            }
             Message::StateHash { sequence, hash } => {
                 wire.first = U64::new(sequence.0);
                 wire.second = U64::new(hash);
@@ -361,7 +367,7 @@ impl ControlDatagram {
         Some(match self.kind {
             1 => Message::Announce(Announce { standing, instance: self.instance.get(), disk }),
             2 => Message::Lead { founder: incarnation },
-            3 => Message::Following,
+            3 => Message::Following { instance: self.instance.get() },
             4 => {
                 Message::StateHash { sequence: Sequence(self.first.get()), hash: self.second.get() }
             }
@@ -433,7 +439,7 @@ mod tests {
             Message::Announce(announce),
             Message::Lead { founder: Some(Incarnation(12)) },
             Message::Lead { founder: None },
-            Message::Following,
+            Message::Following { instance: 8 },
             Message::StateHash { sequence: Sequence(9), hash: 10 },
             Message::Canvass { round: 3 },
             Message::Opinion(opinion),

@@ -163,7 +163,9 @@ fn r5_votes_of_another_term_or_another_life_never_count() {
     rig.deliver(0, 1, 2, vote(instance, true));
     let calls: Vec<_> = rig.sent.iter().map(|(to, envelope)| (*to, envelope.message)).collect();
     assert_eq!(calls, [(NodeId(1), lead)]);
-    rig.deliver(0, 1, 2, Message::Following);
+    let instance = rig.nodes[1].settings.instance;
+    rig.deliver(0, 1, 2, Message::Following { instance });
+    let instance = rig.nodes[0].settings.instance;
     rig.sent.clear();
     rig.deliver(0, 1, 2, vote(instance, true));
     assert!(rig.sent.is_empty(), "it follows already");
@@ -397,6 +399,21 @@ fn k2_a_follower_that_was_restarted_is_called_again_in_the_same_term() {
     let follow = ControlToCore::Follow { leadership: leadership(2), leader: NodeId(0) };
     let follows = |node: usize| rig.nodes[node].told.iter().filter(|o| **o == follow).count();
     assert_eq!((follows(1), follows(2)), (1, 2), "who follows already is left alone");
+}
+
+#[test]
+fn k2_what_an_earlier_life_said_late_does_not_keep_a_node_that_never_stands_from_being_called() {
+    let mut rig = Rig::lived(&[1, 1, 0]);
+    assert_eq!(rig.settle(), 0);
+    let before = rig.nodes[2].settings.instance;
+    rig.kill(2);
+    rig.restart(2);
+    // Its first words arrive, and the answers to them do not.
+    rig.cut.push((0, 2));
+    rig.run(1000);
+    rig.deliver(0, 2, 2, Message::Following { instance: before });
+    rig.cut.clear();
+    assert_eq!(rig.settle(), 0);
 }
 
 #[test]
