@@ -210,7 +210,7 @@ fn play_out(mut world: World) -> Outcome {
 }
 
 impl World {
-    fn new(plan: &Plan, text: bool) -> Self {
+    pub(super) fn new(plan: &Plan, text: bool) -> Self {
         let mut random = Prng::new(plan.seed ^ 0x5749_5245);
         let mut clock = || {
             let drift = random.below(2 * plan.drift_ppm + 1).cast_signed();
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// Plays the next event.
-    fn play(&mut self) -> Result<(), Violation> {
+    pub(super) fn play(&mut self) -> Result<(), Violation> {
         let Some(Scheduled { at, event, .. }) = self.queue.pop() else {
             return Err(Violation::liveness("nothing is left to happen".to_owned()));
         };
