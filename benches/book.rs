@@ -33,12 +33,12 @@ fn price(n: u64) -> u64 {
 
 fn run(book: &mut Book, commands: &[Vec<u8>], buffer: &mut [u8]) {
     for (n, command) in commands.iter().enumerate() {
-        let context = Context {
-            sequence: Sequence(n as u64),
-            time: Timestamp(0),
-            session: SessionId(1),
-            client_sequence: ClientSequence(n as u64),
-        };
+        let context = Context::alone(
+            Sequence(n as u64),
+            Timestamp(0),
+            SessionId(1),
+            ClientSequence(n as u64),
+        );
         book.begin();
         let result = book.apply(&context, command, &mut Reply::new(buffer));
         assert!(black_box(result).is_ok());
@@ -124,12 +124,7 @@ fn closing(buffer: &mut [u8]) {
     let order = |n| New::order(Side::Buy, 1, 1 + n, 1 + n, FLAG_CANCEL_ON_CLOSE);
     let placing = bytes((0..orders).rev().map(order));
     let mut book = Book::new(limits);
-    let context = Context {
-        sequence: Sequence(1),
-        time: Timestamp(0),
-        session: SessionId(1),
-        client_sequence: ClientSequence(1),
-    };
+    let context = Context::alone(Sequence(1), Timestamp(0), SessionId(1), ClientSequence(1));
     let each = report("close, one order of many", orders, || {
         run(&mut book, &placing, buffer);
         timed(|| book.session_closed(&context, CloseReason::Silent))

@@ -84,6 +84,15 @@ pub const LANE_CHUNK_BYTES_DEFAULT: usize = 2048;
 /// Default memory that all lanes of a node share, in bytes.
 pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
+/// Timers of a service that may be pending at once.
+pub const TIMERS_MAX: usize = 16 * 1024;
+/// Timers that one command, or one batch, may change: so many can be undone.
+pub const UNIT_TIMERS_MAX: usize = 4096;
+/// Events of a service that may wait for delivery; beyond, the command that would emit another is rejected.
+pub const EVENTS_MAX: usize = 4096;
+/// Largest event of a service, in bytes.
+pub const EVENT_BYTES_MAX: usize = 256;
+
 /// Depth of the mailboxes between the threads of a node.
 pub const MAILBOX_DEPTH: usize = 256;
 /// Depth of the mailbox for bytes of a log that is taken over: so many pieces are under way at a time.

@@ -3,6 +3,7 @@
 //! Control decides, the core obeys and reports, sync makes durable, the keeper prepares and clears away. In the simulator
 //! the same mailboxes join the same state machines.
 
+mod outlet;
 mod repair;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use self::outlet::{Inlet, Outlet, ServiceEvent, outlet};
 pub use repair::{RepairOrder, RepairReport};
 
 use crate::frame::Predecessor;

@@ -86,6 +86,16 @@ pub enum Mutant {
     ReservedVoteUndecided,
     /// A vote that is kept for one candidate is given to another, and then to the one all the same.
     ReservedVoteTwice,
+    /// A timer that is pending no more fires all the same.
+    FireCancelled,
+    /// A timer that fired stays pending.
+    FireTwice,
+    /// A timer fires before its time.
+    FireEarly,
+    /// A leader fires no timer that was due before its term.
+    ForgetTimers,
+    /// The cursor goes past events that nobody was given.
+    CursorAhead,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
     /// A frame is taken whatever stands before it.
     SkipChain,
@@ -166,6 +176,11 @@ impl Mutant {
         (Self::IgnoreStateHash, "ignore-state-hash", &["liveness"]),
         (Self::ForgetAtEntering, "forget-at-entering", &["committed_cut", "assertion"]),
         (Self::AckMemoryUnrecorded, "ack-memory-unrecorded", &["promise_lost"]),
+        (Self::FireCancelled, "fire-cancelled", &["timers"]),
+        (Self::FireTwice, "fire-twice", &["timers"]),
+        (Self::FireEarly, "fire-early", &["timers"]),
+        (Self::ForgetTimers, "forget-timers", &["liveness"]),
+        (Self::CursorAhead, "cursor-ahead", &["events"]),
         (Self::NoElectionByAll, "no-election-by-all", &["liveness"]),
     ];
 
@@ -192,7 +207,7 @@ const ELECTED_WRONGLY: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Mutants {
     #[cfg(any(test, feature = "sim"))]
-    planted: u64,
+    planted: u128,
 }
 
 impl Mutants {
@@ -206,13 +221,13 @@ impl Mutants {
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub const fn with(self, mutant: Mutant) -> Self {
-        Self { planted: self.planted | 1 << mutant as u64 }
+        Self { planted: self.planted | 1 << mutant as u128 }
     }
 
     /// Whether the rule is taken out.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) const fn has(self, mutant: Mutant) -> bool {
-        self.planted >> mutant as u64 & 1 == 1
+        self.planted >> mutant as u128 & 1 == 1
     }
 
     /// Whether the rule is taken out: never.

@@ -30,7 +30,7 @@ struct Fickle {
 }
 
 impl Watch for Fickle {
-    fn command(&mut self, context: &Context, _command: &[u8]) {
+    fn command(&mut self, context: &Context<'_>, _command: &[u8]) {
         if self.diverges && context.sequence > FAITHFUL_THROUGH {
             self.wrong += 1;
         }
@@ -51,6 +51,7 @@ fn start(group: &Group, number: usize, diverges: bool) -> Running {
         quiet: true,
         stop: Arc::new(AtomicBool::new(false)),
         listener: Some(listener),
+        outlet: None,
     };
     let service = Watched { service: Echo::new(), watch: Fickle { diverges, wrong: 0 } };
     let node = Node::start(&group.nodes[number].settings, service, options).unwrap();

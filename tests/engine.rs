@@ -60,7 +60,7 @@ impl Service for Sum {
     }
     fn apply(
         &mut self,
-        _: &Context,
+        _: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -77,11 +77,11 @@ impl Service for Sum {
         reply.write(&self.total.to_le_bytes())?;
         reply.write(&self.sessions.to_le_bytes())
     }
-    fn session_opened(&mut self, context: &Context) {
+    fn session_opened(&mut self, context: &Context<'_>) {
         self.sessions += 1;
         self.tell(format!("opened {}", context.session));
     }
-    fn session_closed(&mut self, context: &Context, why: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, why: CloseReason) {
         self.sessions = self.sessions.saturating_sub(1);
         self.tell(format!("closed {} {why:?}", context.session));
     }

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use quorate::frame::payload::{EventCursor, TimerFired};
 use quorate::frame::{FrameHeader, Kind, Predecessor, crc};
 use quorate::journal::memory_disk::MemoryDisk;
 use quorate::journal::node_state::{
@@ -19,7 +20,8 @@ use quorate::types::{
     Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId,
     Position, Sequence, Term, Timestamp,
 };
-use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
+use zerocopy::{FromBytes, IntoBytes};
 
 const GROUP: GroupId = GroupId(0x0123_4567_89AB_CDEF);
 const GENERATION: Generation = Generation { counter: 2, random: 0xA1B2_C3D4 };
@@ -155,10 +157,24 @@ fn read_back(bytes: &[u8], node: NodeId) -> NodeState {
 
 #[test]
 fn frames_as_they_follow_the_genesis() {
+    let open = &b"0123456789abcdefname"[..];
+    golden("frames.hex", &frames(&[(Kind::SessionOpen, open), (Kind::Command, b"")]));
+}
+
+#[test]
+fn frames_of_a_timer_and_of_the_event_cursor() {
+    let fired = TimerFired { id: U64::new(0x0102_0304_0506_0708), schedule: U64::new(9) };
+    let cursor = EventCursor { through: U64::new(0x1112_1314_1516_1718) };
+    let entries = [(Kind::Timer, fired.as_bytes()), (Kind::EventCursor, cursor.as_bytes())];
+    let bytes = golden("timer-and-cursor-frames.hex", &frames(&entries));
+    assert_eq!(TimerFired::ref_from_bytes(&bytes[32..48]), Ok(&fired));
+    assert_eq!(EventCursor::ref_from_bytes(&bytes[96..104]), Ok(&cursor));
+}
+
+fn frames(entries: &[(Kind, &[u8])]) -> Vec<u8> {
     let mut before = Predecessor::genesis(GROUP);
     let mut log = Vec::new();
-    for (kind, payload) in [(Kind::SessionOpen, &b"0123456789abcdefname"[..]), (Kind::Command, b"")]
-    {
+    for &(kind, payload) in entries {
         let length = (32 + payload.len()) as u32;
         let sequence = before.sequence.next();
         let mut header =
@@ -169,5 +185,5 @@ fn frames_as_they_follow_the_genesis() {
         before = before.after(&header);
         log.resize(before.position.0 as usize, 0);
     }
-    golden("frames.hex", &log);
+    log
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "support/reminders.rs"]
+mod reminders;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -24,6 +27,7 @@ use quorate::runtime::{ConnectOptions, Ended, EngineError, ExecuteError, HostCli
 use quorate::service::hash::Fingerprint;
 use quorate::service::{CloseReason, Context, Echo, Rejection, Reply, Service};
 use quorate::types::{ClientSequence, GroupId, Nanos};
+use reminders::{Reminders, cancel, remind, say};
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -94,7 +98,7 @@ impl Service for Theatre {
 
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -121,7 +125,7 @@ impl Service for Theatre {
         reply.write(&free.to_le_bytes())
     }
 
-    fn session_closed(&mut self, context: &Context, _: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, _: CloseReason) {
         for state in &mut self.seats {
             if *state == context.session.0 {
                 *state = FREE;
@@ -158,6 +162,27 @@ fn one_line() -> Outcomes {
     assert_eq!(done.reply, b"hello");
 
     assert_eq!(engine.stop(), Ended::Orderly);
+    Ok(())
+}
+
+#[test]
+fn timers_and_events() -> Outcomes {
+    let folder = Folder::new("reminders");
+    let (path, patience) = (&folder.0, Duration::from_secs(20));
+
+    let engine = Engine::open(path, Reminders::default())?;
+    engine.execute(&remind(1, 30), patience)?;
+    engine.execute(&remind(2, 60_000), patience)?;
+    engine.execute(&cancel(2), patience)?;
+
+    let events = engine.service_events();
+    let event = events.next(patience).expect("the timer fires, and the service says so");
+    assert_eq!((event.number(), event.bytes()), (1, &b"fired 1"[..]));
+    // Only now the group may forget it; before, the next leader would hand it out again.
+    events.taken_through(event.number());
+
+    engine.execute(&say("hello"), patience)?;
+    assert_eq!(events.next(patience).map(|event| event.number()), Some(2));
     Ok(())
 }
 
@@ -478,7 +503,7 @@ fn a_storage_of_ones_own() -> Outcomes {
 fn the_guide_shows_this_code() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/GUIDE.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let own = lines(include_str!("guide.rs"));
+    let own = lines(concat!(include_str!("guide.rs"), include_str!("support/reminders.rs")));
     let blocks = blocks(&page);
     assert!(blocks.len() > 5, "the page's code was found");
     for block in blocks {

@@ -49,12 +49,8 @@ fuzz_target!(|data: &[u8]| {
 
 fn apply(book: &mut Book, number: u64, command: &[u8], buffer: &mut [u8]) {
     let before = book.state_hash();
-    let context = Context {
-        sequence: Sequence(number),
-        time: Timestamp(number),
-        session: SessionId(1 + number % 2),
-        client_sequence: ClientSequence(number),
-    };
+    let (session, own) = (SessionId(1 + number % 2), ClientSequence(number));
+    let context = Context::alone(Sequence(number), Timestamp(number), session, own);
     let mut reply = Reply::new(buffer);
     book.begin();
     match book.apply(&context, command, &mut reply) {

@@ -7,6 +7,7 @@ mod demo;
 mod durability;
 mod flags;
 mod init;
+mod kept_session;
 mod node;
 mod send;
 #[cfg(feature = "sim")]

@@ -1,5 +1,6 @@
 //! `quorate send`: one command per line in, one reply per line out.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use quorate::service::{Rejection, ServiceKind};
 use quorate::types::Nanos;
 
 use super::flags::ConfigFlags;
+use super::kept_session::Kept;
 
 /// Sends commands to a running group, one per line, and prints one reply per line
 ///
@@ -32,6 +34,10 @@ pub(crate) struct Args {
     /// How long to look for a leader, and to wait for the last replies
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     timeout: u64,
+    /// Keeps a session with unanswered commands in this file, and takes it up from there: they are sent again first, and each
+    /// is answered as it was decided, once. The file is secret, and is removed when everything is answered
+    #[arg(long, value_name = "FILE", conflicts_with = "query")]
+    session: Option<PathBuf>,
     /// One JSON object per reply
     #[arg(long)]
     json: bool,
@@ -55,6 +61,19 @@ pub(crate) fn run(args: &Args) -> u8 {
     };
     let mut options = ConnectOptions::of(&settings, "quorate send");
     options.faults = None;
+    let mut kept = Kept::default();
+    if let Some(file) = &args.session {
+        // As long as the group allows: somebody is to come back.
+        options.session_timeout_ns = u64::MAX;
+        kept = match Kept::read(file) {
+            Ok(kept) => kept,
+            Err(error) => {
+                complain(&format!("{}: {error}", file.display()));
+                return EXIT_USAGE;
+            }
+        };
+        options.resume = kept.ticket;
+    }
     let timeout_ns = args.timeout.saturating_mul(Nanos::SECOND);
     let connected = HostClient::new(options).and_then(|mut client| {
         client.connect(timeout_ns)?;
@@ -69,10 +88,23 @@ pub(crate) fn run(args: &Args) -> u8 {
     };
     let kind = settings.group.service;
     with_stdout(|out| {
-        let mut sending =
-            Sending { kind, json: args.json, query: args.query, rejected: 0, unknown: 0 };
-        let code = sending.all(input, &mut client, out, timeout_ns)?;
+        let mut sending = Sending {
+            kind,
+            json: args.json,
+            query: args.query,
+            rejected: 0,
+            unknown: 0,
+            unanswered: args.session.is_some().then(VecDeque::new),
+        };
+        let code = sending.all(kept.commands, input, &mut client, out, timeout_ns)?;
         client.close(Nanos::SECOND);
+        if let (Some(file), Some(commands)) = (&args.session, sending.unanswered) {
+            let kept = Kept { ticket: client.client.ticket(), commands: commands.into() };
+            if let Err(error) = kept.write(file) {
+                complain(&format!("{}: {error}", file.display()));
+                return Ok(EXIT_FAILURE);
+            }
+        }
         Ok(code)
     })
 }
@@ -83,16 +115,26 @@ struct Sending {
     query: bool,
     rejected: u64,
     unknown: u64,
+    /// The commands without an answer, oldest first, where they are to be kept.
+    unanswered: Option<VecDeque<Vec<u8>>>,
 }
 
 impl Sending {
     fn all(
         &mut self,
+        again: Vec<Vec<u8>>,
         input: Box<dyn BufRead>,
         client: &mut HostClient,
         out: &mut dyn Write,
         timeout_ns: u64,
     ) -> io::Result<u8> {
+        for bytes in again {
+            if let Err(why) = self.one(&bytes, client, out, timeout_ns)? {
+                complain(&format!("a command of before: {why}"));
+                self.drain(client, out, timeout_ns)?;
+                return Ok(EXIT_FAILURE);
+            }
+        }
         let mut bytes = Vec::new();
         for (number, line) in (1..).zip(input.split(b'\n')) {
             bytes.clear();
@@ -141,6 +183,9 @@ impl Sending {
             };
             match sent {
                 Ok(()) => {
+                    if let Some(unanswered) = &mut self.unanswered {
+                        unanswered.push_back(bytes.to_vec());
+                    }
                     self.take(client, out, false)?;
                     return Ok(Ok(()));
                 }
@@ -194,6 +239,11 @@ impl Sending {
     }
 
     fn print(&mut self, out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
+        if let Some(unanswered) = &mut self.unanswered
+            && answer.outcome != Outcome::Unknown
+        {
+            unanswered.pop_front(); // they are answered in their order
+        }
         let (word, text) = match answer.outcome {
             Outcome::Applied => ("applied", self.kind.describe_reply(answer.reply).text),
             Outcome::Rejected { code } => {

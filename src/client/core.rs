@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::outbox::Place;
 use super::session::Session;
 use super::settings::{ClientSettings, ClientSettingsError};
+use super::ticket::SessionTicket;
 use super::{Answer, ClientCounters, ClientState, CloseCause, Refusal, Request};
 use crate::stream::message::RequestKind;
 use crate::stream::network::Network;
@@ -38,6 +39,12 @@ impl<N: Network> Client<N> {
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         (self.session.id.0 > 0).then_some(self.session.id)
+    }
+    /// What another client needs to go on with its session: what this one has no answer to when the ticket is taken, that one
+    /// sends again. To be kept from other people. None before there is a session, and when it is known to have ended.
+    #[must_use]
+    pub fn ticket(&self) -> Option<SessionTicket> {
+        self.session.ticket()
     }
     /// The node that it exchanges datagrams with, while it has a lane: the leader, or one that passes them on.
     #[must_use]
@@ -153,7 +160,7 @@ impl<N: Network> Client<N> {
     }
     /// Waits no longer: everything unanswered ends as [`Outcome::Unknown`](super::Outcome::Unknown), and the
     /// client is closed. The session itself
-    /// ends by its time-out.
+    /// ends by its time-out; until then [`Client::ticket`] lets another client ask what became of them.
     pub fn give_up(&mut self, mut handler: impl FnMut(Answer<'_>)) {
         self.session.end_with(CloseCause::GaveUp, &mut handler);
     }

@@ -9,18 +9,24 @@
 //!
 //! Every command taken by [`Client::send`] takes effect once, whatever becomes of nodes and datagrams: it is kept until
 //! its answer is here, and sent again, under the same number, to whoever leads next. Each request ends in one
-//! [`Answer`]; only when the session is lost, or the program gives up waiting, is that [`Outcome::Unknown`].
+//! [`Answer`]; only when the session is lost, or the program gives up waiting, is that [`Outcome::Unknown`]. A program that
+//! kept its commands can ask later, as long as the group keeps the session: a client with the [`SessionTicket`] of the
+//! earlier one sends them again, under the same numbers, and each ends as it was decided.
 
 mod connect;
 mod core;
 mod outbox;
 mod session;
 mod settings;
+mod ticket;
 
 pub use self::core::{Claim, Client};
 pub use settings::{
     CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError, FORWARD_AFTER_NS_DEFAULT,
+    SESSION_TIMEOUT_NS_DEFAULT,
 };
+
+pub use ticket::{BadTicket, SessionTicket};
 
 use std::fmt;
 

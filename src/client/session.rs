@@ -8,6 +8,7 @@ use super::connect::{Ask, Search};
 use super::core::Claim;
 use super::outbox::{Outbox, Place};
 use super::settings::ClientSettings;
+use super::ticket::SessionTicket;
 use super::{Answer, ClientCounters, ClientState, CloseCause, Outcome, Refusal, Request};
 use crate::limits::{COMMAND_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::stream::LaneEnd;
@@ -85,9 +86,11 @@ impl Session {
     }
     pub(super) fn new(settings: ClientSettings) -> Self {
         let mut random = Prng::new(settings.seed);
-        let nonce = random.next_u64().max(1);
         // Later lanes count up from here, so that a hello that was long under way never replaces a newer lane.
-        let epoch = random.next_u64() >> 1;
+        let (nonce, epoch) = (random.next_u64().max(1), random.next_u64() >> 1);
+        let fresh = SessionTicket { session: SessionId(0), nonce, epoch, next: ClientSequence(1) };
+        let ticket = settings.resume.map_or(fresh, SessionTicket::next_life);
+        let SessionTicket { session: id, nonce, epoch, next: next_command } = ticket;
         let records_max = settings.in_flight_max + RECORDS_SPARE;
         let template =
             DatagramHeader::new(DatagramKind::Data, settings.group, None, Leadership::default());
@@ -98,7 +101,7 @@ impl Session {
             no_space: None,
             closing: None,
             close_sent: false,
-            id: SessionId(0),
+            id,
             nonce,
             epoch,
             random,
@@ -107,15 +110,25 @@ impl Session {
             outbox: Outbox::new(settings.buffer_bytes, records_max),
             pool: Pool::new(POOL_BYTES, POOL_CHUNK_BYTES),
             reply: vec![0; REPLY_BYTES_MAX].into_boxed_slice(),
-            next_command: ClientSequence(1),
+            next_command,
             next_query: 1,
-            answered_through: ClientSequence(0),
+            answered_through: ClientSequence(next_command.0 - 1),
             command_bytes_max: COMMAND_BYTES_MAX,
             in_flight_max: settings.in_flight_max,
             waits_since: Nanos(0),
             counters: ClientCounters::default(),
             settings,
         }
+    }
+    /// What another client needs to go on where this one is, while the group may know the session.
+    pub(super) fn ticket(&self) -> Option<SessionTicket> {
+        let over = match self.phase {
+            Phase::Closed(cause) => cause != CloseCause::GaveUp,
+            _ => self.close_sent,
+        };
+        let next = ClientSequence(self.answered_through.0 + 1);
+        let ticket = SessionTicket { session: self.id, nonce: self.nonce, epoch: self.epoch, next };
+        (self.id.0 > 0 && !over).then_some(ticket)
     }
     pub(super) fn state(&self) -> ClientState {
         match &self.phase {
@@ -237,6 +250,7 @@ impl Session {
         kind: DatagramKind,
         body: &[u8],
     ) -> Option<Reaction> {
+        let resumes = self.resumes();
         let Phase::Searching(search) = &mut self.phase else { return None };
         match kind {
             DatagramKind::Welcome => {
@@ -262,6 +276,11 @@ impl Session {
                     return None;
                 }
                 let reason = RefuseReason::from_u32(refuse.reason.get())?;
+                if reason == RefuseReason::BackPressure && resumes {
+                    // Another life of this session has had more lanes than its ticket knew of.
+                    search.epoch = SessionTicket::later(search.epoch);
+                    self.epoch = search.epoch;
+                }
                 self.hear_of_quorum(now, reason == RefuseReason::NoQuorum);
                 self.hear_of_space(now, reason == RefuseReason::NoSpace);
                 if reason == RefuseReason::UnknownSession && self.id.0 > 0 {
@@ -287,7 +306,18 @@ impl Session {
         self.no_space = lacks.then(|| self.no_space.unwrap_or(now));
     }
 
+    /// It goes on with a session of an earlier client, and has not been welcomed yet.
+    fn resumes(&self) -> bool {
+        self.settings.resume.is_some() && self.counters.lanes == 0
+    }
+
     fn begin_lane(&mut self, now: Nanos, from: SocketAddr, welcome: &WelcomeBody) {
+        let last = welcome.last_client_sequence.get();
+        if self.resumes() && self.answered_through.0 > last {
+            // Nobody was told of a command that did not take effect: the ticket is not of this session.
+            self.phase = Phase::Closed(CloseCause::SessionLost);
+            return;
+        }
         self.id = SessionId(welcome.session.get());
         let command_bytes_max = welcome.command_bytes_max.get() as usize;
         self.command_bytes_max = command_bytes_max.min(COMMAND_BYTES_MAX);

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::SocketAddr;
 
+use super::ticket::SessionTicket;
 use crate::limits::{LANE_MESSAGE_BYTES_MAX, LANE_WINDOW_BYTES_DEFAULT, SESSION_IN_FLIGHT_MAX};
 use crate::stream::EndSettings;
 use crate::types::{GroupId, Nanos};
@@ -10,6 +11,8 @@ use crate::types::{GroupId, Nanos};
 /// Longest name of a client, in bytes of UTF-8.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 
+/// Default of [`ClientSettings::session_timeout_ns`].
+pub const SESSION_TIMEOUT_NS_DEFAULT: u64 = 10 * Nanos::SECOND;
 /// Default of [`ClientSettings::forward_after_ns`].
 pub const FORWARD_AFTER_NS_DEFAULT: u64 = 100 * Nanos::MILLISECOND;
 
@@ -25,6 +28,9 @@ pub struct ClientSettings {
     /// Draws the nonce of the session and the epochs of its lanes: must differ between any two clients of the group, so it
     /// comes from the host's randomness.
     pub seed: u64,
+    /// Goes on with the session of an earlier client instead of opening one. What that one had no answer to is sent again
+    /// first, in the same order: it gets the same numbers, and the answers that were decided.
+    pub resume: Option<SessionTicket>,
     /// Silence after which the group may close the session, in nanoseconds.
     pub session_timeout_ns: u64,
     /// Silence of the node, while it owes something, after which the leader is looked for again, in nanoseconds.
@@ -51,7 +57,8 @@ impl ClientSettings {
             members,
             name: String::new(),
             seed,
-            session_timeout_ns: 10 * Nanos::SECOND,
+            resume: None,
+            session_timeout_ns: SESSION_TIMEOUT_NS_DEFAULT,
             reconnect_ns: 150 * Nanos::MILLISECOND,
             answer_timeout_ns: Nanos::SECOND,
             forward_after_ns: FORWARD_AFTER_NS_DEFAULT,

@@ -9,9 +9,11 @@
 //! assert_eq!(passed.commands, 40);
 //! ```
 
+use core::cell::RefCell;
 use core::fmt;
 
-use crate::service::{CloseReason, Context, Rejection, Reply, Service};
+use crate::service::timers::{DUE_MAX, TIMER_RETRY_NS, Timer};
+use crate::service::{CloseReason, Context, Effects, Rejection, Reply, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 /// Sessions that the commands are spread over.
@@ -171,6 +173,8 @@ pub fn check<S: Service>(factory: impl Fn() -> S, commands: &[Vec<u8>]) -> Resul
 /// A service, and the room for its replies.
 struct Subject<S> {
     service: S,
+    /// Its timers and events, as the engine keeps them; whatever it emits is taken at once.
+    effects: RefCell<Effects>,
     buffer: Box<[u8]>,
 }
 
@@ -178,8 +182,12 @@ type Answer = Result<Vec<u8>, Rejection>;
 
 impl<S: Service> Subject<S> {
     fn new(service: S) -> Self {
-        let mut subject = Self { service, buffer: vec![0; REPLY_BYTES].into_boxed_slice() };
-        (1..=SESSIONS).for_each(|id| subject.service.session_opened(&context(0, id)));
+        let buffer = vec![0; REPLY_BYTES].into_boxed_slice();
+        let mut subject = Self { service, effects: RefCell::default(), buffer };
+        for id in 1..=SESSIONS {
+            let context = context(0, id).with(&subject.effects);
+            subject.service.session_opened(&context);
+        }
         subject
     }
     fn hash(&self) -> u64 {
@@ -193,7 +201,7 @@ impl<S: Service> Subject<S> {
     }
     fn apply(&mut self, index: usize, command: &[u8]) -> Answer {
         let mut reply = Reply::new(&mut self.buffer);
-        let context = context(index, index as u64 % SESSIONS + 1);
+        let context = context(index, index as u64 % SESSIONS + 1).with(&self.effects);
         self.service.apply(&context, command, &mut reply)?;
         Ok(reply.written().to_vec())
     }
@@ -204,16 +212,52 @@ impl<S: Service> Subject<S> {
     }
     /// Gives it a command as the engine would.
     fn give(&mut self, index: usize, command: &[u8]) -> Answer {
-        self.service.begin();
+        self.begin();
         let result = self.apply(index, command);
-        match result {
-            Ok(_) => self.service.keep(),
-            Err(_) => self.service.roll_back(),
-        }
+        self.end(result.is_ok());
+        self.fire(index);
         result
     }
+    fn begin(&mut self) {
+        self.service.begin();
+        self.effects.get_mut().begin();
+    }
+    fn end(&mut self, stands: bool) {
+        let effects = self.effects.get_mut();
+        if stands {
+            self.service.keep();
+            effects.keep();
+            effects.outbox.delivered(u64::MAX);
+        } else {
+            self.service.roll_back();
+            effects.roll_back();
+        }
+    }
+    /// Fires what is due after a command.
+    fn fire(&mut self, index: usize) {
+        let mut due = [Timer::default(); DUE_MAX];
+        let now = context(index, 0);
+        let count = self.effects.get_mut().timers.due(now.time, &mut due);
+        for timer in &due[..count] {
+            // One that an earlier of them cancelled or moved is not pending any more.
+            if self.effects.get_mut().timers.pending(timer.id) != Some(*timer) {
+                continue;
+            }
+            self.begin();
+            let known = self.effects.get_mut().timers.cancel(timer.id);
+            debug_assert_eq!(known, Ok(true));
+            let fired = self.service.timer(&now.with(&self.effects), timer.id);
+            self.end(fired.is_ok());
+            if fired.is_err() {
+                let again = Timestamp(now.time.0 + TIMER_RETRY_NS);
+                let moved = self.effects.get_mut().timers.schedule(timer.id, again);
+                debug_assert_eq!(moved, Ok(()));
+            }
+        }
+    }
     fn close(&mut self, session: u64, index: usize) {
-        self.service.session_closed(&context(index, session), CloseReason::Silent);
+        let context = context(index, session).with(&self.effects);
+        self.service.session_closed(&context, CloseReason::Silent);
     }
 }
 
@@ -228,9 +272,9 @@ fn check_command<S: Service>(
     if asked != twin.query(command) || subject.hash() != before.0 {
         return Err(Failure::Query { command: index });
     }
-    subject.service.begin();
+    subject.begin();
     let first = subject.apply(index, command);
-    subject.service.roll_back();
+    subject.end(false);
     if (subject.hash(), subject.snapshot(index)?) != before {
         return Err(Failure::Trace { command: index });
     }
@@ -256,10 +300,10 @@ fn check_batch<S: Service>(
 ) -> Result<(), Failure> {
     let before = (subject.hash(), subject.snapshot(first)?);
     let batch = &commands[..commands.len().min(BATCH)];
-    subject.service.begin();
+    subject.begin();
     // A rejected command ends a batch: the engine gives it no more.
     let _ = batch.iter().try_for_each(|command| subject.apply(first, command).map(|_| ()));
-    subject.service.roll_back();
+    subject.end(false);
     passed.batches += 1;
     if (subject.hash(), subject.snapshot(first)?) == before {
         Ok(())
@@ -284,6 +328,7 @@ fn check_snapshot<S: Service>(
         }
     }
     let mut copy = Subject::new(factory());
+    copy.effects.clone_from(&subject.effects);
     let read = copy.service.restore(&mut &bytes[..]);
     read.map_err(|error| Failure::Snapshot { commands, error: error.to_string() })?;
     if copy.hash() != subject.hash() || copy.snapshot(commands)? != bytes {
@@ -292,13 +337,13 @@ fn check_snapshot<S: Service>(
     Ok(copy)
 }
 
-fn context(index: usize, session: u64) -> Context {
-    Context {
-        sequence: Sequence(index as u64 + 1),
-        time: Timestamp(index as u64 * 1000),
-        session: SessionId(session),
-        client_sequence: ClientSequence(index as u64 + 1),
-    }
+fn context(index: usize, session: u64) -> Context<'static> {
+    Context::alone(
+        Sequence(index as u64 + 1),
+        Timestamp(index as u64 * 1000),
+        SessionId(session),
+        ClientSequence(index as u64 + 1),
+    )
 }
 
 #[cfg(test)]
@@ -344,7 +389,7 @@ mod tests {
         }
         fn apply(
             &mut self,
-            _: &Context,
+            _: &Context<'_>,
             command: &[u8],
             _: &mut Reply<'_>,
         ) -> Result<(), Rejection> {

@@ -65,6 +65,28 @@ pub struct CommandPrefix {
     pub received_through: U64,
 }
 
+/// [`super::Kind::Timer`].
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct TimerFired {
+    /// The service's own name for it.
+    pub id: U64,
+    /// Number of the scheduling that fires: one that is not pending any more does not.
+    pub schedule: U64,
+}
+
+/// [`super::Kind::EventCursor`].
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct EventCursor {
+    /// Number of the last event that has reached the outside.
+    pub through: U64,
+}
+
 /// One node in a [`super::Kind::Membership`] entry; name and addresses (UTF-8, lengths given) follow each.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
@@ -106,6 +128,7 @@ const _: () = assert!(
         && size_of::<SessionOpen>() == 16
         && size_of::<SessionClose>() == 16
 );
+const _: () = assert!(size_of::<TimerFired>() == 16 && size_of::<EventCursor>() == 8);
 const _: () = assert!(size_of::<Member>() == 8 && size_of::<GroupSetting>() == 16);
 
 /// Splits the commands of a batch: yields each command's bytes, or an error at the first impossible length.

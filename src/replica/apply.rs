@@ -85,6 +85,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             && applied >= leading.term_opened
         {
             leading.opened = true;
+            self.open_outgoing();
             self.state.sessions_mut().name_again();
             while let Some((from, hello)) = self.clients.early.take() {
                 self.on_hello(now, from, &hello);

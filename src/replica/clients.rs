@@ -193,6 +193,7 @@ impl Clients {
             Outcome::None
             | Outcome::SessionOpened { .. }
             | Outcome::SessionsFull { .. }
+            | Outcome::TimerFired
             | Outcome::Malformed => {}
         }
     }
@@ -315,17 +316,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 return self.refuse(now, from, body.nonce, RefuseReason::NoQuorum);
             }
         };
-        if !opened {
-            return self.clients.early.keep(from, hello);
-        }
         let pending = PendingHello { nonce: body.nonce.get(), epoch: body.epoch.get(), from };
         let session = SessionId(body.session.get());
-        if session.0 != 0 {
-            let known = self.state.sessions().info(session);
-            if known.is_none_or(|info| info.nonce != pending.nonce) {
-                return self.refuse(now, from, body.nonce, RefuseReason::UnknownSession);
-            }
+        let known = self.state.sessions().info(session);
+        if known.is_some_and(|info| info.nonce == pending.nonce) {
+            // Also before the term is open: its commands share the sync of the term's first entry. What of them is in the
+            // log and not applied yet comes again, behind itself, and is answered with what the first one did.
             return self.welcome(now, session, pending);
+        }
+        if !opened {
+            return self.clients.early.keep(from, hello); // whether its session is there is not known yet
+        }
+        if session.0 != 0 {
+            return self.refuse(now, from, body.nonce, RefuseReason::UnknownSession);
         }
         if let Some(session) = self.state.sessions().find_nonce(pending.nonce) {
             return self.welcome(now, session, pending);
@@ -482,7 +485,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
-    fn cluster_time(&self, now: Now) -> Timestamp {
+    pub(super) fn cluster_time(&self, now: Now) -> Timestamp {
         if self.settings.mutants.has(Mutant::ClockGoesBack) {
             return now.time;
         }
@@ -519,7 +522,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         self.answer_queries(now);
         self.settle_owed();
-        if now.at >= self.clients.expiry_at && !handing {
+        let opened = matches!(&self.work, Work::Leader(leading) if leading.opened);
+        if now.at >= self.clients.expiry_at && opened && !handing {
             self.clients.expiry_at = now.at.plus(EXPIRY_INTERVAL_NS);
             self.expire_session(now);
         }
@@ -599,17 +603,21 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let Some(info) = self.state.sessions().info(ingress.session) else {
             return self.tell_client(lane, AnswerKind::UnknownSession, command);
         };
-        let again = command <= info.last.max(ingress.appended)
-            && self.settings.mutants.has(Mutant::ApplyTwice);
+        // Commands of an earlier leader's may have been applied since the lane began.
+        let appended = ingress.appended.max(info.last);
+        let again = command <= appended && self.settings.mutants.has(Mutant::ApplyTwice);
         if command <= info.last && !again {
             self.counters.duplicates += 1;
             return self.clients.write_stored(lane, &self.state, command);
         }
-        if command <= ingress.appended && !again {
+        if command <= appended && !again {
             self.counters.duplicates += 1;
             return true; // in the log already: its answer comes when it is applied
         }
-        if command.0 != ingress.appended.0 + 1 && !again {
+        let opened = matches!(&self.work, Work::Leader(leading) if leading.opened);
+        // Before the term is open a client may have the answers of commands that are not applied here yet: what is missing
+        // before this one is judged when it is applied.
+        if opened && command.0 != appended.0 + 1 && !again {
             self.counters.gaps_refused += 1;
             return self.tell_client(lane, AnswerKind::Gap, command);
         }
@@ -624,7 +632,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if !quorum {
             return self.tell_client(lane, AnswerKind::NoQuorum, command);
         }
-        if ingress.appended.0 - info.last.0 >= self.settings.in_flight_max {
+        if appended.0 - info.last.0 >= self.settings.in_flight_max {
             self.counters.back_pressure += 1;
             return self.tell_client(lane, AnswerKind::BackPressure, command);
         }
@@ -672,7 +680,11 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return true; // it waits already
         }
         let session = ingress.session;
-        let commit = self.commit.0;
+        // Until the term is open, what was committed before it is not known.
+        let commit = match &self.work {
+            Work::Leader(leading) if !leading.opened => leading.term_opened,
+            _ => self.commit.0,
+        };
         self.clients.queries.push_back(PendingQuery { lane, session, since: now.at, commit });
         self.sender.speak_now();
         true

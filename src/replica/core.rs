@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::clients::Clients;
 use super::counters::Counters;
 use super::cut::Cutting;
+use super::effects::Outgoing;
 use super::follower::Following;
 use super::forward::Forwarding;
 use super::leader::Leading;
@@ -80,6 +81,7 @@ pub struct Core<N, M, S> {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) clients: Clients,
+    pub(super) outgoing: Outgoing,
     pub(super) forwarding: Forwarding,
     pub(super) work: Work,
     /// Nothing of an older leadership is accepted or acknowledged.
@@ -153,6 +155,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             sender,
             receiver,
             clients,
+            outgoing: Outgoing::default(),
             forwarding: Forwarding::new(),
             work: Work::Idle,
             fence: start.fence,
@@ -205,6 +208,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         work += self.apply_committed(now);
         if matches!(self.work, Work::Leader(_)) {
+            work += self.serve_outgoing(now);
             work += self.transmit_lanes(now);
         }
         if now.at >= self.counters_due {
@@ -403,8 +407,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             Err(error) => return self.refuse_datagram(error),
         };
         if header.flags & FLAG_LANE != 0 {
-            let lead = matches!(&self.work, Work::Leader(leading) if leading.opened);
-            if !lead {
+            if !matches!(self.work, Work::Leader(_)) {
                 self.forwarding.take(body);
                 return self.pass_on(now, from, &header);
             }

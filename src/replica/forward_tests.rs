@@ -150,6 +150,11 @@ fn a12_g1_a_client_behind_a_follower_outlives_leaders_and_whoever_passes_it_on()
         for (leader, term) in [(1, 2), (0, 3), (2, 4), (0, 5)] {
             // What is under way when the leader goes is decided once.
             turn(&mut world, &mut users, 40, 50);
+            // As an election would have it: whoever leads next has all that is committed.
+            assert!(world.run(50_000, |world| {
+                let committed = world.nodes.iter().map(|node| node.core.commit.0).max();
+                Some(world.nodes[usize::from(leader)].core.log.tail().position) >= committed
+            }));
             world.led_by(leader, term);
             assert!(turn(&mut world, &mut users, 100_000, 50), "seed {seed}, term {term}");
             assert!(world.run(50_000, |world| world.all_at(leader)), "seed {seed}, term {term}");

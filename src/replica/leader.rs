@@ -215,7 +215,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let clients = self.clients.deadline();
         let (sharp, soft) = if settled { (clients, stream) } else { (clients.min(stream), stream) };
         let soft = soft.min(leading.quorum_check_at).min(leading.commit_due.unwrap_or(soft));
-        Deadlines { sharp: Some(sharp), soft: Some(soft) }
+        let due = self.outgoing.due;
+        let sooner = |one: Nanos, other: Option<Nanos>| other.map_or(one, |at| one.min(at));
+        Deadlines { sharp: Some(sooner(sharp, due.sharp)), soft: Some(sooner(soft, due.soft)) }
     }
 
     /// Sends what the stream machine wants sent, straight from the map.

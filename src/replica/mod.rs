@@ -13,6 +13,7 @@ mod core;
 mod counters;
 mod cut;
 mod early;
+mod effects;
 pub mod entering;
 mod follower;
 mod forward;

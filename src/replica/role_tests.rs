@@ -1,9 +1,14 @@
 //! Cores that change roles: who led follows, who followed leads, over a network that loses and a log that must not.
 
+use zerocopy::little_endian::U64;
+use zerocopy::{FromZeros, IntoBytes};
+
 use super::core::Work;
-use super::tests::{Faults, Node, World, address, leadership};
+use super::tests::{Faults, GROUP, Node, World, address, leadership};
 use crate::frame::{Kind, Predecessor};
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Recency};
+use crate::mutants::{Mutant, Mutants};
+use crate::stream::datagram::{DatagramHeader, DatagramKind, StatusBody};
 use crate::stream::prng::Prng;
 use crate::types::{Nanos, NodeId, Position, Term, Timestamp};
 
@@ -162,6 +167,46 @@ fn d1_old_bytes_over_the_same_positions_count_for_nothing() {
     }
     assert!(world.run(20_000, |world| world.agree(&all)));
     world.assert_equal_logs();
+}
+
+/// Node 1 says that it holds all of node 0's log, in a datagram of `term`, while nothing else of it arrives. Returns what that
+/// made node 0 commit, and where its log ends.
+fn acknowledged_in(term: u32, mutants: Mutants) -> (Position, Position, Position) {
+    let mut world = World::new(3, Faults::default(), 25);
+    world.nodes[0].core.settings.mutants = mutants;
+    for term in 1..=2 {
+        assert_eq!(world.elect(term, &[0, 1, 2]), 0);
+        assert!(world.run(5000, |w| w.agree(&[0, 1, 2]) && w.tail(0).term == Term(term)));
+    }
+    world.cut_off(&[1, 2]);
+    let before = world.commit_of(0);
+    world.append_at(0, 5, 100);
+    let end = world.tail(0).position;
+    let header =
+        DatagramHeader::new(DatagramKind::Status, GROUP, Some(NodeId(1)), leadership(term));
+    let holds = U64::new(end.0);
+    let status =
+        StatusBody { verified: holds, durable: holds, promised: holds, ..StatusBody::new_zeroed() };
+    let bytes = [header.as_bytes(), status.as_bytes()].concat();
+    world.wire.borrow_mut().flying.push((world.now, 0, address(1), address(0), bytes));
+    world.run(1000, |_| false); // 20 ms
+    (before, world.commit_of(0), end)
+}
+
+#[test]
+fn a1_what_a_member_said_in_an_older_term_commits_nothing() {
+    let (before, commit, end) = acknowledged_in(1, Mutants::NONE);
+    assert!(before < end);
+    assert_eq!(commit, before);
+    // The same words count in the term that they are of: it is the term that decides.
+    let (_, commit, end) = acknowledged_in(2, Mutants::NONE);
+    assert_eq!(commit, end);
+}
+
+#[test]
+fn a1_off_what_was_said_in_an_older_term_commits() {
+    let (_, commit, end) = acknowledged_in(1, Mutants::NONE.with(Mutant::CountOldAcks));
+    assert_eq!(commit, end);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use super::environment::{Environment, Host, Transport};
 use super::host_client::{ConnectError, ConnectOptions, HostClient};
 use super::node::{Node, NodeError, NodeOptions, leadership};
 use crate::control::event::Event;
-use crate::link::SharedWords;
+use crate::link::{Inlet, SharedWords, outlet};
 use crate::service::{Role, Service};
 use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
 
@@ -60,6 +60,7 @@ pub struct Engine<E: Environment = Host> {
     environment: E,
     settings: Settings,
     events: Receiver<Event>,
+    service_events: Inlet,
     asker: Mutex<Option<Asker<<E as Transport>::Network>>>,
     /// The node is the only one of its group, and its folder was chosen by the program.
     own_folder: bool,
@@ -195,15 +196,18 @@ impl<E: Environment> EngineBuilder<E> {
             Base::Node(layers) => start.lay(layers.clone()).check().map_err(EngineError::Config)?,
         };
         let (listener, events) = bounded(EVENTS_MAX);
+        let (outlet, service_events) = outlet();
         let options = NodeOptions {
             quiet: !start.stderr,
             listener: Some(listener),
+            outlet: Some(outlet),
             ..NodeOptions::default()
         };
         let node = Node::start_in(&environment, &settings, service, options);
         let node = Some(node.map_err(EngineError::Node)?);
         let own_folder = matches!(start.base, Base::Folder(_));
-        Ok(Engine { node, environment, settings, events, asker: Mutex::new(None), own_folder })
+        let asker = Mutex::new(None);
+        Ok(Engine { node, environment, settings, events, service_events, asker, own_folder })
     }
 }
 
@@ -310,6 +314,14 @@ impl<E: Environment> Engine<E> {
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
+    }
+
+    /// What the service tells the outside ([`Context::emit`](crate::service::Context::emit)), while this node leads: at least
+    /// once, in order. Who takes events says how far with [`Inlet::taken_through`]; what was not said to be taken comes again
+    /// from the next leader. When nobody takes them, 4,096 wait, and a command that would emit another is rejected.
+    #[must_use]
+    pub fn service_events(&self) -> Inlet {
+        self.service_events.clone()
     }
 
     /// What the node is doing.

@@ -12,7 +12,8 @@ use super::config::Settings;
 use super::environment::{Host, LiveNetwork, Transport};
 use super::idle::{Deadlines, IdleKind, Idler};
 use crate::client::{
-    Answer, Client, ClientSettings, ClientSettingsError, ClientState, FORWARD_AFTER_NS_DEFAULT,
+    Answer, Client, ClientSettings, ClientSettingsError, ClientState, CloseCause,
+    FORWARD_AFTER_NS_DEFAULT, SESSION_TIMEOUT_NS_DEFAULT, SessionTicket,
 };
 use crate::io::clock::HostClock;
 use crate::io::faults::FaultSettings;
@@ -32,6 +33,10 @@ pub struct ConnectOptions {
     pub name: String,
     /// Commands that may be unanswered at once.
     pub in_flight_max: usize,
+    /// See [`ClientSettings::resume`].
+    pub resume: Option<SessionTicket>,
+    /// Silence after which the group may close the session, ns; the group has bounds for it.
+    pub session_timeout_ns: u64,
     /// See [`ClientSettings::forward_after_ns`].
     pub forward_after_ns: u64,
     /// Planted faults.
@@ -49,6 +54,8 @@ impl ConnectOptions {
             members: settings.members.iter().map(|member| (member.id, member.data)).collect(),
             name: name.to_owned(),
             in_flight_max: settings.group.session_in_flight_max,
+            resume: None,
+            session_timeout_ns: SESSION_TIMEOUT_NS_DEFAULT,
             forward_after_ns: FORWARD_AFTER_NS_DEFAULT,
             faults: settings.faults,
             idle: IdleKind::Adaptive,
@@ -89,6 +96,9 @@ impl fmt::Display for ConnectError {
                 "the nodes that answer hear no quorum (NO_QUORUM), after {} ms",
                 waited_ns / Nanos::MILLISECOND
             ),
+            Self::NoLeader { state: ClientState::Closed(CloseCause::SessionLost), .. } => {
+                write!(f, "the group does not know the session any more")
+            }
             Self::NoLeader { waited_ns, .. } => write!(
                 f,
                 "no leader answered in {} ms: do the nodes run?",
@@ -135,6 +145,8 @@ impl<N: LiveNetwork> HostClient<N> {
         let settings = ClientSettings {
             name: options.name,
             in_flight_max: options.in_flight_max,
+            resume: options.resume,
+            session_timeout_ns: options.session_timeout_ns,
             forward_after_ns: options.forward_after_ns,
             ..ClientSettings::new(options.group, members, seed)
         };
@@ -147,11 +159,12 @@ impl<N: LiveNetwork> HostClient<N> {
     /// Polls until the group has welcomed it.
     ///
     /// # Errors
-    /// [`ConnectError::NoLeader`] after `timeout_ns`.
+    /// [`ConnectError::NoLeader`] after `timeout_ns`, or when the session that it was to go on with has ended.
     pub fn connect(&mut self, timeout_ns: u64) -> Result<(), ConnectError> {
         let deadline = self.clock.now().plus(timeout_ns);
         while self.client.state() != ClientState::Open {
-            if self.clock.now() >= deadline {
+            let ended = matches!(self.client.state(), ClientState::Closed(_));
+            if ended || self.clock.now() >= deadline {
                 let state = self.client.state();
                 return Err(ConnectError::NoLeader { state, waited_ns: timeout_ns });
             }

@@ -31,7 +31,7 @@ use crate::journal::node_state::NodeStateError;
 use crate::journal::reader::Trouble;
 use crate::journal::recovery::RecoveryError;
 use crate::journal::snapshot::set_aside;
-use crate::link::{Shared, SharedWords};
+use crate::link::{Outlet, Shared, SharedWords};
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{ReplayLog, Replayed};
 use crate::service::Service;
@@ -47,6 +47,8 @@ pub struct NodeOptions {
     pub stop: Arc<AtomicBool>,
     /// Gets every event.
     pub listener: Option<crossbeam_channel::Sender<Event>>,
+    /// Gets the service's events while the node leads.
+    pub outlet: Option<Outlet>,
 }
 
 /// A running node.
@@ -160,7 +162,16 @@ impl Node {
         );
         let snapshotter = snapshotter.map_err(host("looking at the snapshots"))?;
         let newest = replayed.snapshot;
-        let ready = Ready { opened, front, bells, state, applied, snapshotter, newest };
+        let ready = Ready {
+            opened,
+            front,
+            bells,
+            state,
+            applied,
+            snapshotter,
+            newest,
+            outlet: options.outlet,
+        };
         let (control, others) = wire(settings, &options.stop, ready)?.spawn(settings)?;
         Ok(Self { stop: options.stop, shared, control, others })
     }

@@ -196,7 +196,7 @@ impl Service for BuiltIn {
     }
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -205,11 +205,14 @@ impl Service for BuiltIn {
     fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
         each!(self, service => service.query(request, reply))
     }
-    fn session_opened(&mut self, context: &Context) {
+    fn session_opened(&mut self, context: &Context<'_>) {
         each!(self, service => service.session_opened(context));
     }
-    fn session_closed(&mut self, context: &Context, why: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, why: CloseReason) {
         each!(self, service => service.session_closed(context, why));
+    }
+    fn timer(&mut self, context: &Context<'_>, id: u64) -> Result<(), Rejection> {
+        each!(self, service => service.timer(context, id))
     }
     fn role_changed(&mut self, role: Role) {
         each!(self, service => service.role_changed(role));

@@ -55,7 +55,7 @@ impl Service for Echo {
     }
     fn apply(
         &mut self,
-        _context: &Context,
+        _context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {

@@ -171,12 +171,7 @@ impl Generator {
     }
     /// Gives the command to its own book.
     fn follow(&mut self) {
-        let context = Context {
-            sequence: Sequence(0),
-            time: Timestamp(0),
-            session: SessionId(1),
-            client_sequence: ClientSequence(0),
-        };
+        let context = Context::alone(Sequence(0), Timestamp(0), SessionId(1), ClientSequence(0));
         self.book.begin();
         let result = self.book.apply(&context, &self.command, &mut Reply::new(&mut self.reply));
         assert!(result.is_ok(), "the generator knows the book: {result:?}");
@@ -227,12 +222,8 @@ mod tests {
             let command = generator.command();
             kinds[usize::from(command[0])] += 1;
             assert!(Command::parse(command).is_ok());
-            let context = Context {
-                sequence: Sequence(n),
-                time: Timestamp(n),
-                session: SessionId(9),
-                client_sequence: ClientSequence(n),
-            };
+            let context =
+                Context::alone(Sequence(n), Timestamp(n), SessionId(9), ClientSequence(n));
             book.begin();
             let result = book.apply(&context, command, &mut Reply::new(&mut buffer));
             assert_eq!(result, Ok(()), "command {n}");

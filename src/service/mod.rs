@@ -9,6 +9,7 @@ pub mod book;
 pub mod built_in;
 pub mod describe;
 pub mod echo;
+pub mod effects;
 #[allow(clippy::similar_names)]
 pub mod generator;
 pub mod hash;
@@ -17,14 +18,15 @@ pub mod index;
 pub mod line;
 #[allow(clippy::similar_names)]
 pub mod lobster;
+pub mod outbox;
 pub mod sequencer;
+pub mod timers;
 
 pub use book::Book;
 pub use built_in::{BuiltIn, ServiceKind};
 pub use echo::Echo;
+pub use effects::{Context, Effects};
 pub use sequencer::Sequencer;
-
-use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 /// A deterministic state machine. Runs on the core thread of every node, after commit, in log order.
 ///
@@ -49,7 +51,7 @@ pub trait Service: Send {
     /// A rejection: the engine rolls the unit back and tells the client.
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection>;
@@ -59,10 +61,18 @@ pub trait Service: Send {
     /// A rejection.
     fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection>;
     /// A client's session was opened.
-    fn session_opened(&mut self, _context: &Context) {}
+    fn session_opened(&mut self, _context: &Context<'_>) {}
     /// A client's session was closed: cancel what should not outlive it. It is one step of the core, during which this
     /// node does nothing else: bound what one session can own.
-    fn session_closed(&mut self, _context: &Context, _why: CloseReason) {}
+    fn session_closed(&mut self, _context: &Context<'_>, _why: CloseReason) {}
+    /// A timer fires that [`Context::schedule`] scheduled: on every node, at one place in the log, once, in a unit of its own.
+    ///
+    /// # Errors
+    /// A rejection: the engine rolls the unit back, and the timer fires again a little later
+    /// ([`TIMER_RETRY_NS`](timers::TIMER_RETRY_NS)). Nobody else is told.
+    fn timer(&mut self, _context: &Context<'_>, _id: u64) -> Result<(), Rejection> {
+        Ok(())
+    }
     /// This node now leads, or no longer does. Local: must not change replicated state.
     fn role_changed(&mut self, _role: Role) {}
     /// Writes the whole state, so that [`Service::restore`] brings it back.
@@ -77,19 +87,6 @@ pub trait Service: Send {
     fn restore(&mut self, reader: &mut dyn std::io::Read) -> std::io::Result<()>;
     /// A fingerprint of the state, equal on all nodes at one sequence. Called every few hundred entries: keep it running.
     fn state_hash(&self) -> u64;
-}
-
-/// The circumstances of a command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Context {
-    /// Its place in the log: also an id that nobody else has, but for the other commands of the same batch.
-    pub sequence: Sequence,
-    /// Cluster time.
-    pub time: Timestamp,
-    /// Who sent it.
-    pub session: SessionId,
-    /// The client's number for it.
-    pub client_sequence: ClientSequence,
 }
 
 /// What a node is in the current term.
@@ -143,6 +140,15 @@ impl Rejection {
     /// The group has no room to keep the reply.
     pub const REPLY_SPACE: Self = Self(0xFF03);
 
+    /// As many timers are pending as may be.
+    pub const TIMERS_FULL: Self = Self(0xFF04);
+    /// The unit changes more timers than can be undone.
+    pub const UNIT_TIMERS_FULL: Self = Self(0xFF05);
+    /// As many events wait for delivery as may: nobody takes them.
+    pub const EVENTS_FULL: Self = Self(0xFF06);
+    /// The event is too long.
+    pub const EVENT_TOO_LONG: Self = Self(0xFF07);
+
     /// What a code of the engine means, in words.
     #[must_use]
     pub const fn engine_text(self) -> Option<&'static str> {
@@ -150,6 +156,10 @@ impl Rejection {
             Self::MALFORMED_BATCH => Some("the lengths in the batch do not add up"),
             Self::REPLY_TOO_LONG => Some("the reply does not fit"),
             Self::REPLY_SPACE => Some("the group has no room to keep the reply"),
+            Self::TIMERS_FULL => Some("as many timers are pending as may be"),
+            Self::UNIT_TIMERS_FULL => Some("changes more timers at once than can be undone"),
+            Self::EVENTS_FULL => Some("as many events wait for delivery as may"),
+            Self::EVENT_TOO_LONG => Some("the event is too long"),
             _ => None,
         }
     }

@@ -47,7 +47,7 @@ impl Service for Sequencer {
     }
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         _command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {

@@ -3,6 +3,7 @@
 //! [`State::apply_frame`] is all that ever changes it. The core, the replay of a log after a crash and the tools that verify
 //! logs use this one type, so "the same log gives the same state" is true by construction.
 
+use core::cell::{Ref, RefCell};
 use std::io::{self, Read, Write};
 
 use zerocopy::FromBytes;
@@ -10,7 +11,8 @@ use zerocopy::FromBytes;
 use super::replies::Answer;
 use super::table::{SessionLimits, Sessions, Verdict};
 use crate::frame::payload::{
-    CommandPrefix, GroupSetting, SETTING_DURABILITY, SessionClose, SessionOpen, batch_items,
+    CommandPrefix, EventCursor, GroupSetting, SETTING_DURABILITY, SessionClose, SessionOpen,
+    TimerFired, batch_items,
 };
 use crate::frame::{FrameHeader, Kind};
 use crate::limits::REPLY_BYTES_MAX;
@@ -19,7 +21,8 @@ use crate::service::hash::Fingerprint;
 use crate::service::image::{
     ImageError, read_limit, read_start, read_words, require, write_start, write_words,
 };
-use crate::service::{CloseReason, Context, Rejection, Reply, Role, Service};
+use crate::service::timers::TIMER_RETRY_NS;
+use crate::service::{CloseReason, Context, Effects, Rejection, Reply, Role, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Timestamp};
 
 const MAGIC: [u8; 4] = *b"QSTA";
@@ -102,6 +105,8 @@ pub enum Outcome {
         /// Why: never [`Verdict::Apply`] or [`Verdict::Stored`].
         why: Verdict,
     },
+    /// A timer of the service took effect.
+    TimerFired,
     /// The entry's payload is too short for its kind: no node can make anything of it.
     Malformed,
 }
@@ -111,6 +116,8 @@ pub enum Outcome {
 pub struct State<S> {
     sessions: Sessions,
     service: S,
+    /// Borrowed by the service for the time of a call, and by nobody else.
+    effects: RefCell<Effects>,
     sequence: Sequence,
     time: Timestamp,
     term_started: Timestamp,
@@ -127,6 +134,7 @@ impl<S: Service> State<S> {
         Self {
             sessions: Sessions::new(limits.sessions),
             service,
+            effects: RefCell::default(),
             sequence: Sequence(0),
             time: Timestamp(0),
             term_started: Timestamp(0),
@@ -148,6 +156,15 @@ impl<S: Service> State<S> {
     #[must_use]
     pub fn service(&self) -> &S {
         &self.service
+    }
+    /// The service, for tests that make it behave otherwise.
+    #[cfg(test)]
+    pub(super) fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+    /// Timers and events of the service.
+    pub fn effects(&self) -> Ref<'_, Effects> {
+        self.effects.borrow()
     }
     /// The last entry applied.
     #[must_use]
@@ -199,12 +216,9 @@ impl<S: Service> State<S> {
                 self.term_started = self.time;
                 Outcome::None
             }
-            Kind::Padding
-            | Kind::Timer
-            | Kind::EventCursor
-            | Kind::SnapshotMark
-            | Kind::Membership
-            | Kind::Location => Outcome::None,
+            Kind::Timer => self.fire(payload),
+            Kind::EventCursor => self.move_cursor(payload),
+            Kind::Padding | Kind::SnapshotMark | Kind::Membership | Kind::Location => Outcome::None,
             Kind::GroupSetting => self.set(payload),
         };
         Applied { sequence: self.sequence, time: self.time, outcome }
@@ -218,11 +232,14 @@ impl<S: Service> State<S> {
             .word(self.term_started.0)
             .word(self.durability_word())
             .word(self.sessions.state_hash())
+            .word(self.effects.borrow().timers.state_hash())
+            .word(self.effects.borrow().outbox.state_hash())
             .word(self.service.state_hash())
             .finish()
     }
     /// Writes all of it: `"QSTA" | version u32 | reply_bytes_max u64 | sequence u64 | time u64 | term started u64 |
-    /// durability u64 (as in its entry, plus one; 0: none yet) | service version u64 | sessions | service | state hash u64`.
+    /// durability u64 (as in its entry, plus one; 0: none yet) | service version u64 | sessions | timers | events | service |
+    /// state hash u64`.
     ///
     /// # Errors
     /// The writer's.
@@ -240,6 +257,7 @@ impl<S: Service> State<S> {
             ],
         )?;
         self.sessions.snapshot(writer)?;
+        self.effects.borrow().snapshot(writer)?;
         self.service.snapshot(writer)?;
         write_words(writer, &[self.state_hash()])
     }
@@ -258,6 +276,7 @@ impl<S: Service> State<S> {
         self.term_started = Timestamp(term_started);
         self.durability = durability.checked_sub(1);
         self.sessions.restore(reader)?;
+        self.effects.get_mut().restore(reader)?;
         self.service.restore(reader)?;
         let [found] = read_words(reader)?;
         let computed = self.state_hash();
@@ -292,8 +311,8 @@ impl<S: Service> State<S> {
         if self.sessions.open(id, nonce, timeout, self.time).is_err() {
             return Outcome::SessionsFull { nonce };
         }
-        let context = self.context(id, ClientSequence(0));
-        self.service.session_opened(&context);
+        let context = Context::alone(self.sequence, self.time, id, ClientSequence(0));
+        self.service.session_opened(&context.with(&self.effects));
         Outcome::SessionOpened { id, nonce }
     }
     fn close(&mut self, payload: &[u8]) -> Outcome {
@@ -304,8 +323,8 @@ impl<S: Service> State<S> {
         let id = SessionId(close.session.get());
         let Some(info) = self.sessions.info(id) else { return Outcome::None };
         self.sessions.close(id);
-        let context = self.context(id, info.last);
-        self.service.session_closed(&context, reason);
+        let context = Context::alone(self.sequence, self.time, id, info.last);
+        self.service.session_closed(&context.with(&self.effects), reason);
         Outcome::SessionClosed { id, reason }
     }
     fn command(&mut self, kind: Kind, payload: &[u8]) -> Outcome {
@@ -344,7 +363,7 @@ impl<S: Service> State<S> {
         if !self.mutants.has(Mutant::ApplyTwice) {
             return;
         }
-        let context = self.context(session, number);
+        let context = Context::alone(self.sequence, self.time, session, number);
         self.service.begin();
         match self.service.apply(&context, bytes, &mut Reply::new(&mut self.scratch)) {
             Ok(()) => self.service.keep(),
@@ -363,7 +382,9 @@ impl<S: Service> State<S> {
         client_sequence: ClientSequence,
         bytes: &[u8],
     ) -> Answer {
-        let context = self.context(session, client_sequence);
+        let context = Context::alone(self.sequence, self.time, session, client_sequence);
+        let context = context.with(&self.effects);
+        self.effects.borrow_mut().begin();
         let mut reply = Reply::new(&mut self.scratch);
         self.service.begin();
         let result = match kind {
@@ -377,10 +398,12 @@ impl<S: Service> State<S> {
         let answer = match result {
             Ok(()) => {
                 self.service.keep();
+                self.effects.get_mut().keep();
                 Answer::Applied
             }
             Err(rejection) => {
                 self.service.roll_back();
+                self.effects.get_mut().roll_back();
                 reply.truncate(0);
                 Answer::Rejected(rejection)
             }
@@ -389,15 +412,52 @@ impl<S: Service> State<S> {
         self.sessions.record(session, client_sequence, answer, sequence, time, reply.written());
         answer
     }
-    fn context(&self, session: SessionId, client_sequence: ClientSequence) -> Context {
-        Context { sequence: self.sequence, time: self.time, session, client_sequence }
+    /// A timer fires, if it is the one that is pending, and due.
+    fn fire(&mut self, payload: &[u8]) -> Outcome {
+        let Ok((fired, _)) = TimerFired::ref_from_prefix(payload) else {
+            return Outcome::Malformed;
+        };
+        let (id, schedule) = (fired.id.get(), fired.schedule.get());
+        let effects = self.effects.get_mut();
+        let holds = effects.timers.pending(id).is_some_and(|timer| {
+            let early = self.mutants.has(Mutant::FireEarly);
+            timer.schedule == schedule && (timer.due <= self.time || early)
+        });
+        if !holds && !self.mutants.has(Mutant::FireCancelled) {
+            return Outcome::None;
+        }
+        effects.begin();
+        if !self.mutants.has(Mutant::FireTwice) {
+            effects.timers.cancel(id).expect("the first change of a unit has room");
+        }
+        let context = Context::alone(self.sequence, self.time, SessionId(0), ClientSequence(0));
+        self.service.begin();
+        let fired = self.service.timer(&context.with(&self.effects), id);
+        let effects = self.effects.get_mut();
+        if fired.is_ok() {
+            self.service.keep();
+            effects.keep();
+            return Outcome::TimerFired;
+        }
+        self.service.roll_back();
+        effects.roll_back();
+        let again = Timestamp(self.time.0.saturating_add(TIMER_RETRY_NS));
+        effects.timers.schedule(id, again).expect("it is pending, so it only moves");
+        Outcome::None
+    }
+    fn move_cursor(&mut self, payload: &[u8]) -> Outcome {
+        let Ok((cursor, _)) = EventCursor::ref_from_prefix(payload) else {
+            return Outcome::Malformed;
+        };
+        self.effects.get_mut().outbox.delivered(cursor.through.get());
+        Outcome::None
     }
 }
 
 /// Applies the commands of a batch. The reply is built as the batch is: each command's reply behind its length, `u32`.
 fn apply_batch<S: Service>(
     service: &mut S,
-    context: &Context,
+    context: &Context<'_>,
     bytes: &[u8],
     reply: &mut Reply<'_>,
 ) -> Result<(), Rejection> {

@@ -7,9 +7,10 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
 use super::*;
-use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen};
+use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen, TimerFired};
 use crate::frame::{FrameHeader, Kind};
-use crate::service::{Echo, Rejection, Sequencer, Service};
+use crate::service::timers::TIMER_RETRY_NS;
+use crate::service::{Context, Echo, Rejection, Reply, Sequencer, Service};
 use crate::types::{ClientSequence, Sequence, SessionId, Term, Timestamp};
 
 const SMALL: SessionLimits = SessionLimits {
@@ -92,6 +93,103 @@ fn batch(commands: &[&[u8]]) -> Vec<u8> {
         .iter()
         .flat_map(|command| [&(command.len() as u32).to_le_bytes()[..], command].concat())
         .collect()
+}
+
+/// A timer of the service that fires is the one that is pending, and due: nothing else is.
+#[test]
+fn a_timer_fires_only_if_that_scheduling_is_pending_and_due() {
+    let mut log = Log::new(Alarm::default(), SessionLimits::default());
+    let who = opened(log.open(1));
+    let fire = |log: &mut Log<Alarm>, schedule: u64| {
+        let fired = TimerFired { id: U64::new(7), schedule: U64::new(schedule) };
+        log.entry(Kind::Timer, fired.as_bytes())
+    };
+    // Due at 2000, then moved to 3000: the first scheduling is nothing any more.
+    log.command(who, 1, 0, &2000u64.to_le_bytes());
+    log.command(who, 2, 0, &3000u64.to_le_bytes());
+    assert_eq!(fire(&mut log, 2), Outcome::None, "not due");
+    log.time = 3000;
+    assert_eq!(fire(&mut log, 1), Outcome::None, "moved");
+    let image = log.snapshot();
+    assert_eq!(fire(&mut log, 2), Outcome::TimerFired);
+    assert_eq!(fire(&mut log, 2), Outcome::None, "fired");
+    assert_eq!(log.state.service().fired, [3000]);
+    // A node that begins with a snapshot taken before fires the same.
+    let mut other = Log::new(Alarm::default(), SessionLimits::default());
+    other.state.restore(&mut &image[..]).expect("an image of such a state");
+    other.time = 3000;
+    assert_eq!(fire(&mut other, 2), Outcome::TimerFired);
+    assert_eq!(fire(&mut other, 2), Outcome::None);
+    assert_eq!(other.state.state_hash(), log.state.state_hash());
+}
+
+/// A command that is rejected has scheduled and emitted nothing; a timer that is rejected comes again.
+#[test]
+fn r12_timers_and_events_of_a_rejected_unit_leave_no_trace() {
+    let mut log = Log::new(Alarm::default(), SessionLimits::default());
+    let who = opened(log.open(1));
+    log.command(who, 1, 0, &2000u64.to_le_bytes());
+    let before = (log.state.effects().timers.state_hash(), log.state.effects().outbox.state_hash());
+    log.command(who, 2, 0, &REJECTED_DUE.to_le_bytes());
+    let after = (log.state.effects().timers.state_hash(), log.state.effects().outbox.state_hash());
+    assert_eq!(after, before);
+    log.time = 2000;
+    log.state.service_mut().rejects = true;
+    let fired = TimerFired { id: U64::new(7), schedule: U64::new(1) };
+    assert_eq!(log.entry(Kind::Timer, fired.as_bytes()), Outcome::None);
+    let again = log.state.effects().timers.first().expect("it is pending");
+    assert_eq!((again.due, again.schedule), (Timestamp(2000 + TIMER_RETRY_NS), 2));
+    assert_eq!(log.state.effects().outbox.last(), 1, "what was emitted by the first command");
+}
+
+/// A command with this is rejected, after it was carried out.
+const REJECTED_DUE: u64 = 2500;
+
+/// Wakes at the time that the last command says.
+#[derive(Clone, Debug, Default)]
+struct Alarm {
+    fired: Vec<u64>,
+    rejects: bool,
+}
+
+impl Service for Alarm {
+    fn name(&self) -> &'static str {
+        "alarm"
+    }
+    fn begin(&mut self) {}
+    fn keep(&mut self) {}
+    fn roll_back(&mut self) {}
+    fn apply(
+        &mut self,
+        context: &Context<'_>,
+        command: &[u8],
+        _: &mut Reply<'_>,
+    ) -> Result<(), Rejection> {
+        let due = command.try_into().map(u64::from_le_bytes).map_err(|_| Rejection(1))?;
+        context.schedule(7, Timestamp(due))?;
+        context.emit(command)?;
+        if due == REJECTED_DUE { Err(Rejection(2)) } else { Ok(()) }
+    }
+    fn timer(&mut self, context: &Context<'_>, id: u64) -> Result<(), Rejection> {
+        context.emit(b"ring")?;
+        if self.rejects || id != 7 {
+            return Err(Rejection(3));
+        }
+        self.fired.push(context.time.0);
+        Ok(())
+    }
+    fn query(&self, _: &[u8], _: &mut Reply<'_>) -> Result<(), Rejection> {
+        Ok(())
+    }
+    fn snapshot(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn state_hash(&self) -> u64 {
+        0
+    }
 }
 
 /// D10: command 5 arrives before 4: it is refused, 4 is still applied once.
@@ -215,15 +313,22 @@ fn one_nonce_opens_one_session_and_a_full_table_says_so() {
 #[test]
 fn impossible_payloads_change_nothing() {
     let mut log = Log::new(Echo::new(), SMALL);
-    let kinds = [Kind::SessionOpen, Kind::SessionClose, Kind::Command, Kind::CommandBatch];
-    for kind in kinds.into_iter().chain([Kind::GroupSetting]) {
+    for kind in [
+        Kind::SessionOpen,
+        Kind::SessionClose,
+        Kind::Command,
+        Kind::CommandBatch,
+        Kind::Timer,
+        Kind::EventCursor,
+        Kind::GroupSetting,
+    ] {
         assert_eq!(log.entry(kind, &[0; 7]), Outcome::Malformed);
     }
     assert_eq!(log.entry(Kind::SessionClose, &[0; 16]), Outcome::Malformed);
-    for kind in [Kind::Membership, Kind::Timer, Kind::TermStart] {
+    for kind in [Kind::Membership, Kind::TermStart] {
         assert_eq!(log.entry(kind, &[]), Outcome::None);
     }
-    assert_eq!(log.state.sequence(), Sequence(9));
+    assert_eq!(log.state.sequence(), Sequence(10));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub const STATES: &[&str] = &[
     "duplicate-answered",
     "redirect",
     "forwarded",
+    "resolved-later",
     "session-lost",
     "disk-failed",
     "disk-stall-told",
@@ -33,6 +34,9 @@ pub const STATES: &[&str] = &[
     "halted",
     "damage-named",
     "needs-a-person",
+    "timer-fired",
+    "event-out",
+    "event-after-failover",
 ];
 
 /// Counts by name.

@@ -23,7 +23,9 @@ use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
-use crate::link::{ControlLink, CoreWakers, Promise, Rung, Shared, SharedWords, Wake, link};
+use crate::link::{
+    ControlLink, CoreWakers, Inlet, Promise, Rung, Shared, SharedWords, Wake, link, outlet,
+};
 use crate::replica::ladder::in_force;
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
@@ -92,6 +94,10 @@ pub(super) struct Process {
     /// Control has looked at the core, and was held up before it did anything about it.
     pub(super) looked: Option<(Glance, Nanos)>,
     pub(super) stopping: Stopping,
+    /// Where the service's events come out.
+    pub(super) inlet: Inlet,
+    /// The last of them that came out in this life.
+    pub(super) event_seen: u64,
 }
 
 /// An orderly stop.
@@ -233,7 +239,7 @@ impl Machine {
         recovered: &Recovered<HeapMemory, HeapView>,
         limits: StateLimits,
     ) -> (State<Ledger>, Start) {
-        let mut state = State::new(Ledger::new(Arc::clone(&self.twist)), limits);
+        let mut state = State::new(Ledger::new(Arc::clone(&self.twist), plan.effects()), limits);
         state.plant(plan.mutants());
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
@@ -297,7 +303,7 @@ impl Machine {
         let (control_bell, sync_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
         let wakers = CoreWakers { control: control_bell.clone(), sync: sync_bell.clone() };
         let network = SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));
-        let core = Core::new(
+        let mut core = Core::new(
             core_settings,
             network,
             log,
@@ -307,6 +313,8 @@ impl Machine {
             wakers,
             start,
         );
+        let (outlet, inlet) = outlet();
+        core.set_outlet(Some(outlet));
         Process {
             core,
             control,
@@ -322,6 +330,8 @@ impl Machine {
             persisting: None,
             looked: None,
             stopping: Stopping::No,
+            inlet,
+            event_seen: 0,
         }
     }
 }

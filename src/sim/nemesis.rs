@@ -10,6 +10,7 @@ use super::paths::Traffic;
 use super::world::{Event, World};
 use crate::journal::segment_name;
 use crate::link::{Durability, Rung};
+use crate::replica::Doing;
 use crate::types::{Nanos, NodeId, Position};
 
 /// Time in which a healed quorum must answer every client, ns.
@@ -147,7 +148,11 @@ impl World {
             Fault::ClientDies => {
                 let client = node % self.plan.clients;
                 let plan = self.plan.clone();
-                self.clients[client].restart(&plan);
+                if sides & 1 == 0 {
+                    self.clients[client].restart(&plan);
+                } else {
+                    self.clients[client].resume(&plan);
+                }
             }
             Fault::HandOver => self.hand_over(strike.other),
             Fault::Ladder => self.change_durability(sides),
@@ -433,7 +438,19 @@ impl World {
         first.is_some()
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
+            && !self.timers_are_overdue()
             && self.clients.iter().all(SimClient::is_satisfied)
+    }
+
+    /// A timer that is due waits still.
+    fn timers_are_overdue(&self) -> bool {
+        self.machines.iter().any(|machine| {
+            let Some(process) = &machine.process else { return false };
+            let (state, doing) = (process.core.state(), process.core.observe().doing);
+            let time = state.time().max(machine.clock.wall(self.now));
+            let first = state.effects().timers.first();
+            matches!(doing, Doing::Leads { .. }) && first.is_some_and(|timer| timer.due <= time)
+        })
     }
 
     /// Where everybody stands, for those who ask why nothing goes on.

@@ -82,7 +82,15 @@ pub struct Plan {
 /// In a million.
 pub(super) const MILLION: u64 = 1_000_000;
 
+/// Of each four seeds, the one with timers and events: no draw is spent on it, so that the others stay as they were.
+const EFFECTS_OF_FOUR: u64 = 2;
+
 impl Plan {
+    /// Whether the service uses timers and events.
+    pub(super) fn effects(&self) -> bool {
+        self.seed % 4 == EFFECTS_OF_FOUR
+    }
+
     /// The plan of a seed; `nodes` where the group's size is given.
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {

@@ -70,6 +70,7 @@ impl World {
         let deadlines = process.core.deadlines();
         let clock = machine.clock;
         self.checks.core_stepped(self.now, node, &process.core, &process.shared)?;
+        self.checks.effects(node, self.now, process, &mut self.coverage)?;
         match observed.doing {
             Doing::Leads { quorum, .. } => {
                 self.coverage.hit("leader", 1);
@@ -531,13 +532,15 @@ impl World {
         self.trace.event(self.now, [2, client as u64, 0]);
         let mut ended = Vec::new();
         let (lives, redirects) = (self.clients[client].lives, self.clients[client].redirects());
-        let forwarded = self.clients[client].forwarded();
+        let (forwarded, resolved) =
+            (self.clients[client].forwarded(), self.clients[client].resolved);
         self.clients[client].step(self.now, &self.plan, &mut ended);
         self.coverage.hit("session-lost", self.clients[client].lives - lives);
         let more = self.clients[client].redirects().saturating_sub(redirects);
         self.coverage.hit("redirect", more);
         let more = self.clients[client].forwarded().saturating_sub(forwarded);
         self.coverage.hit("forwarded", more);
+        self.coverage.hit("resolved-later", self.clients[client].resolved - resolved);
         for ended in &ended {
             self.trace.line(self.now, || format!("client {client}: {ended:?}"));
             let waited_ns = self.now.since(ended.sent_at);

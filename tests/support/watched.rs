@@ -7,7 +7,7 @@ use quorate::service::{CloseReason, Context, Rejection, Reply, Service};
 /// Looks on.
 pub(crate) trait Watch: Send {
     /// A command is about to be applied.
-    fn command(&mut self, context: &Context, command: &[u8]);
+    fn command(&mut self, context: &Context<'_>, command: &[u8]);
     /// Turned into the service's state hash: 0 leaves it as it is.
     fn twist(&self) -> u64 {
         0
@@ -36,7 +36,7 @@ impl<S: Service, W: Watch> Service for Watched<S, W> {
     }
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -46,11 +46,14 @@ impl<S: Service, W: Watch> Service for Watched<S, W> {
     fn query(&self, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
         self.service.query(request, reply)
     }
-    fn session_opened(&mut self, context: &Context) {
+    fn session_opened(&mut self, context: &Context<'_>) {
         self.service.session_opened(context);
     }
-    fn session_closed(&mut self, context: &Context, why: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, why: CloseReason) {
         self.service.session_closed(context, why);
+    }
+    fn timer(&mut self, context: &Context<'_>, id: u64) -> Result<(), Rejection> {
+        self.service.timer(context, id)
     }
     fn snapshot(&self, writer: &mut dyn Write) -> io::Result<()> {
         self.service.snapshot(writer)

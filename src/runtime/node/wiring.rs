@@ -24,7 +24,7 @@ use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
 use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
-use crate::link::{CoreWakers, Durability, KeeperLink, Shared, SyncLink, Wake, link};
+use crate::link::{CoreWakers, Durability, KeeperLink, Outlet, Shared, SyncLink, Wake, link};
 use crate::replica::ladder::in_force;
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
@@ -63,6 +63,8 @@ pub(super) struct Ready<E: Environment, S> {
     pub(super) snapshotter: Snapshotter<E::Disk, S>,
     /// The snapshot that the state begins with.
     pub(super) newest: Option<Stamp>,
+    /// Gets the events of the service.
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// Builds every thread's machine and shell; nothing runs yet.
@@ -71,7 +73,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     stop: &Arc<AtomicBool>,
     ready: Ready<E, S>,
 ) -> Result<Threads<E, S>, NodeError> {
-    let Ready { opened, front, bells, state, applied, snapshotter, newest } = ready;
+    let Ready { opened, front, bells, state, applied, snapshotter, newest, outlet } = ready;
     let Opened { lock, disk, hot, store, recovered, shared, .. } = opened;
     let Front { sources, control_waker, network, catch_up, events } = front;
     let Bells { core_parker, core_waker, sync_parker, sync_waker, keeper_parker } = bells;
@@ -79,12 +81,11 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let description = describe(settings, state.service().name(), multicast);
     let door = Door::new(group_constants(settings, state.service().name()));
     let (core_link, control_link, sync_link, keeper_link) = link();
-    let ended = Arc::new(AtomicBool::new(false));
+    let (ended, shared_cpu) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
     let (scrub, repairs) = scrubbing(settings, disk.clone(), &shared, &control_waker);
     let waker = &control_waker;
     let (carrier, lane) = lane::<E>(settings, catch_up, &disk, repairs, (&shared, &ended, waker))?;
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
-    let shared_cpu = Arc::new(AtomicBool::new(true));
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let durability = in_force(&state).unwrap_or(settings.group.durability);
@@ -94,7 +95,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let Machines { log, syncer, keeper, start } =
         durable.machines(settings, recovered, &core_settings, applied);
     let words = Arc::clone(&shared);
-    let core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
+    let mut core = Core::new(core_settings, network, log, state, core_link, words, wakers, start);
+    core.set_outlet(outlet);
     let idle = idle_kind(settings.threads.idle);
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
     let common = Common {

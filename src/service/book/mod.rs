@@ -196,7 +196,7 @@ impl Service for Book {
     }
     fn apply(
         &mut self,
-        context: &Context,
+        context: &Context<'_>,
         command: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<(), Rejection> {
@@ -212,7 +212,7 @@ impl Service for Book {
         }
     }
     /// At most [`BookLimits::session_orders_max`] steps.
-    fn session_closed(&mut self, context: &Context, _why: CloseReason) {
+    fn session_closed(&mut self, context: &Context<'_>, _why: CloseReason) {
         while let Some(slot) = self.store.first_of(context.session.0) {
             if self.store.order(slot).flags & FLAG_CANCEL_ON_CLOSE == 0 {
                 self.store.disown(slot);

@@ -346,13 +346,8 @@ fn unit() -> impl Strategy<Value = Unit> {
     ]
 }
 
-fn context(session: u64) -> Context {
-    Context {
-        sequence: Sequence(1),
-        time: Timestamp(1),
-        session: SessionId(session),
-        client_sequence: ClientSequence(1),
-    }
+fn context(session: u64) -> Context<'static> {
+    Context::alone(Sequence(1), Timestamp(1), SessionId(session), ClientSequence(1))
 }
 
 fn snapshot_of(book: &Book) -> Vec<u8> {

@@ -1,15 +1,18 @@
 //! What must always hold, looked at after every step of every thread. One file for each kind of promise.
 
+mod effects;
 mod history;
 mod leadership;
 mod log;
 
+use effects::Effects;
 use history::History;
 use leadership::Leaderships;
 use log::Logs;
 
 use super::client::Ended;
-use super::machine::{SimCore, Started};
+use super::coverage::Coverage;
+use super::machine::{Process, SimCore, Started};
 use super::plan::Plan;
 use crate::control::message::Standing;
 use crate::journal::memory_disk::MemoryDisk;
@@ -57,6 +60,8 @@ pub const CHECKERS: &[&str] = &[
     "heard_leader_deposed",
     "readmitted_early",
     "cluster_time",
+    "timers",
+    "events",
     "cut_kept",
     "fence",
     "log_matching",
@@ -83,6 +88,7 @@ pub(super) struct Checks {
     logs: Logs,
     leaderships: Leaderships,
     history: History,
+    effects: Effects,
 }
 
 type Checked = Result<(), Violation>;
@@ -93,6 +99,7 @@ impl Checks {
             logs: Logs::new(plan),
             leaderships: Leaderships::new(plan),
             history: History::new(plan.nodes),
+            effects: Effects::default(),
         }
     }
 
@@ -114,6 +121,17 @@ impl Checks {
         }
         self.history.applied(node, core.state().service())?;
         self.history.hash(node, shared)
+    }
+
+    /// What the service did besides commands, after a step of the core of `node`.
+    pub(super) fn effects(
+        &mut self,
+        node: usize,
+        now: Nanos,
+        process: &mut Process,
+        coverage: &mut Coverage,
+    ) -> Checked {
+        self.effects.look(node, now, process, coverage)
     }
 
     /// The core of `node` has got an answer of another one to what it sent at `now`.

@@ -205,3 +205,16 @@ fn g118_the_newest_log_is_on_a_node_that_never_leads_and_the_lead_ends_where_it_
     let nodes: Vec<_> = played.leads().iter().map(|(_, node)| *node).collect();
     assert_eq!(nodes, [1, 0, 1]);
 }
+
+#[test]
+fn g124_what_clients_that_died_had_under_way_is_asked_later_and_answered_as_it_was_decided() {
+    let mut script = busy(Script::of(3)).at(1000, Fault::Crash, 0, 500);
+    // Client after client dies, before and after the next one leads, and goes on with its session.
+    for turn in 0..12 {
+        script = script.at(990 + 50 * turn, Fault::ClientDies, turn as usize % 3, 0);
+    }
+    let played = script.play();
+    assert!(played.outcome.coverage.of("resolved-later") > 20);
+    assert_eq!(played.outcome.coverage.of("session-lost"), 0);
+    played.assert_in_order();
+}
