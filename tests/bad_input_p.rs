@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use group::{CALM, Folder, Group, PATIENCE, SMALL, err, numbered, quorate};
 use quorate::client::Outcome;
 use quorate::control::constants::GroupConstants;
+use quorate::control::disk::DiskState;
 use quorate::control::message::{Announce, Envelope, Message, Standing};
 use quorate::io::log_reader::{LogReader, ReadOptions};
 use quorate::stream::datagram::{DatagramHeader, DatagramKind};
@@ -262,7 +263,8 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             send(&[older.as_bytes(), &[7; 96]].concat());
             // The right group and a high term, from an address that is no member's.
             send(&[data(own, newest).as_bytes(), &[7; 96]].concat());
-            let announce = Announce { standing: Standing::Clean, instance: 1 };
+            let announce =
+                Announce { standing: Standing::Clean, instance: 1, disk: DiskState::Good };
             let constants = GroupConstants::from_fn(|_| 1);
             let message = Message::Announce(announce);
             let envelope = Envelope { from: NodeId(1), leadership: newest, message };

@@ -4,6 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::constants::GroupConstants;
+use super::disk::DiskState;
 use crate::link::Recency;
 use crate::types::{
     Generation, GroupId, Incarnation, Leadership, NodeId, Position, Sequence, Tail, Term,
@@ -149,6 +150,8 @@ pub struct Opinion {
     pub standing: Standing,
     /// Its log.
     pub recency: Recency,
+    /// Its disk.
+    pub disk: DiskState,
 }
 
 const FLAG_STATELESS: u16 = 1;
@@ -157,6 +160,8 @@ const FLAG_HEARS: u16 = 4;
 const FLAG_SEEN_LEADER: u16 = 8;
 const FLAG_GRANTED: u16 = 16;
 const FLAG_TRANSFER: u16 = 32;
+/// Two bits: the sender's disk.
+const DISK_SHIFT: u16 = 6;
 
 /// What a node says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -165,6 +170,8 @@ pub struct Announce {
     pub standing: Standing,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
+    /// Its disk.
+    pub disk: DiskState,
 }
 
 /// The wire form: one fixed layout for all kinds.
@@ -182,7 +189,8 @@ pub struct ControlDatagram {
     pub kind: u8,
     /// Sender.
     pub node: U16,
-    /// 1 stateless, 2 provisional, 4 hears a leader, 8 has seen one, 16 granted, 32 transfer.
+    /// 1 stateless, 2 provisional, 4 hears a leader, 8 has seen one, 16 granted, 32 transfer; 64 and 128 the disk: 0 good,
+    /// 1 low, 2 full, 3 stalled.
     pub flags: U16,
     /// Group.
     pub group: U64,
@@ -246,7 +254,7 @@ impl Envelope {
         let mut flags = 0;
         wire.kind = match self.message {
             Message::Announce(announce) => {
-                flags = announce.standing.flags();
+                flags = announce.standing.flags() | (announce.disk as u16) << DISK_SHIFT;
                 wire.instance = U64::new(announce.instance);
                 1
             }
@@ -271,6 +279,7 @@ impl Envelope {
                 flags = opinion.standing.flags();
                 flags |= if opinion.hears { FLAG_HEARS } else { 0 };
                 flags |= if opinion.seen_leader { FLAG_SEEN_LEADER } else { 0 };
+                flags |= (opinion.disk as u16) << DISK_SHIFT;
                 wire.put_recency(opinion.recency);
                 wire.round = U64::new(opinion.round);
                 6
@@ -353,9 +362,10 @@ impl ControlDatagram {
     fn message(&self) -> Option<Message> {
         let flags = self.flags.get();
         let standing = Standing::from_flags(flags);
+        let disk = DiskState::ALL[usize::from(flags >> DISK_SHIFT & 3)];
         let incarnation = incarnation_from_wire(self.second);
         Some(match self.kind {
-            1 => Message::Announce(Announce { standing, instance: self.instance.get() }),
+            1 => Message::Announce(Announce { standing, instance: self.instance.get(), disk }),
             2 => Message::Lead { founder: incarnation },
             3 => Message::Following { instance: self.instance.get() },
             4 => {
@@ -368,6 +378,7 @@ impl ControlDatagram {
                 seen_leader: flags & FLAG_SEEN_LEADER != 0,
                 standing,
                 recency: self.recency(),
+                disk,
             }),
             7 => Message::VoteRequest {
                 recency: self.recency(),
@@ -412,7 +423,8 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce = Announce { standing: Standing::Stateless, instance: 11 };
+        let announce =
+            Announce { standing: Standing::Stateless, instance: 11, disk: DiskState::Stalled };
         let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
         let opinion = Opinion {
@@ -421,6 +433,7 @@ mod tests {
             seen_leader: true,
             standing: Standing::Provisional,
             recency,
+            disk: DiskState::Low,
         };
         for message in [
             Message::Announce(announce),

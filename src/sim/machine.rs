@@ -11,6 +11,7 @@ use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
+use crate::control::disk::{DiskSettings, DiskWatch};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
@@ -28,6 +29,7 @@ use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
     ControlLink, CoreWakers, Inlet, Promise, Rung, Shared, SharedWords, Wake, link, outlet,
 };
+use crate::replica::ladder::in_force;
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
 use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
@@ -39,6 +41,11 @@ const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
 /// From one round of the scrub to the next, ns.
 const SCRUB_NS: u64 = 300 * Nanos::MILLISECOND;
+/// When a disk counts as short of room, and as stalled.
+const DISK: DiskSettings =
+    DiskSettings { low_bytes: LOW_BYTES, full_bytes: 0, stall_ns: 400 * Nanos::MILLISECOND };
+/// A disk with less room than this is low.
+pub(super) const LOW_BYTES: u64 = 1 << 40;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -81,6 +88,7 @@ pub(super) struct Process {
     pub(super) lane: Lane,
     pub(super) mender: Mender<MemoryDisk>,
     pub(super) repairs: Repairs,
+    pub(super) disk_watch: DiskWatch,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -277,9 +285,11 @@ impl Machine {
     ) -> Process {
         let (core_link, control_link, sync_link, keeper_link) = link();
         let shared: Shared = Arc::new(SharedWords::default());
-        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
         let (state, start) = self.bring_up(plan, &recovered, core_settings.limits);
+        let durability = in_force(&state).unwrap_or(plan.durability);
+        let settings = control_settings(plan, self.node, seed, &recovered);
+        let control = Election::new(ElectionSettings { durability, ..settings });
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
@@ -333,6 +343,7 @@ impl Machine {
             lane: Lane::new(seed, NodeId(self.node as u16), nodes()),
             mender,
             repairs: Repairs::new(!seed, NodeId(self.node as u16), nodes(), plan.segment_bytes),
+            disk_watch: DiskWatch::new(DISK),
             control_link,
             syncer,
             keeper,
@@ -351,11 +362,12 @@ impl Machine {
 
 impl Process {
     /// How long sync gathers now: not at all where somebody waits for the disk.
-    pub(super) fn sync_delay(&self, plan: &Plan) -> u64 {
+    pub(super) fn sync_delay(&self) -> u64 {
         const GATHER_NS: u64 = 5 * Nanos::MILLISECOND;
         const LEADER: u64 = 2;
         let leads = self.shared.words().role.load(Ordering::Relaxed) == LEADER;
-        let rung = if leads { plan.durability.leader } else { plan.durability.follower };
+        let durability = self.core.observe().durability;
+        let rung = if leads { durability.leader } else { durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
 }

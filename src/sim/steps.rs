@@ -11,6 +11,7 @@ use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control;
 use crate::control::constants::GroupConstants;
+use crate::control::disk::DiskFacts;
 use crate::control::election::{Glance, Input, Output};
 use crate::control::lane::LaneInput;
 use crate::control::message::{Envelope, Message};
@@ -107,7 +108,7 @@ impl World {
             return;
         }
         let Some(process) = &mut self.machines[node].process else { return };
-        let delay = process.sync_delay(&self.plan);
+        let delay = process.sync_delay();
         process.syncer.set_group_delay_ns(delay);
         let worked = process.syncer.step(local) > 0;
         let mail = process.core.has_mail();
@@ -203,6 +204,7 @@ impl World {
                 self.hear(node, local, envelope)?;
             }
         }
+        self.look_at_disk(node, local);
         let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
@@ -238,6 +240,18 @@ impl World {
         };
         self.wake(node, Part::Control, next);
         Ok(())
+    }
+
+    fn look_at_disk(&mut self, node: usize, local: Nanos) {
+        let process = self.process(node);
+        process.disk_watch.look(local, DiskFacts::of(process.shared.words()));
+        process.control.set_disk(local, process.disk_watch.state());
+        let events: Vec<_> = core::iter::from_fn(|| process.disk_watch.poll()).collect();
+        for event in events {
+            let stalled = matches!(event, control::event::Event::DiskStalled { .. });
+            self.coverage.hit("disk-stall-told", u64::from(stalled));
+            self.trace.line(self.now, || format!("node {node}: {event:?}"));
+        }
     }
 
     fn fact(&mut self, node: usize, fact: &CoreToControl) {
@@ -308,6 +322,12 @@ impl World {
                         }
                         control::event::Event::Transferred { .. } => {
                             self.coverage.hit("handed-over", 1);
+                        }
+                        control::event::Event::DurabilityChanged { .. } => {
+                            self.coverage.hit("durability-changed", 1);
+                        }
+                        control::event::Event::GaveUpLead { .. } => {
+                            self.coverage.hit("lead-given-up", 1);
                         }
                         control::event::Event::TransferFailed { .. } => {
                             self.coverage.hit("hand-over-failed", 1);
@@ -550,6 +570,7 @@ impl World {
             ("stale-dropped", &words.dropped_stale),
             ("bad-frame", &words.bad_frames),
             ("duplicate-answered", &words.duplicates),
+            ("no-space-refused", &words.no_space_refusals),
         ] {
             self.coverage.hit(name, word.load(Relaxed));
         }

@@ -68,28 +68,13 @@ pub struct Pace {
 #[derive(Debug)]
 pub(super) enum Event {
     /// A datagram arrives.
-    Arrive {
-        from: Endpoint,
-        to: Endpoint,
-        bytes: Rc<[u8]>,
-    },
+    Arrive { from: Endpoint, to: Endpoint, bytes: Rc<[u8]> },
     /// A datagram between control threads arrives.
-    Control {
-        to: usize,
-        bytes: Rc<[u8]>,
-    },
+    Control { to: usize, bytes: Rc<[u8]> },
     /// Something of the catch-up lane arrives.
-    Lane {
-        from: usize,
-        to: usize,
-        letter: LaneLetter,
-    },
+    Lane { from: usize, to: usize, letter: LaneLetter },
     /// A thread runs.
-    Run {
-        node: usize,
-        part: Part,
-        life: u64,
-    },
+    Run { node: usize, part: Part, life: u64 },
     /// A client runs.
     Client(usize),
     /// A fault strikes, and the next one is drawn.
@@ -113,21 +98,11 @@ pub(super) enum Event {
     /// A process starts.
     Start(usize),
     /// A process that has halted is ended and started again, if it is still the one of this life.
-    Replace {
-        node: usize,
-        life: u64,
-    },
+    Replace { node: usize, life: u64 },
     /// A process dies, if it is still the one of this life.
-    Die {
-        node: usize,
-        life: u64,
-        down_ns: u64,
-    },
+    Die { node: usize, life: u64, down_ns: u64 },
     /// A machine loses its power.
-    PowerOff {
-        node: usize,
-        seed: u64,
-    },
+    PowerOff { node: usize, seed: u64 },
     /// The next phase of the run.
     Next(Phase),
 }
@@ -170,6 +145,8 @@ pub(super) struct World {
     pub(super) rot_random: Prng,
     /// By node: since when, on its own clock, bytes of its files are not what they were.
     pub(super) rotten: Vec<Option<Nanos>>,
+    /// The durability changes in this world: what is acknowledged may be in memory alone.
+    pub(super) memory_may_count: bool,
     pub(super) door_random: Prng,
     pub(super) nap_random: Prng,
     /// A client that reaches one node alone at the end, and how many answers it must have had then.
@@ -241,7 +218,7 @@ fn play_out(mut world: World) -> Outcome {
 }
 
 impl World {
-    fn new(plan: &Plan, text: bool) -> Self {
+    pub(super) fn new(plan: &Plan, text: bool) -> Self {
         let mut random = Prng::new(plan.seed ^ 0x5749_5245);
         let mut clock = || {
             let drift = random.below(2 * plan.drift_ppm + 1).cast_signed();
@@ -262,6 +239,7 @@ impl World {
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
             rot_random: Prng::new(plan.seed ^ 0x524F_5421),
             rotten: vec![None; plan.nodes],
+            memory_may_count: false,
             door_random: Prng::new(plan.seed ^ 0x4F50_454E),
             nap_random: Prng::new(plan.seed ^ 0x4E41_5020),
             behind_a_door: None,
@@ -293,7 +271,7 @@ impl World {
     }
 
     /// Plays the next event.
-    fn play(&mut self) -> Result<(), Violation> {
+    pub(super) fn play(&mut self) -> Result<(), Violation> {
         let Some(Scheduled { at, event, .. }) = self.queue.pop() else {
             return Err(Violation::liveness("nothing is left to happen".to_owned()));
         };

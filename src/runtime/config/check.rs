@@ -12,6 +12,7 @@ use super::settings::{
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
+use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
 use crate::limits::{COMMAND_PREFIX_BYTES, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, NODES_MAX};
 use crate::link::Durability;
@@ -106,6 +107,11 @@ fn fit(layers: &Layers, values: &Values, errors: &mut Vec<ConfigError>) {
     let transport = &values.transport;
     if transport.kind == TransportKind::Multicast && transport.group.is_none() {
         wrong("transport.group", Rule::MulticastGroup);
+    }
+    let disk = &values.disk;
+    if disk.low_bytes < disk.full_bytes {
+        let rule = Rule::AtLeast { min: disk.full_bytes, because: "disk.full_bytes" };
+        wrong("disk.low_bytes", rule);
     }
     let timing = &values.timing;
     let three = 3 * timing.heartbeat_ns;
@@ -226,6 +232,11 @@ impl Reader<'_> {
                 interval_bytes: self.number("snapshot.interval_bytes"),
                 kept: self.number("snapshot.kept") as usize,
                 bytes_per_second: self.number("snapshot.bytes_per_second"),
+            },
+            disk: DiskSettings {
+                low_bytes: self.number("disk.low_bytes"),
+                full_bytes: self.number("disk.full_bytes"),
+                stall_ns: self.number("disk.stall_ms") * Nanos::MILLISECOND,
             },
             scrub: ScrubbingSettings {
                 interval_ns: self.number("scrub.interval_s") * Nanos::SECOND,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::layers::Assigned;
 use super::words::{Idle, Scheduling, TransportKind};
+use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
 use crate::link::Durability;
 use crate::service::ServiceKind;
@@ -51,6 +52,8 @@ pub struct Values {
     pub catch_up: CatchUpSettings,
     /// Snapshots.
     pub snapshot: SnapshotSettings,
+    /// The disk.
+    pub disk: DiskSettings,
     /// The scrub of the durable files.
     pub scrub: ScrubbingSettings,
     /// Planted faults; none where no key asks for any.

@@ -7,7 +7,7 @@ use crate::frame::Predecessor;
 use crate::journal::Disk;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::link::Rung;
+use crate::link::{Durability, Rung};
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
 use crate::sim::plan::Plan;
@@ -38,6 +38,8 @@ struct Node {
     cut_epoch: CutEpoch,
     /// Of `ends`, how many are known to be committed.
     committed: usize,
+    /// In force when it was last looked at.
+    durability: Durability,
     /// What its core was told is on its disk, and what it may have promised.
     durable: Position,
     promised: Position,
@@ -60,6 +62,12 @@ struct Cuts {
     looked_at: usize,
 }
 
+/// For each role the lower of the two rungs.
+fn looser(one: Durability, other: Durability) -> Durability {
+    let follower = one.follower.min(other.follower);
+    Durability { leader: one.leader.min(other.leader), follower }
+}
+
 impl Logs {
     pub(super) fn new(plan: &Plan) -> Self {
         let node = || Node {
@@ -68,6 +76,7 @@ impl Logs {
             durable_then: Position(0),
             cut_epoch: CutEpoch(0),
             committed: 1,
+            durability: plan.durability,
             durable: Position(0),
             promised: Position(0),
             incarnation: Incarnation(0),
@@ -106,6 +115,7 @@ impl Logs {
         self.appended(node, core, observed)?;
         self.promises(node, observed);
         self.commit(node, observed)?;
+        self.nodes[node].durability = observed.durability;
         self.committed_at.resize(self.committed.len(), now);
         let lacks = self.committed_at.get(self.nodes[node].committed);
         if let (Some(at), true, Doing::Follows { matched: true }) =
@@ -178,7 +188,7 @@ impl Logs {
         if follows
             && observed.may_ack_memory
             && !observed.provisional
-            && self.plan.durability.follower == Rung::Memory
+            && observed.durability.follower == Rung::Memory
         {
             known.promised = known.promised.max(observed.tail.position);
         }
@@ -213,7 +223,10 @@ impl Logs {
     fn newly_committed(&self, node: usize, observed: &Observation) -> Checked {
         let index = self.committed.len() - 1;
         let end = self.committed[index];
-        let held = self.plan.voters().filter(|&other| self.holds(other, node, index)).count();
+        // An entry that changes it may be committed and applied in one step.
+        let rungs = looser(self.nodes[node].durability, observed.durability);
+        let holds = |other: &usize| self.holds(*other, node, index, rungs);
+        let held = self.plan.voters().filter(holds).count();
         if held < self.plan.majority() {
             let text = format!("node {node} committed {end:?}, which {held} voters hold");
             return Err(Violation::new("committed_on_a_quorum", text));
@@ -226,8 +239,7 @@ impl Logs {
     }
 
     /// Whether a node holds a committed entry as its rung of the ladder asks.
-    fn holds(&self, other: usize, leader: usize, index: usize) -> bool {
-        let durability = self.plan.durability;
+    fn holds(&self, other: usize, leader: usize, index: usize, durability: Durability) -> bool {
         let rung = if other == leader { durability.leader } else { durability.follower };
         let (known, end) = (&self.nodes[other], self.committed[index]);
         let there = known.ends.get(index) == Some(&end);
@@ -311,6 +323,7 @@ impl Logs {
             durable_then: known.durable,
             cut_epoch: CutEpoch(0),
             committed: 1,
+            durability: known.durability,
             durable: Position(0),
             promised: Position(0),
             incarnation: Incarnation(0),
