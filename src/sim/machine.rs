@@ -311,15 +311,10 @@ impl Machine {
             recovered.sync,
             views,
         );
-        let keeper = Keeper::new(
-            self.disk.clone(),
-            self.tier.clone(),
-            keeper_link,
-            Arc::clone(&shared),
-            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(plan.segment_bytes) },
-            lowest,
-            next,
-        );
+        let keeper_settings =
+            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(plan.segment_bytes) };
+        let (disk, tier, words) = (self.disk.clone(), self.tier.clone(), Arc::clone(&shared));
+        let keeper = Keeper::new(disk, tier, keeper_link, words, keeper_settings, lowest, next);
         let (control_bell, sync_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
         let wakers = CoreWakers { control: control_bell.clone(), sync: sync_bell.clone() };
         let network = SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));

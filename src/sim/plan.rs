@@ -155,14 +155,7 @@ impl Plan {
             plan.chaos_ns *= 20;
             plan.fault_gap_ns *= 10;
         }
-        if random.below(3) == 0 {
-            for priority in &mut plan.priorities {
-                *priority = random.below(4) as u8;
-            }
-            if plan.priorities.iter().all(|priority| *priority == 0) {
-                plan.priorities[0] = 1;
-            }
-        }
+        plan.draw_priorities(&mut random);
         // Half of the worlds know only some kinds of faults: what all of them together hide, few of them show.
         if random.below(2) == 0 {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
@@ -176,6 +169,19 @@ impl Plan {
             plan.shrink_memory();
         }
         plan
+    }
+
+    /// In a third of the worlds some are preferred, and some never lead.
+    fn draw_priorities(&mut self, random: &mut Prng) {
+        if random.below(3) > 0 {
+            return;
+        }
+        for priority in &mut self.priorities {
+            *priority = random.below(4) as u8;
+        }
+        if self.priorities.iter().all(|priority| *priority == 0) {
+            self.priorities[0] = 1;
+        }
     }
 
     /// In a third of the worlds the lead is handed over now and then, and in a third clients are left one door. Drawn apart, so

@@ -24,7 +24,7 @@ impl Election {
     /// Asks for another durability; it is in force when the core says so.
     ///
     /// # Errors
-    /// [`NotLeading`]: it is the leader's to write it into the log.
+    /// `NotLeading`: it is the leader's to write it into the log.
     pub fn set_durability(&mut self, durability: Durability) -> Result<(), NotLeading> {
         if !matches!(self.phase, Phase::Leading(_)) {
             return Err(NotLeading);

@@ -49,6 +49,8 @@ struct Node {
     /// The newest fence that its core was told of in this life, and the one when it was last told to take over a log.
     fence_sent: Leadership,
     pull_fence: Option<Leadership>,
+    /// Its fence when it was last looked at.
+    fence_seen: Leadership,
     cuts: Cuts,
 }
 
@@ -83,6 +85,7 @@ impl Logs {
             committed_then: 1,
             fence_sent: Leadership::default(),
             pull_fence: None,
+            fence_seen: Leadership::default(),
             cuts: Cuts::default(),
         };
         Self {
@@ -154,8 +157,11 @@ impl Logs {
         if end.position == observed.tail.position {
             return Ok(());
         }
-        // D7: what was asked for before a fence is not taken after it.
-        if observed.doing == Doing::Idle && known.pull_fence.is_none_or(|at| at < observed.fence) {
+        // D7: what was asked for before a fence is not taken after it. One step may append (a leader's change of the
+        // durability, say) and fence behind that: what the fence reports has it then.
+        let fenced_before = observed.fence == known.fence_seen;
+        let pulls = known.pull_fence.is_some_and(|at| at >= observed.fence);
+        if observed.doing == Doing::Idle && fenced_before && !pulls {
             let text = format!("the log of node {node} grows after the fence {}", observed.fence);
             return Err(Violation::new("fence", text));
         }
@@ -181,6 +187,7 @@ impl Logs {
 
     fn promises(&mut self, node: usize, observed: &Observation) {
         let known = &mut self.nodes[node];
+        known.fence_seen = observed.fence;
         let floor =
             |position: Position| observed.cutting_at.map_or(position, |at| position.min(at));
         known.durable = floor(known.durable.max(observed.durable.0));
@@ -330,6 +337,7 @@ impl Logs {
             committed_then: 1,
             fence_sent: Leadership::default(),
             pull_fence: None,
+            fence_seen: Leadership::default(),
             cuts: Cuts::default(),
         };
     }
@@ -371,6 +379,7 @@ impl Logs {
         known.durable = tail.position;
         known.promised = tail.position;
         (known.fence_sent, known.pull_fence) = (started.fence, None);
+        known.fence_seen = started.fence;
         known.cuts = Cuts::default();
         // Recovery numbers no cuts of its own; the core's count goes on from the node state.
         known.cut_epoch = started.cut_epoch;
