@@ -129,6 +129,8 @@ pub(super) struct Started {
     pub(super) vote: Option<NodeId>,
     /// Recovery cut bytes that were torn.
     pub(super) torn: bool,
+    /// Bytes of its files had changed.
+    pub(super) rotted: bool,
 }
 
 /// The machine.
@@ -238,6 +240,7 @@ impl Machine {
             fence: recovered.state.leadership,
             vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
+            rotted: false,
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));

@@ -493,7 +493,8 @@ impl World {
         let local = self.machines[node].clock.local(self.now);
         let started = self.machines[node].start(&self.plan, local, seed);
         match started {
-            Ok(started) => {
+            Ok(mut started) => {
+                started.rotted = self.is_blank(node) && !started.stateless;
                 let (tail, provisional) = (started.tail, started.provisional);
                 self.trace.line(self.now, || {
                     format!("node {node}: starts, ends at {tail:?}, provisional: {provisional}")

@@ -98,6 +98,14 @@ fn d7_seeds_212_and_77129_what_is_appended_before_a_fence_in_the_same_step_is_no
     }
 }
 
+/// The last frame that was durable rotted before a seal said that it was, and then the power failed.
+#[test]
+fn k11_seed_5000523_rot_that_looks_torn_leaves_a_node_that_says_it_may_have_forgotten() {
+    let outcome = run(&Plan::draw(5_000_523, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("rot") > 0);
+}
+
 /// A node that was behind stood before padding whose term start it did not have, and counted it as committed.
 #[test]
 fn a7_seed_7001092_padding_joins_with_the_term_start_behind_it() {
