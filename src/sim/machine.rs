@@ -118,6 +118,7 @@ pub(super) enum Stopping {
 }
 
 /// What is known of a start.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(super) struct Started {
     pub(super) tail: Predecessor,
     pub(super) provisional: bool,
