@@ -84,7 +84,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.applied_sequence.store(self.state.sequence().0, Relaxed);
     }
 
-    /// Clients are served once the term's own entry is applied: everything before it is known then.
+    /// New sessions and queries are served once the term's own entry is applied: everything before it is known then.
     fn open_for_clients(&mut self, now: Now, applied: Position) {
         if let Work::Leader(leading) = &mut self.work
             && !leading.opened

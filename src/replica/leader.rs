@@ -34,9 +34,9 @@ const SENDS_MAX: usize = 16;
 pub(super) struct Leading {
     leadership: Leadership,
     others: [Progress; NODES_MAX],
-    /// End of the entry that opened the term; only when it is applied are clients served.
+    /// End of the entry that opened the term; only when it is applied are new sessions and queries served.
     pub(super) term_opened: Position,
-    /// The term's own entry is committed and applied: commands are accepted.
+    /// The term's own entry is committed and applied. Before that, clients whose sessions are known may send commands.
     pub(super) opened: bool,
     /// A quorum echoed a fresh stamp.
     pub(super) quorum: bool,
