@@ -108,6 +108,10 @@ pub const LANE_AHEAD_BYTES: u64 = LANE_PIECES_MAX as u64 * LANE_PIECE_BYTES;
 pub const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Default of the bytes of log that stay on a node's disk; of what stays for a member that lacks it, four times that.
 pub const RETENTION_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
+/// Default of the room on a disk below which a node says so and had better not lead, in bytes.
+pub const DISK_LOW_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Default of the room on a disk that segments leave free, in bytes: for what a cut keeps aside, and for events.
+pub const DISK_FULL_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Hot segments that a core may hold at once.
 pub const HOT_SEGMENTS_MAX: usize = 64;
 /// Windows of log below the tail that stay hot even when they are on the disk.

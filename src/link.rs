@@ -40,6 +40,55 @@ pub struct Durability {
     pub follower: Rung,
 }
 
+impl core::fmt::Display for Durability {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "leader {}, followers {}", self.leader.name(), self.follower.name())
+    }
+}
+
+impl Durability {
+    /// As in an entry of the log, and in the shared words: leader's rung | followers' rung << 8.
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.leader as u64 | (self.follower as u64) << 8
+    }
+
+    /// What such a value says; none where it says nothing that is known here.
+    #[must_use]
+    pub const fn of_value(value: u64) -> Option<Self> {
+        let (leader, follower) = (Rung::of(value & 0xFF), Rung::of(value >> 8));
+        match (leader, follower) {
+            (Some(leader), Some(follower)) => Some(Self { leader, follower }),
+            _ => None,
+        }
+    }
+
+    /// For each role the higher of the two rungs: what is in force while one takes the place of the other.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        Self { leader: self.leader.max(other.leader), follower: self.follower.max(other.follower) }
+    }
+}
+
+impl Rung {
+    const fn of(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Memory),
+            1 => Some(Self::Disk),
+            _ => None,
+        }
+    }
+
+    /// Its name, as in the settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// Recency of a log: generation and term of its last frame, then its tail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Recency {
@@ -74,6 +123,10 @@ pub enum ControlToCore {
     },
     /// The hand-over came to nothing: take commands again.
     KeepLead,
+    /// Make this the group's durability: an entry of the log says so, and what it says is in force when it is committed.
+    SetDurability(Durability),
+    /// Lead no more, at once: others are asked to. Clients are turned away until one of them does.
+    GiveUp,
     /// Take over another node's log, and ask where the logs part: [`LaneFact::Asks`].
     TakeOver {
         /// Of this take-over: what belongs to another one is void.
@@ -324,6 +377,15 @@ pub enum CoreToControl {
         to: NodeId,
         /// None: it holds everything, and no commands are taken. Else: it is so many bytes behind, and commands are taken on.
         behind: Option<u64>,
+    },
+    /// Another durability is in force: an entry that says so was applied.
+    Durability {
+        /// The one before.
+        before: Durability,
+        /// The one in force.
+        now: Durability,
+        /// The entry.
+        sequence: Sequence,
     },
     /// Of a log that is taken over.
     Lane(LaneFact),
@@ -656,6 +718,14 @@ shared_words! {
     quorum_losses,
     /// Requests and hellos of clients turned away for want of a quorum (core).
     no_quorum_refusals,
+    /// Commands and hellos turned away because no more segments can be made (core).
+    no_space_refusals,
+    /// Durability in force: leader's rung | followers' rung << 8 (core).
+    durability,
+    /// Bytes free on the disk, plus one; 0: nobody can tell (keeper).
+    free_bytes,
+    /// 1 while no segment can be made (keeper).
+    segments_blocked,
     /// Datagrams passed on between the leader and clients that do not reach it (core).
     forwarded,
 }

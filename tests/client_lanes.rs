@@ -33,7 +33,12 @@ fn send_all(world: &mut World, user: usize, payloads: &[Vec<u8>], seconds: u64) 
         while sent < payloads.len() {
             match user.client.send(&payloads[sent]) {
                 Ok(_) => sent += 1,
-                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => break,
+                Err(
+                    Refusal::BackPressured
+                    | Refusal::NotConnected
+                    | Refusal::NoQuorum
+                    | Refusal::NoSpace,
+                ) => break,
                 Err(refusal) => panic!("{refusal:?}"),
             }
         }

@@ -280,7 +280,12 @@ fn send_orders<N: LiveNetwork>(client: &mut HostClient<N>, orders: &mut Generato
                     sent += 1;
                     command = orders.command().to_vec();
                 }
-                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => {}
+                Err(
+                    Refusal::BackPressured
+                    | Refusal::NotConnected
+                    | Refusal::NoQuorum
+                    | Refusal::NoSpace,
+                ) => {}
                 Err(refusal) => panic!("{refusal:?}"),
             }
         }

@@ -275,10 +275,10 @@ fn buy(client: &mut HostClient, seats: &[u8], patience_ns: u64) -> BTreeMap<u8, 
                     asked.insert(number, seat);
                     next = left.next();
                 }
-                // These pass: take answers, and try again.
-                Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => break,
-                // These do not.
+                // These do not pass.
                 Err(Refusal::TooLong { .. } | Refusal::Closed) => return outcomes,
+                // The others do: take answers, and try again.
+                Err(_) => break,
             }
         }
         let take = |answer: Answer<'_>| {
@@ -556,6 +556,8 @@ fn every_event_is_explained() {
     codes("src/runtime/node/open.rs", ".line(");
     codes("src/runtime/node/wiring.rs", ".line(");
     codes("src/runtime/control_thread.rs", ".line(");
+    codes("src/control/repair.rs", "} => ");
+    codes("src/runtime/scrub.rs", ".line(");
     codes("src/runtime/snapshots.rs", ".line(");
     codes("src/runtime/renewal.rs", ".line(");
     codes("src/runtime/retention.rs", ".line(");

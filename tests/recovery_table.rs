@@ -10,9 +10,12 @@ use quorate::journal::memory_disk::MemoryDisk;
 use quorate::journal::node_state::{BootId, NodeState, NodeStateStore, StartInput, Truncation};
 use quorate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use quorate::journal::recovery_table::{Decision, Finding, RECOVERY_TABLE, Zone, decide};
+use quorate::journal::repair::{FarSide, Repair, RepairStep};
 use quorate::journal::seal::Seal;
 use quorate::journal::segment_header::{Content, SegmentHeader};
-use quorate::journal::{HeapHotTier, HeapMemory, HeapView, HotTier, SegmentMemory, segment_name};
+use quorate::journal::{
+    Disk, HeapHotTier, HeapMemory, HeapView, HotTier, SegmentMemory, segment_name,
+};
 use quorate::limits::SEGMENT_BYTES_MIN as SEGMENT;
 use quorate::types::{
     Chain, Commit, CutEpoch, Generation, GroupId, Incarnation, Leadership, NodeId, Position,
@@ -240,7 +243,7 @@ impl Case {
                 self.possible = zone == Zone::AboveClaimed;
                 files = self.log.files(self.log.end(), &seal);
                 self.disk.put("node.state", &[]);
-                quorate::journal::Disk::remove(&self.disk, "node.state").unwrap();
+                Disk::remove(&self.disk, "node.state").unwrap();
                 self.write_state(Some(Truncation { at: self.stop, epoch: CutEpoch(1) }));
             }
         }
@@ -277,7 +280,7 @@ impl Case {
 
 #[test]
 fn recovery_does_what_the_table_says_for_every_cell_that_can_be() {
-    let mut cells = 0;
+    let (mut cells, mut repaired) = (0, 0);
     for finding in Finding::ALL {
         for zone in Zone::ALL {
             let mut case = Case::new(finding, zone);
@@ -301,16 +304,61 @@ fn recovery_does_what_the_table_says_for_every_cell_that_can_be() {
                     assert_eq!(report.provisional, provisional, "{context}");
                     check_kept_bytes(&case, finding, decision, &recovered);
                 }
-                Err(RecoveryError::Damage { ranges }) => {
+                Err(RecoveryError::Damage { ranges, certain }) => {
                     assert_eq!(decision, Decision::Damage, "{context}");
                     assert_eq!(ranges[0].finding, finding, "{context}");
                     assert_eq!(ranges[0].from, case.stop.position, "{context}");
+                    repaired += usize::from(check_repair(&mut case, finding, certain));
                 }
                 Err(other) => panic!("{context}: {other}"),
             }
         }
     }
     assert_eq!(cells, 9 * 3 + 2 + 2, "all but what is no stop, and what cannot be in a zone");
+    assert_eq!(repaired, 6, "what is lost in one file");
+}
+
+/// Damage in one file is had back from a node that has the log, and the node starts with all that was certain. What another
+/// node's bytes cannot mend, or where two files that adjoin are gone, is refused as before. Returns whether it was repaired.
+fn check_repair(case: &mut Case, finding: Finding, certain: Predecessor) -> bool {
+    use Finding::{HotBadFrame, HotEnd, HotMissing, NotTheSealedLog, SealsLost};
+    let context = finding.name();
+    let before = case.disk.list().unwrap();
+    let base = case.stop.position.segment_base(SEGMENT);
+    let far = FarSide::Seal(certain);
+    let mended = (certain.position.segment_base(SEGMENT) == base)
+        .then(|| mend(case, base, far))
+        .is_some_and(|mended| mended);
+    let hopeless =
+        matches!(finding, SealsLost | NotTheSealedLog | HotEnd | HotBadFrame | HotMissing);
+    assert_eq!(mended, !hopeless, "{context}");
+    if mended {
+        let recovered = case.recover().unwrap();
+        assert!(recovered.tail.position >= certain.position, "{context}");
+        assert!(recovered.report.cut.is_none() && !recovered.report.provisional, "{context}");
+    } else {
+        assert_eq!(case.disk.list().unwrap(), before, "{context}: nothing was touched");
+        assert!(matches!(case.recover(), Err(RecoveryError::Damage { .. })), "{context}");
+    }
+    mended
+}
+
+/// Repairs the segment at `base` with the bytes of the whole log.
+fn mend(case: &Case, base: Position, far: FarSide) -> bool {
+    let Ok(mut repair) = Repair::new(&case.disk, GROUP, SEGMENT, base, far) else { return false };
+    loop {
+        match repair.step(&case.disk) {
+            Ok(RepairStep::Going) => {}
+            Ok(RepairStep::Needs(from, to)) => {
+                repair.patch(NodeId(2), from, &case.log.bytes[from.0 as usize..to.0 as usize]);
+            }
+            Ok(RepairStep::Whole) => {
+                repair.swap(&case.disk).unwrap();
+                return true;
+            }
+            Ok(RepairStep::Refused(_)) | Err(_) => return false,
+        }
+    }
 }
 
 /// Where bytes were cut they are kept aside; where there were none, nothing is.

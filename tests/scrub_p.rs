@@ -60,12 +60,19 @@ fn role(group: &Group, role: &str) -> usize {
     (0..3).find(is).unwrap()
 }
 
-fn finish(mut group: Group, mut caller: Caller) {
-    caller.load(50, 300);
+/// The group goes on, and all logs hold what its clients were told. The first one's session may have ended meanwhile.
+fn finish(mut group: Group, first: &Caller) {
+    let mut second = group.client("two");
+    second.load(50, 300);
     group.settle();
-    caller.assert_all_applied();
+    for caller in [first, &second] {
+        caller.assert_all_applied();
+    }
     group.stop_all();
-    group.replay_all().assert_holds(&caller);
+    let replayed = group.replay_all();
+    for caller in [first, &second] {
+        replayed.assert_holds(caller);
+    }
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn k11_a_flipped_byte_of_a_sealed_segment_is_found_and_had_back_while_the_node_r
             "{scrub}"
         );
     }
-    finish(group, caller);
+    finish(group, &caller);
 }
 
 #[test]
@@ -101,7 +108,27 @@ fn k11_a_segment_file_that_is_gone_is_had_back_whole_p() {
     fs::remove_file(&file).unwrap();
     wait_for(&group, node, "repaired", || group.events_with(node, "Q-1171") == 1);
     assert_eq!(payload(&file), good);
-    finish(group, caller);
+    finish(group, &caller);
+}
+
+/// Nothing is scrubbed here: it is the node that catches up for which the file cannot be read, and that is said and mended.
+#[test]
+fn k11_what_cannot_be_read_for_a_node_that_catches_up_is_named_and_repaired_p() {
+    let set = [SMALL, &["scrub.interval_s=0"]].concat();
+    let (mut group, caller) = grown(3, &set);
+    let leader = role(&group, "leader");
+    let (blank, source) = ((leader + 1) % 3, (leader + 2) % 3);
+    let file = segment(&group, source, 1);
+    let good = payload(&file);
+    group.kill(blank);
+    fs::remove_dir_all(group.data(blank)).unwrap();
+    fs::remove_dir_all(group.hot(blank)).unwrap();
+    fs::remove_file(&file).unwrap();
+    group.start_node(blank);
+    wait_for(&group, source, "repaired", || group.events_with(source, "Q-1171") == 1);
+    assert_eq!(payload(&file), good);
+    group.settle();
+    finish(group, &caller);
 }
 
 /// Nobody else is there: it is named, with what is missing, and the node goes on with what it has.
@@ -114,7 +141,7 @@ fn d17_a_group_of_one_names_what_it_cannot_have_back_p() {
     let scrub = group.status(0).unwrap()["scrub"].clone();
     assert_eq!(scrub["flawed_files"], 1, "{scrub}");
     flip(&segment(&group, 0, 1), 60_000);
-    finish(group, caller);
+    finish(group, &caller);
 }
 
 #[test]
@@ -128,7 +155,68 @@ fn r14_a_snapshot_that_rots_is_kept_aside_and_another_one_is_taken_p() {
     wait_for(&group, 1, "taken again", || group.events_with(1, "Q-1130") == 2);
     let kept = group.data(1).join("quarantine").join(file.file_name().unwrap());
     assert!(kept.exists(), "{}", group.events(1));
-    finish(group, caller);
+    finish(group, &caller);
+}
+
+/// Damage in the middle of the log, and in the file in which it ends, of a node that does not run: it asks the others before it
+/// starts, and neither cuts nor forgets anything.
+#[test]
+fn r13_a_node_that_starts_with_damage_is_repaired_by_the_others_first_p() {
+    let (mut group, caller) = grown(3, &eager());
+    let node = role(&group, "follower");
+    for with_memory in [true, false] {
+        let tail = group.status(node).unwrap()["positions"]["tail"].as_u64().unwrap();
+        group.stop(node);
+        let sealed = segment(&group, node, 1);
+        let good = payload(&sealed);
+        flip(&sealed, 60_000);
+        if !with_memory {
+            fs::remove_dir_all(group.hot(node)).unwrap();
+            let last = segment(&group, node, tail / SEGMENT);
+            flip(&last, PAGE + tail % SEGMENT / 2);
+        }
+        let repaired = group.events_with(node, "Q-1171");
+        group.start_node(node);
+        group.settle();
+        assert!(group.events_with(node, "Q-1171") > repaired, "{}", group.events(node));
+        assert_eq!(payload(&sealed), good);
+    }
+    finish(group, &caller);
+}
+
+/// A missing file, and one of which only the first half is there.
+#[test]
+fn r13_a_node_that_starts_without_one_of_its_files_gets_it_back_first_p() {
+    let (mut group, caller) = grown(3, &eager());
+    let node = role(&group, "follower");
+    group.kill(node);
+    let (gone, short) = (segment(&group, node, 1), segment(&group, node, 3));
+    let good = (payload(&gone), payload(&short));
+    fs::remove_file(&gone).unwrap();
+    OpenOptions::new().write(true).open(&short).unwrap().set_len(60_000).unwrap();
+    group.start_node(node);
+    group.settle();
+    assert_eq!((payload(&gone), payload(&short)), good);
+    finish(group, &caller);
+}
+
+#[test]
+fn r13_a_node_that_nobody_can_help_refuses_by_name_and_changes_nothing_p() {
+    let (mut group, _caller) = grown(1, &eager());
+    group.stop(0);
+    let file = segment(&group, 0, 1);
+    flip(&file, 60_000);
+    let damaged = payload(&file);
+    group.start_node(0);
+    assert_eq!(group.wait_end(0).code(), Some(3));
+    let told = group.told(0);
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(told.contains("damaged where it was durable") && told.contains(&name), "{told}");
+    assert_eq!(payload(&file), damaged);
+    flip(&file, 60_000);
+    group.start_node(0);
+    group.settle();
+    group.stop_all();
 }
 
 #[test]

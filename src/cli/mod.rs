@@ -4,6 +4,7 @@
 
 mod config;
 mod demo;
+mod durability;
 mod flags;
 mod init;
 mod kept_session;
@@ -41,6 +42,7 @@ enum Command {
     Tail(tail::Args),
     Transfer(transfer::TransferArgs),
     StepDown(transfer::StepDownArgs),
+    Durability(durability::Args),
     #[command(subcommand)]
     Config(config::Args),
     #[cfg(feature = "sim")]
@@ -60,6 +62,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Transfer(args) => transfer::run_transfer(&args),
         Command::StepDown(args) => transfer::run_step_down(&args),
+        Command::Durability(args) => durability::run(&args),
         Command::Config(args) => config::run(&args),
         #[cfg(feature = "sim")]
         Command::Simulate(args) => simulate::run_campaign(&args),

@@ -124,12 +124,14 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         "forwarded",
         "commands_applied",
         "back_pressure",
+        "no_space_refusals",
         "naks_sent",
         "repairs_sent",
         "bad_frames",
     ] {
         writeln!(out, "{key:<12} {}", text(&words[key]))?;
     }
+    writeln!(out, "{:<12} {}", "disk", text(&status["disk"]["state"]))?;
     let taking = &status["catch_up"]["taking"];
     if taking.is_object() {
         let [from, position, goal] = ["from", "position", "goal"].map(|key| text(&taking[key]));

@@ -56,6 +56,11 @@ impl<N: Network> Client<N> {
     pub fn no_quorum_since(&self) -> Option<Nanos> {
         self.session.no_quorum
     }
+    /// Since when the leader has turned this client away for want of room. What was sent before waits.
+    #[must_use]
+    pub fn no_space_since(&self) -> Option<Nanos> {
+        self.session.no_space
+    }
     /// Requests without an answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {

@@ -81,6 +81,9 @@ pub enum Refusal {
     BackPressured,
     /// The node that was found hears no quorum, or no leader with one: [`Client::no_quorum_since`] tells since when.
     NoQuorum,
+    /// The leader has no room for more of the log, and turns away what was sent before: [`Client::no_space_since`] tells since
+    /// when. What was sent is sent again until there is room.
+    NoSpace,
     /// It is longer than the group takes.
     TooLong {
         /// As given, in bytes.
@@ -98,6 +101,7 @@ impl fmt::Display for Refusal {
             Self::NotConnected => write!(f, "no node has welcomed this client"),
             Self::BackPressured => write!(f, "too much waits for answers"),
             Self::NoQuorum => write!(f, "there is no quorum (NO_QUORUM)"),
+            Self::NoSpace => write!(f, "the leader has no room on its disk (NO_SPACE)"),
             Self::TooLong { bytes, bytes_max } => {
                 write!(f, "{bytes} bytes, at most {bytes_max} are taken")
             }
@@ -117,6 +121,8 @@ pub enum ClientState {
     Open,
     /// Those it reaches say that there is no quorum; it goes on asking.
     NoQuorum,
+    /// The leader has no room for more of the log; it goes on asking.
+    NoSpace,
     /// It has asked to close and waits for what is unanswered.
     Closing,
     /// Nothing more happens.

@@ -50,6 +50,8 @@ pub(super) struct Session {
     phase: Phase,
     /// Since when nodes say that there is no quorum.
     pub(super) no_quorum: Option<Nanos>,
+    /// Since when it has been turned away for want of room.
+    pub(super) no_space: Option<Nanos>,
     /// Since when the program wants it closed.
     pub(super) closing: Option<Nanos>,
     close_sent: bool,
@@ -96,6 +98,7 @@ impl Session {
             phase: Phase::Searching(Search::new(Nanos(0), epoch, None, settings.forward_after_ns)),
             forwarded: false,
             no_quorum: None,
+            no_space: None,
             closing: None,
             close_sent: false,
             id,
@@ -131,6 +134,7 @@ impl Session {
         match &self.phase {
             Phase::Closed(cause) => ClientState::Closed(*cause),
             _ if self.closing.is_some() => ClientState::Closing,
+            Phase::Open | Phase::Searching(_) if self.no_space.is_some() => ClientState::NoSpace,
             Phase::Open => ClientState::Open,
             Phase::Searching(_) if self.no_quorum.is_some() => ClientState::NoQuorum,
             Phase::Searching(_) => ClientState::Connecting,
@@ -142,6 +146,7 @@ impl Session {
             ClientState::Open => {}
             ClientState::Connecting => return Err(Refusal::NotConnected),
             ClientState::NoQuorum => return Err(Refusal::NoQuorum),
+            ClientState::NoSpace => return Err(Refusal::NoSpace),
             ClientState::Closing | ClientState::Closed(_) => return Err(Refusal::Closed),
         }
         let bytes_max = self.command_bytes_max;
@@ -277,6 +282,7 @@ impl Session {
                     self.epoch = search.epoch;
                 }
                 self.hear_of_quorum(now, reason == RefuseReason::NoQuorum);
+                self.hear_of_space(now, reason == RefuseReason::NoSpace);
                 if reason == RefuseReason::UnknownSession && self.id.0 > 0 {
                     // A close may take effect before its acknowledgement is here; then the lane is gone, and this is the
                     // answer: nothing was lost.
@@ -293,6 +299,11 @@ impl Session {
     /// A node that turned it away said whether that is for want of a quorum.
     fn hear_of_quorum(&mut self, now: Nanos, lost: bool) {
         self.no_quorum = lost.then(|| self.no_quorum.unwrap_or(now));
+    }
+
+    /// A node that turned it away said whether that is for want of room. A lane alone says nothing of it: an answer does.
+    fn hear_of_space(&mut self, now: Nanos, lacks: bool) {
+        self.no_space = lacks.then(|| self.no_space.unwrap_or(now));
     }
 
     /// It goes on with a session of an earlier client, and has not been welcomed yet.
@@ -317,6 +328,9 @@ impl Session {
         self.outbox.rewind();
         self.end.set_tail(self.outbox.tail());
         self.no_quorum = None;
+        if self.outbox.unanswered() == 0 {
+            self.no_space = None;
+        }
         self.close_sent = false;
         self.waits_since = now;
         self.phase = Phase::Open;
@@ -359,6 +373,9 @@ impl Session {
                     self.answered_through =
                         ClientSequence(waits.unwrap_or(self.next_command).0 - 1);
                     self.counters.answers += 1;
+                    if matches!(request, Request::Command(_)) {
+                        self.no_space = None;
+                    }
                     handler(Answer { request, outcome, sequence: header.sequence(), reply });
                 } else {
                     self.counters.duplicates += 1;
@@ -369,8 +386,9 @@ impl Session {
             match verdict {
                 Verdict::Final(_, Outcome::TooLong) => self.end_with(CloseCause::TooLong, handler),
                 Verdict::Final(..) => self.outbox.release(self.end.acknowledged()),
-                Verdict::TryAgain { no_quorum } => {
-                    self.hear_of_quorum(now, no_quorum);
+                Verdict::TryAgain { why } => {
+                    self.hear_of_quorum(now, why == AnswerKind::NoQuorum);
+                    self.hear_of_space(now, why == AnswerKind::NoSpace);
                     self.search(now.plus(TRY_AGAIN_NS), None);
                 }
                 Verdict::AskForSession => self.search(now, Some(self.end.peer())),
@@ -518,7 +536,7 @@ enum Verdict {
     Final(Request, Outcome),
     /// It was not logged: everything unanswered is sent again on a new lane.
     TryAgain {
-        no_quorum: bool,
+        why: AnswerKind,
     },
     /// The node does not know the session: a hello finds out whether anybody does.
     AskForSession,
@@ -537,8 +555,9 @@ fn judge(header: &AnswerHeader) -> Verdict {
         }
         AnswerKind::Forgotten => Verdict::Final(request, Outcome::Forgotten),
         AnswerKind::TooLong => Verdict::Final(request, Outcome::TooLong),
-        AnswerKind::Gap | AnswerKind::BackPressure => Verdict::TryAgain { no_quorum: false },
-        AnswerKind::NoQuorum => Verdict::TryAgain { no_quorum: true },
+        AnswerKind::Gap | AnswerKind::BackPressure | AnswerKind::NoQuorum | AnswerKind::NoSpace => {
+            Verdict::TryAgain { why: kind }
+        }
         AnswerKind::UnknownSession => Verdict::AskForSession,
     }
 }

@@ -15,12 +15,15 @@
 //! Messages are idempotent and sent again; those that come while a fence or a write is under way are ignored.
 
 mod canvass;
+mod disk;
 #[cfg(any(test, feature = "sim"))]
 mod explored;
 mod intent;
+mod ladder;
 mod lead;
 mod members;
 mod reserve;
+mod speak;
 mod strangers;
 mod vote;
 
@@ -44,18 +47,15 @@ use self::lead::Reign;
 use self::members::Known;
 use self::reserve::Reservation;
 use self::vote::Candidacy;
+use super::disk::DiskState;
 use super::event::{Event, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
 use crate::types::{Generation, Leadership, Nanos, NodeId, Position, Tail, Term};
 
-/// Sign of life between members that are settled, ns.
-const SIGN_OF_LIFE_NS: u64 = 500 * Nanos::MILLISECOND;
 /// A node that has no role yet says what it is, and a leader calls who does not follow, this often, ns.
 const CALL_NS: u64 = 50 * Nanos::MILLISECOND;
-/// Silence after which a member is said to have left, ns.
-const LEFT_NS: u64 = 3 * Nanos::SECOND;
 
 /// What happens to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,6 +161,8 @@ pub struct Election {
     vote: Option<NodeId>,
     /// That vote was decided in this life of the process. If not, it is only kept for that node.
     decided: bool,
+    /// That memory may be promised is being made durable: the role goes on.
+    allowing: bool,
     /// A vote is being kept: the role goes on, and nothing else is made durable.
     reserving: Option<Reservation>,
     standing: Standing,
@@ -185,6 +187,12 @@ pub struct Election {
     /// Whom the lead is being handed to.
     handing: Option<NodeId>,
     random: u64,
+    /// This node's disk.
+    disk: DiskState,
+    /// The core's log has come to the end of its segments.
+    out_of_segments: bool,
+    /// When this leader looks again whether another has a better disk.
+    relieve_at: Nanos,
     hashes: StateHashes,
     outputs: VecDeque<Output>,
     announce_at: Nanos,
@@ -207,6 +215,7 @@ impl Election {
             promised: settings.promised,
             vote: settings.vote.filter(|_| !settings.mutants.has(Mutant::ForgetVote)),
             decided: false,
+            allowing: false,
             reserving: None,
             standing: settings.standing,
             may_ack_memory: settings.may_ack_memory,
@@ -223,6 +232,9 @@ impl Election {
             given: Vec::new(),
             handing: None,
             random: settings.seed,
+            disk: DiskState::Good,
+            out_of_segments: false,
+            relieve_at: Nanos(0),
             hashes,
             outputs: VecDeque::new(),
             announce_at: Nanos(0),
@@ -354,6 +366,7 @@ impl Election {
 
     /// Moves on from phases that wait for a time or a condition.
     fn advance(&mut self, now: Nanos) {
+        self.allow_memory();
         match &self.phase {
             Phase::Waiting { until } if now >= *until => {
                 if self.is_electable() {
@@ -401,12 +414,20 @@ impl Election {
                 for event in Event::of_core(event).into_iter().flatten() {
                     self.event(event);
                 }
-                if event == (CoreEvent::Quorum { present: false }) {
-                    self.lost_quorum(now);
+                match event {
+                    CoreEvent::Quorum { present: false } => self.lost_quorum(now),
+                    CoreEvent::OutOfSegments { .. } => self.out_of_segments = true,
+                    CoreEvent::SegmentsBack => self.out_of_segments = false,
+                    // Final for its file: a new life writes what is not certain into new ones.
+                    CoreEvent::DiskFailed => self.outputs.push_back(Output::Halt),
+                    _ => {}
                 }
             }
             CoreToControl::Readmit { node, incarnation, needed } => {
                 self.readmits(node, incarnation, needed);
+            }
+            CoreToControl::Durability { before, now, sequence } => {
+                self.on_durability(before, now, sequence);
             }
             CoreToControl::HandOver { to, behind } => self.on_hand_over(now, to, behind),
             CoreToControl::Lane(_) | CoreToControl::Stopped { .. } => {} // of other machines
@@ -494,6 +515,9 @@ impl Election {
     }
 
     fn on_persisted(&mut self, now: Nanos) {
+        if core::mem::take(&mut self.allowing) {
+            return self.allowed();
+        }
         if let Some(reservation) = self.reserving.take() {
             return self.reserved(now, &reservation);
         }
@@ -536,14 +560,6 @@ impl Election {
                 self.outputs.push_back(Output::Pull { from, recency });
             }
         }
-    }
-
-    /// Tells the core whether it may promise what is only in memory.
-    fn may_ack(&mut self, rung: Rung) {
-        let clean = self.standing == Standing::Clean;
-        let recorded = self.may_ack_memory || self.has(Mutant::AckMemoryUnrecorded);
-        let may = rung == Rung::Memory && clean && recorded;
-        self.outputs.push_back(Output::ToCore(ControlToCore::MayAckMemory(may)));
     }
 
     fn entered(&mut self, leadership: Leadership, leads: bool, tail: Tail) {
@@ -684,6 +700,7 @@ impl Election {
     fn on_announce(&mut self, index: usize, leadership: Leadership, announce: Announce) {
         let current = self.current();
         let known = &mut self.known[index];
+        known.disk = announce.disk;
         let before = core::mem::replace(&mut known.instance, announce.instance);
         // It does not follow, or no longer does (an earlier life of its process did): it is called again.
         if before != announce.instance || leadership < current {
@@ -705,45 +722,6 @@ impl Election {
         };
         self.event(event);
         self.outputs.push_back(Output::Halt);
-    }
-
-    /// What is said at intervals, and who has fallen silent.
-    fn speak(&mut self, now: Nanos) {
-        for index in 0..self.known.len() {
-            let known = &mut self.known[index];
-            if known.present && known.heard.is_some_and(|at| now.since(at) > LEFT_NS) {
-                known.present = false;
-                known.following = None;
-                let node = self.settings.members[index].node;
-                self.event(Event::Left { node });
-            }
-        }
-        if now >= self.announce_at {
-            let settled = matches!(self.phase, Phase::Leading(_) | Phase::Following { .. });
-            self.announce_at = now.plus(if settled { SIGN_OF_LIFE_NS } else { CALL_NS });
-            let announce = self.announcement();
-            self.broadcast(announce);
-        }
-    }
-
-    fn announcement(&self) -> Message {
-        let Self { standing, .. } = *self;
-        let instance = self.settings.instance;
-        Message::Announce(Announce { standing, instance, holds: Position::default() })
-    }
-
-    fn announce_to(&mut self, node: NodeId) {
-        let announce = self.announcement();
-        self.send(node, self.current(), announce);
-    }
-
-    fn broadcast(&mut self, message: Message) {
-        for index in 0..self.settings.members.len() {
-            let node = self.settings.members[index].node;
-            if index != self.own {
-                self.send(node, self.current(), message);
-            }
-        }
     }
 
     fn send(&mut self, to: NodeId, leadership: Leadership, message: Message) {

@@ -5,7 +5,7 @@
 use core::fmt;
 
 use super::constants::Difference;
-use crate::link::CoreEvent;
+use crate::link::{CoreEvent, Durability};
 use crate::types::{Generation, Leadership, NodeId, Position, Sequence, Tail};
 
 /// Something an operator may want to know, with everything needed to understand it.
@@ -168,6 +168,45 @@ pub enum Event {
         /// Its position.
         position: Position,
     },
+    /// Q-1160: there is little room on the disk; a leader hands over where another node has more.
+    DiskLow {
+        /// Bytes free, as far as anybody can tell.
+        free_bytes: Option<u64>,
+    },
+    /// Q-1161: there is no room for more segments; a leader hands over where another node has some.
+    DiskFull {
+        /// Bytes free, as far as anybody can tell.
+        free_bytes: Option<u64>,
+    },
+    /// Q-1162: there is room on the disk again.
+    DiskRoom {
+        /// Bytes free, as far as anybody can tell.
+        free_bytes: Option<u64>,
+    },
+    /// Q-1163: what was written does not become durable: the disk stands still.
+    DiskStalled {
+        /// For so long by now, ms.
+        passed_ms: u64,
+    },
+    /// Q-1164: the disk moves again.
+    DiskMoves {
+        /// So long it stood still, ms.
+        passed_ms: u64,
+    },
+    /// Q-1165: this leader has given its leadership up, for its disk stands still.
+    GaveUpLead {
+        /// Who was asked to lead.
+        to: NodeId,
+    },
+    /// Q-1166: another durability is in force.
+    DurabilityChanged {
+        /// The one before.
+        before: Durability,
+        /// The one in force.
+        now: Durability,
+        /// The entry that says so.
+        sequence: Sequence,
+    },
 }
 
 /// Why a node did not help another to catch up.
@@ -252,6 +291,13 @@ impl Event {
             Self::CaughtUp { .. } => 1120,
             Self::CatchUpFailed { .. } => 1121,
             Self::SnapshotFetched { .. } => 1153,
+            Self::DiskLow { .. } => 1160,
+            Self::DiskFull { .. } => 1161,
+            Self::DiskRoom { .. } => 1162,
+            Self::DiskStalled { .. } => 1163,
+            Self::DiskMoves { .. } => 1164,
+            Self::GaveUpLead { .. } => 1165,
+            Self::DurabilityChanged { .. } => 1166,
         }
     }
 
@@ -353,11 +399,8 @@ impl fmt::Display for Event {
                 f,
                 "node {from} may not lead and has the most recent log, to {tail}: taken over first"
             ),
-            Self::CatchUpStarted { .. }
-            | Self::CaughtUp { .. }
-            | Self::CatchUpFailed { .. }
-            | Self::SnapshotFetched { .. } => self.tell_catch_up(f),
             Self::MayNotLead { stateless } => may_not_lead(f, *stateless),
+            _ => self.tell_catch_up(f),
         }
     }
 }
@@ -380,7 +423,7 @@ impl Event {
                 f,
                 "the log that this node needs has left the others: the snapshot at {position} is taken from node {from}"
             ),
-            _ => Ok(()), // the others are told above
+            _ => self.tell_of_the_disk(f),
         }
     }
 }

@@ -47,13 +47,19 @@ impl Holdings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::disk::DiskState;
     use crate::control::message::{Announce, Standing};
     use crate::types::Leadership;
 
     #[test]
     fn a_sign_of_life_says_what_is_on_the_disk() {
         let mut holdings = Holdings::new(NodeId(1), (0..3).map(NodeId));
-        let announce = Announce { standing: Standing::Clean, instance: 1, holds: Position(0) };
+        let announce = Announce {
+            standing: Standing::Clean,
+            instance: 1,
+            holds: Position(0),
+            disk: DiskState::Good,
+        };
         let say = |from, message| Envelope { from, leadership: Leadership::default(), message };
         let sent = say(NodeId(2), Message::Announce(announce));
         holdings.hear(&Holdings::fill_in(sent, Durable(Position(4096))));

@@ -4,6 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::constants::GroupConstants;
+use super::disk::DiskState;
 use crate::link::Recency;
 use crate::types::{
     Generation, GroupId, Incarnation, Leadership, NodeId, Position, Sequence, Tail, Term,
@@ -149,6 +150,8 @@ pub struct Opinion {
     pub standing: Standing,
     /// Its log.
     pub recency: Recency,
+    /// Its disk.
+    pub disk: DiskState,
 }
 
 const FLAG_STATELESS: u16 = 1;
@@ -157,6 +160,8 @@ const FLAG_HEARS: u16 = 4;
 const FLAG_SEEN_LEADER: u16 = 8;
 const FLAG_GRANTED: u16 = 16;
 const FLAG_TRANSFER: u16 = 32;
+/// Two bits: the sender's disk.
+const DISK_SHIFT: u16 = 6;
 
 /// What a node says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -167,6 +172,8 @@ pub struct Announce {
     pub instance: u64,
     /// End of the log on its disk: others keep what it lacks. Whoever sends the message fills it in.
     pub holds: Position,
+    /// Its disk.
+    pub disk: DiskState,
 }
 
 /// The wire form: one fixed layout for all kinds.
@@ -184,7 +191,8 @@ pub struct ControlDatagram {
     pub kind: u8,
     /// Sender.
     pub node: U16,
-    /// 1 stateless, 2 provisional, 4 hears a leader, 8 has seen one, 16 granted, 32 transfer.
+    /// 1 stateless, 2 provisional, 4 hears a leader, 8 has seen one, 16 granted, 32 transfer; 64 and 128 the disk: 0 good,
+    /// 1 low, 2 full, 3 stalled.
     pub flags: U16,
     /// Group.
     pub group: U64,
@@ -249,7 +257,7 @@ impl Envelope {
         let mut flags = 0;
         wire.kind = match self.message {
             Message::Announce(announce) => {
-                flags = announce.standing.flags();
+                flags = announce.standing.flags() | (announce.disk as u16) << DISK_SHIFT;
                 wire.instance = U64::new(announce.instance);
                 wire.first = U64::new(announce.holds.0);
                 1
@@ -275,6 +283,7 @@ impl Envelope {
                 flags = opinion.standing.flags();
                 flags |= if opinion.hears { FLAG_HEARS } else { 0 };
                 flags |= if opinion.seen_leader { FLAG_SEEN_LEADER } else { 0 };
+                flags |= (opinion.disk as u16) << DISK_SHIFT;
                 wire.put_recency(opinion.recency);
                 wire.round = U64::new(opinion.round);
                 6
@@ -357,12 +366,14 @@ impl ControlDatagram {
     fn message(&self) -> Option<Message> {
         let flags = self.flags.get();
         let standing = Standing::from_flags(flags);
+        let disk = DiskState::ALL[usize::from(flags >> DISK_SHIFT & 3)];
         let incarnation = incarnation_from_wire(self.second);
         Some(match self.kind {
             1 => Message::Announce(Announce {
                 standing,
                 instance: self.instance.get(),
                 holds: Position(self.first.get()),
+                disk,
             }),
             2 => Message::Lead { founder: incarnation },
             3 => Message::Following { instance: self.instance.get() },
@@ -376,6 +387,7 @@ impl ControlDatagram {
                 seen_leader: flags & FLAG_SEEN_LEADER != 0,
                 standing,
                 recency: self.recency(),
+                disk,
             }),
             7 => Message::VoteRequest {
                 recency: self.recency(),
@@ -420,8 +432,12 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce =
-            Announce { standing: Standing::Stateless, instance: 11, holds: Position(96) };
+        let announce = Announce {
+            standing: Standing::Stateless,
+            instance: 11,
+            holds: Position(96),
+            disk: DiskState::Stalled,
+        };
         let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
         let opinion = Opinion {
@@ -430,6 +446,7 @@ mod tests {
             seen_leader: true,
             standing: Standing::Provisional,
             recency,
+            disk: DiskState::Low,
         };
         for message in [
             Message::Announce(announce),

@@ -4,6 +4,7 @@
 //! a clock, sends, writes or sleeps. [`election::Election`] is the one of a node.
 
 pub mod constants;
+pub mod disk;
 pub mod election;
 pub mod event;
 pub mod hashes;

@@ -21,7 +21,7 @@ const ANSWER_NS: u64 = 2 * Nanos::SECOND;
 /// When nobody could help, or the disk could not be written: the first wait, doubled each time, ns.
 const AGAIN_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Longest wait, ns.
-const AGAIN_MAX_NS: u64 = 5 * 60 * Nanos::SECOND;
+const AGAIN_MAX_NS: u64 = 5 * Nanos::SECOND;
 /// Damaged files kept in mind, at most: the others are found again by the next round.
 const CASES_MAX: usize = 1024;
 
@@ -167,6 +167,10 @@ impl Repairs {
                 if !self.is_current(base) {
                     self.cases.remove(&base);
                 }
+            }
+            RepairReport::Left(base) => {
+                self.current.take_if(|current| current.base == base);
+                self.cases.remove(&base);
             }
             RepairReport::Needs { base, from, to } if self.is_current(base) => {
                 self.ask(now, from, to);
@@ -322,9 +326,12 @@ impl Repairs {
         let wait_ns = (AGAIN_NS << case.failures.min(20)).min(AGAIN_MAX_NS);
         case.failures = case.failures.saturating_add(1);
         case.not_before = now.plus(wait_ns);
-        let again_ms = wait_ns / Nanos::MILLISECOND;
-        let event = RepairEvent::NotRepaired { base, why, again_ms };
-        self.outputs.push_back(RepairOutput::Event(event));
+        // Told at once, and then ever more rarely: it may take a person days to change it.
+        if case.failures.is_power_of_two() {
+            let again_ms = wait_ns / Nanos::MILLISECOND;
+            let event = RepairEvent::NotRepaired { base, why, again_ms };
+            self.outputs.push_back(RepairOutput::Event(event));
+        }
     }
 
     /// Begins with the next file, or leaves a node that does not answer.

@@ -161,6 +161,10 @@ impl Disk for HostDisk {
         }
         File::open(&self.directory)?.sync_all()
     }
+
+    fn space_left(&self) -> io::Result<Option<u64>> {
+        self.free_bytes().map(Some)
+    }
 }
 
 fn list_folder(path: &Path, folder: &str, names: &mut Vec<String>) -> io::Result<()> {

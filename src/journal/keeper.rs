@@ -34,6 +34,11 @@ pub struct KeeperSettings {
     pub retry_ns: u64,
     /// Longest wait after a failure.
     pub retry_max_ns: u64,
+    /// No segment is made that would leave less of the disk free than this: room for what is not the log, such as the
+    /// bytes of a cut.
+    pub reserve_bytes: u64,
+    /// How often it is looked how much is free, ns.
+    pub space_interval_ns: u64,
 }
 
 impl KeeperSettings {
@@ -47,6 +52,8 @@ impl KeeperSettings {
             piece_bytes: 1024 * 1024,
             retry_ns: 50 * Nanos::MILLISECOND,
             retry_max_ns: 2 * Nanos::SECOND,
+            reserve_bytes: 0,
+            space_interval_ns: 200 * Nanos::MILLISECOND,
         }
     }
 }
@@ -100,6 +107,10 @@ pub struct Keeper<D: Disk, H: HotTier> {
     lowest: Position,
     stage: Stage<D::File, H::Memory, H::View>,
     blocked: Option<Blocked>,
+    /// When it is looked again how much is free.
+    space_at: Nanos,
+    /// The last failure was for want of room on the disk.
+    lacked_room: bool,
     events: VecDeque<KeeperEvent>,
 }
 
@@ -143,7 +154,20 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
         );
         let stage = Stage::Idle;
         let events = VecDeque::new();
-        Self { disk, hot, link, shared, settings, next, lowest, stage, blocked: None, events }
+        Self {
+            disk,
+            hot,
+            link,
+            shared,
+            settings,
+            next,
+            lowest,
+            stage,
+            blocked: None,
+            space_at: Nanos(0),
+            lacked_room: false,
+            events,
+        }
     }
 
     /// One turn: clears away what the core gave back, and does at most one piece of the next segment. Returns how much it
@@ -156,6 +180,7 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
             self.lowest = self.lowest.max(retired.base.plus(self.settings.segment_bytes));
             work += 1;
         }
+        self.look_at_space(now);
         if self.blocked.is_some_and(|blocked| now < blocked.until) {
             return work;
         }
@@ -184,6 +209,27 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
         if let Some(blocked) = &mut self.blocked {
             blocked.until = Nanos(0);
         }
+    }
+
+    /// Tells the other threads how much is free.
+    fn look_at_space(&mut self, now: Nanos) {
+        if now < self.space_at {
+            return;
+        }
+        self.space_at = now.plus(self.settings.space_interval_ns);
+        let left = self.disk.space_left().ok().flatten();
+        let word = left.map_or(0, |bytes| bytes.saturating_add(1));
+        self.shared.words().free_bytes.store(word, Ordering::Relaxed);
+        // Somebody has made room: nobody should wait for a pause that has grown meanwhile.
+        if self.lacked_room && left.is_some_and(|left| left >= self.needed_bytes()) {
+            self.lacked_room = false;
+            self.retry_now();
+        }
+    }
+
+    /// What must be free for one more segment.
+    fn needed_bytes(&self) -> u64 {
+        file_bytes(self.settings.segment_bytes) + self.settings.reserve_bytes
     }
 
     fn advance(&mut self, now: Nanos) -> usize {
@@ -220,6 +266,10 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
     }
 
     fn begin(&mut self) -> io::Result<Stage<D::File, H::Memory, H::View>> {
+        let needed = self.needed_bytes();
+        if self.disk.space_left()?.is_some_and(|left| left < needed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(Stage::Durable(self.disk.create(&segment_name(self.next))?, 0))
     }
 
@@ -254,6 +304,7 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
         }
         let (memory, view) = self.hot.open(self.next)?;
         if self.blocked.take().is_some() {
+            self.shared.words().segments_blocked.store(0, Ordering::Relaxed);
             self.events.push_back(KeeperEvent::Resumed { base: self.next });
         }
         Ok(Stage::Made(memory, view))
@@ -289,6 +340,8 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
     /// Clears away what the failed step has begun, and waits.
     fn block(&mut self, now: Nanos, step: KeeperStep, error: &io::Error) {
         let base = self.next;
+        self.lacked_room =
+            step == KeeperStep::DurableFile && error.kind() == io::ErrorKind::StorageFull;
         match step {
             KeeperStep::HotSegment => {
                 let _ = self.hot.remove(base);
@@ -303,6 +356,7 @@ impl<D: Disk, H: HotTier> Keeper<D, H> {
         let wait_ns = if let Some(before) = self.blocked {
             (before.wait_ns * 2).min(self.settings.retry_max_ns)
         } else {
+            self.shared.words().segments_blocked.store(1, Ordering::Relaxed);
             self.events.push_back(KeeperEvent::Blocked { step, base, kind: error.kind() });
             self.settings.retry_ns
         };

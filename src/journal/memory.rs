@@ -127,6 +127,13 @@ pub trait Disk {
     /// # Errors
     /// The host's.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Bytes that new files may still take. None, which is the default: it cannot tell.
+    ///
+    /// # Errors
+    /// The host's.
+    fn space_left(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// Name of the segment file whose payload starts at `base`: 16 hex digits and `.qlog`.

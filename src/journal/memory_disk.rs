@@ -245,6 +245,10 @@ impl Disk for MemoryDisk {
         world.durable_names = world.names.clone();
         Ok(())
     }
+
+    fn space_left(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.lock().space.unwrap_or(u64::MAX)))
+    }
 }
 
 impl DurableFile for MemoryFile {

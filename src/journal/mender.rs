@@ -1,10 +1,14 @@
 //! Who reads the durable files in the background: the scrub, and the repair of what it finds, as control orders it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use super::memory::{Disk, segment_name};
 use super::repair::{FarSide, Repair, RepairStep};
 use super::scrub::{ScrubEvent, ScrubSettings, Scrubber, Wrong};
+use crate::frame::Predecessor;
 use crate::link::{RepairOrder, RepairReport, Shared};
 use crate::types::{Nanos, Position};
 
@@ -14,6 +18,8 @@ pub struct Mender<D: Disk> {
     settings: ScrubSettings,
     scrub: Scrubber<D>,
     repair: Option<Repair>,
+    /// Nobody writes to the log, which is certain up to here.
+    certain: Option<Predecessor>,
     /// There are bytes to be judged.
     goes_on: bool,
     reach: Position,
@@ -31,11 +37,17 @@ impl<D: Disk + Clone> Mender<D> {
             settings,
             scrub,
             repair: None,
+            certain: None,
             goes_on: false,
             reach: Position(0),
             reports: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// The node does not run, and its log is certain up to here: the file in which that is may be repaired, too.
+    pub fn not_running(&mut self, certain: Predecessor) {
+        self.certain = Some(certain);
     }
 
     /// Whether a file is being repaired.
@@ -61,12 +73,32 @@ impl<D: Disk + Clone> Mender<D> {
             }
             RepairOrder::Swap(base) => self.swap(base),
             RepairOrder::Leave => self.repair = None,
+            RepairOrder::Suspect(position) => self.scrub.suspect(position),
         }
     }
 
+    /// Whether retention has let the file go meanwhile. It works on this thread, too: nothing comes between this and a swap.
+    fn let_go(&mut self, base: Position) -> bool {
+        let left = self.scrub.has_left(base);
+        if left {
+            self.repair = None;
+            self.scrub.forget(&segment_name(base));
+            self.reports.push_back(RepairReport::Left(base));
+        }
+        left
+    }
+
     fn examine(&mut self, base: Position) {
+        if self.let_go(base) {
+            return;
+        }
         let ScrubSettings { group, segment_bytes, .. } = self.settings;
-        match Repair::new(&self.disk, group, segment_bytes, base, FarSide::NextFile) {
+        let end = base.plus(segment_bytes);
+        let far = match self.certain.filter(|certain| certain.position <= end) {
+            Some(certain) => FarSide::Seal(certain),
+            None => FarSide::NextFile,
+        };
+        match Repair::new(&self.disk, group, segment_bytes, base, far) {
             Ok(repair) => (self.repair, self.goes_on) = (Some(repair), true),
             Err(error) => self.failed(base, error.to_string()),
         }
@@ -76,6 +108,9 @@ impl<D: Disk + Clone> Mender<D> {
         let Some(repair) = self.repair.take().filter(|repair| repair.base() == base) else {
             return;
         };
+        if self.let_go(base) {
+            return;
+        }
         match repair.swap(&self.disk) {
             Ok(mended) => {
                 self.scrub.forget(&segment_name(base));
@@ -117,8 +152,13 @@ impl<D: Disk + Clone> Mender<D> {
     }
 
     fn step_repair(&mut self) -> u64 {
-        let Some(repair) = self.repair.as_mut().filter(|_| self.goes_on) else { return 0 };
-        let base = repair.base();
+        let Some(base) = self.repair.as_ref().filter(|_| self.goes_on).map(Repair::base) else {
+            return 0;
+        };
+        if self.let_go(base) {
+            return 1;
+        }
+        let Some(repair) = self.repair.as_mut() else { return 0 };
         let step = repair.step(&self.disk);
         self.goes_on = matches!(step, Ok(RepairStep::Going | RepairStep::Refused(_)));
         match step {

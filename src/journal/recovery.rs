@@ -151,6 +151,8 @@ pub enum RecoveryError {
     Damage {
         /// The damaged ranges, in order (the first ones, if there are very many).
         ranges: Vec<DamagedRange>,
+        /// End of what is certain.
+        certain: Predecessor,
     },
     /// The node state cannot be used.
     NodeState(NodeStateError),
@@ -181,7 +183,8 @@ pub fn recover<D: Disk, H: HotTier>(
         .is_some_and(|state| state.boot_id == boot.boot_id && state.hot_tier_id == hot.id());
     let scan = scan::examine(disk, hot, settings, previous.as_ref(), same_tier)?;
     if scan.decision == Decision::Damage {
-        return Err(RecoveryError::Damage { ranges: damage::ranges(disk, settings, &scan) });
+        let ranges = damage::ranges(disk, settings, &scan);
+        return Err(RecoveryError::Damage { ranges, certain: scan.marks.certain });
     }
     let input = StartInput {
         boot_id: boot.boot_id,
@@ -256,7 +259,7 @@ impl fmt::Display for RecoveryError {
                 "{name}: the log before position {lowest} is not here, and no snapshot covers it: bring the missing segments \
                  or a snapshot back, or empty the data directory to take everything from the group"
             ),
-            Self::Damage { ranges } => {
+            Self::Damage { ranges, .. } => {
                 write!(f, "the log is damaged where it was durable, and is left as it is:")?;
                 ranges.iter().try_for_each(|range| write!(f, "\n  {range}"))
             }

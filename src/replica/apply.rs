@@ -26,6 +26,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut at = self.applied.0;
         let mut hash_due = None;
         let mut session_outcome = None;
+        let mut setting = None;
         for (position, header, payload) in self.log.frames(at, end).take(APPLY_ENTRIES_MAX) {
             assert_eq!(position, at, "frames follow one another");
             at = position.plus(header.span());
@@ -37,6 +38,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 Outcome::Repeated { .. } => self.counters.duplicates += 1,
                 Outcome::Refused { .. } => self.counters.gaps_refused += 1,
                 _ => {}
+            }
+            if kind == Kind::GroupSetting {
+                setting = Some(done.sequence);
             }
             if leads {
                 self.clients.answer(&self.state, &done.outcome);
@@ -63,6 +67,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             words.hash_sequence.store(sequence.0, Relaxed);
             self.tell(CoreToControl::StateHash { sequence, hash });
         }
+        if let Some(sequence) = setting {
+            self.durability_applied(at, sequence);
+        }
         if let Some(outcome) = session_outcome {
             self.on_session_outcome(now, &outcome);
         }
@@ -70,7 +77,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         applied
     }
 
-    /// Clients are served once the term's own entry is applied: everything before it is known then.
+    /// New sessions and queries are served once the term's own entry is applied: everything before it is known then.
     fn open_for_clients(&mut self, now: Now, applied: Position) {
         if let Work::Leader(leading) = &mut self.work
             && !leading.opened

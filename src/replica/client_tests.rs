@@ -24,7 +24,9 @@ impl User {
     fn new(world: &World) -> Self {
         let network = network(world);
         let addresses = network.members.iter().map(|(_, address)| *address).collect();
-        let settings = ClientSettings::new(GROUP, addresses, 7);
+        Self::with(network, ClientSettings::new(GROUP, addresses, 7))
+    }
+    fn with(network: TestNetwork, settings: ClientSettings) -> Self {
         Self { client: Client::new(settings, network).unwrap(), answers: 0 }
     }
     fn poll(&mut self, now: Nanos) -> ClientState {
@@ -75,6 +77,63 @@ fn a12_a_hello_that_comes_before_the_term_is_open_is_answered_when_it_is() {
     world.wire.borrow_mut().cut_off.clear();
     assert!(world.run(5000, |world| user.poll(world.now) == ClientState::Open));
     assert_eq!(user.client.counters().hellos, hellos, "it need not ask again");
+}
+
+#[test]
+fn a12_a_session_that_only_says_it_lives_outlives_a_change_of_leader() {
+    let mut world = World::new(3, Faults::default(), 4);
+    world.lead(1);
+    let network = network(&world);
+    let addresses = network.members.iter().map(|(_, address)| *address).collect();
+    let mut settings = ClientSettings::new(GROUP, addresses, 7);
+    settings.session_timeout_ns = Nanos::SECOND;
+    settings.end.keep_alive_ns = 200 * Nanos::MILLISECOND;
+    let mut user = User::with(network, settings);
+    assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
+    let session = user.client.session();
+    // Followers hear nothing of it meanwhile, and the term began longer ago than its time-out and the leader's patience.
+    let long_ago = world.now.plus(4 * Nanos::SECOND);
+    assert!(world.run(400_000, |world| {
+        user.poll(world.now);
+        world.now > long_ago
+    }));
+    world.led_by(1, 2);
+    assert!(world.run(50_000, |world| {
+        user.poll(world.now) == ClientState::Open && user.client.node() == Some(address(1))
+    }));
+    world.run(10_000, |world| user.poll(world.now) == ClientState::Closing);
+    assert_eq!(user.client.session(), session);
+    assert_eq!(world.nodes[1].core.state.sessions().count(), 1);
+}
+
+#[test]
+fn a12_commands_share_the_sync_of_the_entry_that_opens_the_term() {
+    let mut world = World::new(3, Faults::default(), 5);
+    world.lead(1);
+    let mut user = User::new(&world);
+    assert!(world.run(20_000, |world| user.poll(world.now) == ClientState::Open));
+    user.client.send(b"one").expect("open");
+    assert!(world.run(5000, |world| {
+        user.poll(world.now);
+        user.answers == 1 && world.all_applied()
+    }));
+    // The next leader commits nothing for now: its followers hear it, and say nothing.
+    world.led_by(1, 2);
+    world.nodes.iter_mut().for_each(|node| node.stalled = true);
+    let opened = world.nodes[1].core.log.tail().sequence.0;
+    assert!(world.run(5000, |world| {
+        user.poll(world.now);
+        let _ = user.client.send(b"two");
+        world.nodes[1].core.log.tail().sequence.0 > opened + 2
+    }));
+    assert_eq!(user.answers, 1);
+    assert!(world.nodes[1].core.commit.0.0 < world.nodes[1].core.log.tail().position.0);
+    world.nodes.iter_mut().for_each(|node| node.stalled = false);
+    assert!(world.run(5000, |world| {
+        user.poll(world.now);
+        user.client.unanswered() == 0 && world.all_at(1)
+    }));
+    world.assert_equal_logs();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! applied, and its reply) is the replicated session table.
 
 use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
 use zerocopy::little_endian::{U32, U64};
@@ -349,7 +350,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
         let full = self.clients.hellos.len() == HELLOS_MAX;
         if full || !self.append_entry(now, Kind::SessionOpen, &[open.as_bytes(), name]) {
-            return self.refuse(now, from, body.nonce, RefuseReason::BackPressure);
+            let reason = if self.lacks_space(!full) {
+                RefuseReason::NoSpace
+            } else {
+                RefuseReason::BackPressure
+            };
+            return self.refuse(now, from, body.nonce, reason);
         }
         self.clients.hellos.push_back(pending);
     }
@@ -464,6 +470,19 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.refuse_lane(now, peer, header, RefuseReason::NoQuorum);
         }
         told
+    }
+
+    /// The disk has failed for good: whoever waits for an answer of this node must not wait for a time-out. What it sent may be
+    /// in the log or not: the next leader knows.
+    pub(super) fn tell_lanes_of_the_end(&mut self, now: Now) {
+        let mut from = LaneIndex(0);
+        while let Some(lane) = self.clients.lanes.open_from(from) {
+            from = LaneIndex(lane.0 + 1);
+            let end = self.clients.lanes.end(lane);
+            let (session, epoch) = (U64::new(end.session().0), U64::new(end.epoch()));
+            let (peer, header) = (end.peer(), LaneHeader { session, epoch });
+            self.refuse_lane(now, peer, header, RefuseReason::Stopping);
+        }
     }
 
     pub(super) fn cluster_time(&self, now: Now) -> Timestamp {
@@ -619,6 +638,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         let Ok(space) = self.log.claim(COMMAND_PREFIX_BYTES + message.payload.len()) else {
             self.out_of_segments();
+            if self.lacks_space(true) {
+                return self.tell_client(lane, AnswerKind::NoSpace, command);
+            }
             self.counters.back_pressure += 1;
             return self.tell_client(lane, AnswerKind::BackPressure, command);
         };
@@ -634,6 +656,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.log.commit(kind, self.fence.term, time);
         self.clients.ingress[lane.0 as usize].appended = command;
         true
+    }
+
+    /// Whether what found no room finds none because no more segments can be made, and not because the next is on its way.
+    fn lacks_space(&mut self, no_room: bool) -> bool {
+        let blocked = self.shared.words().segments_blocked.load(Ordering::Relaxed) != 0;
+        self.counters.no_space_refusals += u64::from(no_room && blocked);
+        no_room && blocked
     }
 
     fn tell_client(&mut self, lane: LaneIndex, kind: AnswerKind, command: ClientSequence) -> bool {

@@ -19,8 +19,8 @@ use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
 use crate::limits::{MAILBOX_DEPTH, NAK_RANGES_MAX};
 use crate::link::{
-    ControlToCore, CoreEvent, CoreLink, CoreToControl, CoreWakers, LaneFact, Recency, Rung,
-    SegmentRetired, Shared, SyncToCore,
+    ControlToCore, CoreEvent, CoreLink, CoreToControl, CoreWakers, Durability, LaneFact, Recency,
+    Rung, SegmentRetired, Shared, SyncToCore,
 };
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
@@ -93,6 +93,8 @@ pub struct Core<N, M, S> {
     pub(super) cutting: Option<Cutting>,
     pub(super) may_ack_memory: bool,
     pub(super) provisional: bool,
+    /// In force: what the newest applied entry about it says.
+    pub(super) durability: Durability,
     wakers: CoreWakers,
     /// There is a fact for control, or bytes for sync, that they were not woken for.
     pub(super) wake_control: bool,
@@ -141,6 +143,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         assert!(own < settings.peers.len());
         let provisional = settings.identity.provisional;
         let match_requests = settings.seed >> 1;
+        let durability = super::ladder::in_force(&state).unwrap_or(settings.durability);
         let mut core = Self {
             settings,
             network,
@@ -163,6 +166,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             cutting: None,
             may_ack_memory: false,
             provisional,
+            durability,
             wakers,
             wake_control: false,
             wake_sync: false,
@@ -176,6 +180,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         };
         core.share_positions();
         core.share_applied();
+        core.share_durability();
         core
     }
 
@@ -304,6 +309,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             }
             SyncToCore::CutDone { epoch } => self.cut_done(epoch, now),
             SyncToCore::Failed => {
+                self.tell_lanes_of_the_end(now);
                 self.halt();
                 self.event(CoreEvent::DiskFailed);
             }
@@ -335,6 +341,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             ControlToCore::Admitted => self.provisional = false,
             ControlToCore::HandOver { to } => self.hand_over(to),
             ControlToCore::KeepLead => self.keep_lead(),
+            ControlToCore::GiveUp => self.give_up(),
+            ControlToCore::SetDurability(durability) => self.set_durability(durability, now),
             ControlToCore::TakeOver { number, last, purpose } => {
                 self.take_over(number, last, purpose);
             }
@@ -534,6 +542,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 | CoreToControl::Entered { .. }
                 | CoreToControl::HandOver { .. }
                 | CoreToControl::Readmit { .. }
+                | CoreToControl::Durability { .. }
                 | CoreToControl::Stopped { .. }
         );
         let room = answer || self.link.to_control.len() < MAILBOX_DEPTH - ANSWERS_RESERVED;

@@ -29,6 +29,7 @@ pub(super) struct Counters {
     pub(super) facts_lost: u64,
     pub(super) quorum_losses: u64,
     pub(super) no_quorum_refusals: u64,
+    pub(super) no_space_refusals: u64,
     /// Datagrams passed on between clients and the leader.
     pub(super) forwarded: u64,
 }
@@ -90,6 +91,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.facts_lost.store(counters.facts_lost, Relaxed);
         words.quorum_losses.store(counters.quorum_losses, Relaxed);
         words.no_quorum_refusals.store(counters.no_quorum_refusals, Relaxed);
+        words.no_space_refusals.store(counters.no_space_refusals, Relaxed);
         words.forwarded.store(counters.forwarded, Relaxed);
     }
 

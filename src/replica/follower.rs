@@ -417,7 +417,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// Says how far this node is: at once when that changed, and with every heartbeat.
     pub(super) fn send_status(&mut self, now: Now) {
         let mut verified = self.log.tail().position;
-        let mut promised = self.promised(self.settings.durability.follower);
+        let mut promised = self.promised(self.durability.follower);
         let mut durable = self.durable.0;
         let mut window_end = self.receiver.window_end().min(self.log.end_of_room());
         let mut received = self.receiver.received().0;
@@ -480,7 +480,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     pub(super) fn start_cut(&mut self, at: Predecessor) {
         let (from, end) = (at, self.log.tail());
         let promised_bytes =
-            self.promised(self.settings.durability.follower).0.saturating_sub(at.position.0);
+            self.promised(self.durability.follower).0.saturating_sub(at.position.0);
         if !self.planted(Mutant::CutUntold) {
             self.event(CoreEvent::Cut {
                 from: from.position,

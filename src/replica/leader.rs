@@ -8,10 +8,10 @@ use super::matching;
 use super::quorum::{self, LeaderSide, Progress};
 use super::settings::CoreSettings;
 use crate::frame::Kind;
-use crate::frame::payload::{GroupSetting, SETTING_DURABILITY, TermStart};
+use crate::frame::payload::{GroupSetting, TermStart};
 use crate::journal::SegmentMemory;
 use crate::limits::NODES_MAX;
-use crate::link::{CoreEvent, CoreToControl};
+use crate::link::{CoreEvent, CoreToControl, Durability};
 use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::stream::datagram::{
@@ -34,9 +34,9 @@ const SENDS_MAX: usize = 16;
 pub(super) struct Leading {
     leadership: Leadership,
     others: [Progress; NODES_MAX],
-    /// End of the entry that opened the term; only when it is applied are clients served.
+    /// End of the entry that opened the term; only when it is applied are new sessions and queries served.
     pub(super) term_opened: Position,
-    /// The term's own entry is committed and applied: commands are accepted.
+    /// The term's own entry is committed and applied. Before that, clients whose sessions are known may send commands.
     pub(super) opened: bool,
     /// A quorum echoed a fresh stamp.
     pub(super) quorum: bool,
@@ -48,6 +48,10 @@ pub(super) struct Leading {
     /// The lead is being handed to this peer: no commands are taken.
     pub(super) handing: Option<usize>,
     handed: bool,
+    /// Another durability stands in the log up to here, and is not applied yet.
+    pub(super) coming: Option<(Position, Durability)>,
+    /// What is counted by meanwhile.
+    pub(super) strictest: Durability,
     /// By peer: those who may have forgotten what they promised.
     rejoins: [Option<Rejoin>; NODES_MAX],
     quorum_check_at: Nanos,
@@ -128,6 +132,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             lanes_told: LaneIndex(0),
             handing: None,
             handed: false,
+            coming: None,
+            strictest: self.durability,
             rejoins: [None; NODES_MAX],
             quorum_check_at: now.at.plus(self.settings.leader_timeout_ns),
             since: now.at,
@@ -149,7 +155,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             leader: U16::new(self.settings.identity.node.0),
             reserved: U16::new(0),
         };
-        let setting = self.durability_setting();
+        let setting = super::ladder::setting(self.settings.durability);
         if !self.log.room_for(size_of::<TermStart>() + size_of::<GroupSetting>() + 128) {
             self.out_of_segments();
             return false;
@@ -173,17 +179,6 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.tell(CoreToControl::Entered { leadership, leads: true, tail: Tail(end) });
         self.state.role_changed(Role::Leader);
         true
-    }
-
-    fn durability_setting(&self) -> GroupSetting {
-        let durability = self.settings.durability;
-        GroupSetting {
-            key: U32::new(SETTING_DURABILITY),
-            reserved: U32::new(0),
-            value: U64::new(
-                u64::from(durability.leader as u8) | u64::from(durability.follower as u8) << 8,
-            ),
-        }
     }
 
     /// Bytes were appended: they may be sent, synced and, alone in a group, committed.
@@ -380,7 +375,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     }
 
     fn advance_commit(&mut self, now: Now) -> usize {
-        let mut promised = self.promised(self.settings.durability.leader);
+        let durability = self.counted_durability();
+        let mut promised = self.promised(durability.leader);
         if self.planted(Mutant::CommitBeforeDisk) {
             promised = self.log.tail().position;
         }
@@ -388,7 +384,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mutants = self.settings.mutants;
         let counts_old = mutants.has(Mutant::CommitOldTerm);
         let term_opened = if counts_old { Position(0) } else { leading.term_opened };
-        let side = LeaderSide { promised, term_opened };
+        let side = LeaderSide { promised, term_opened, followers: durability.follower };
         let others = &leading.others[..self.settings.peers.len()];
         let voters = if mutants.has(Mutant::CommitAlone) { 1 } else { self.settings.voters() };
         let Some(commit) = quorum::commit_position(side, others, voters, self.commit) else {
@@ -440,7 +436,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             match rejoin.proof {
                 None if leading.handing.is_some() => {}
                 None => {
-                    let setting = self.durability_setting();
+                    let setting = self.coming_durability();
                     let appended =
                         self.append_entry(now, Kind::GroupSetting, &[setting.as_bytes()]);
                     let end = self.log.tail().position;
@@ -481,6 +477,14 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if let Work::Leader(leading) = &mut self.work {
             leading.handing = None;
         }
+    }
+
+    /// Control ends this leadership: nothing more is accepted, sent or committed, and clients are told.
+    pub(super) fn give_up(&mut self) {
+        let Work::Leader(leading) = &mut self.work else { return };
+        (leading.over, leading.quorum) = (true, false);
+        self.shared.words().quorum.store(0, core::sync::atomic::Ordering::Relaxed);
+        self.publish_role();
     }
 
     fn see_hand_over(&mut self) {

@@ -19,6 +19,7 @@ mod follower;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
+pub mod ladder;
 mod leader;
 pub mod matching;
 mod observe;

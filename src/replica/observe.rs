@@ -4,6 +4,7 @@ use super::core::{Core, Work};
 use crate::frame::Predecessor;
 use crate::journal::SegmentMemory;
 use crate::journal::hot::HotLog;
+use crate::link::Durability;
 use crate::service::Service;
 use crate::session::State;
 use crate::stream::network::Network;
@@ -32,6 +33,8 @@ pub struct Observation {
     pub provisional: bool,
     /// What is in memory only may be promised.
     pub may_ack_memory: bool,
+    /// Durability in force here.
+    pub durability: Durability,
 }
 
 /// What a core does.
@@ -76,6 +79,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             cutting_at: self.cutting.as_ref().map(super::cut::Cutting::position),
             provisional: self.provisional,
             may_ack_memory: self.may_ack_memory,
+            durability: self.durability,
         }
     }
 

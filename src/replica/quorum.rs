@@ -1,6 +1,7 @@
 //! What the group has decided: the commit rule of DESIGN §6, as a pure function of what each node promised.
 
 use crate::limits::NODES_MAX;
+use crate::link::Rung;
 use crate::types::{Commit, Incarnation, Nanos, Position};
 
 /// What a leader knows of one other node, from its statuses of this leadership.
@@ -43,9 +44,11 @@ impl Progress {
         true
     }
 
-    /// What counts for commit: nothing from a node without state, only its disk from a provisional one.
-    fn counts(&self) -> Position {
+    /// What counts for commit: nothing from a node without state, only its disk from a provisional one, and where the policy
+    /// says so: a promise may have been given before that was heard of.
+    fn counts(&self, rung: Rung) -> Position {
         match (self.voter && !self.stateless, self.provisional) {
+            (true, false) if rung == Rung::Disk => self.promised.min(self.durable),
             (false, _) => Position(0),
             (true, true) => self.durable,
             (true, false) => self.promised,
@@ -66,6 +69,8 @@ pub struct LeaderSide {
     pub promised: Position,
     /// End of the entry that opened this term: nothing below it is committed by counting.
     pub term_opened: Position,
+    /// How far an entry must have come on a follower.
+    pub followers: Rung,
 }
 
 /// The commit position that follows from what the voters promised, if it is above `before`.
@@ -82,7 +87,7 @@ pub fn commit_position(
     let mut counts = [Position(0); NODES_MAX];
     counts[0] = leader.promised;
     for (slot, progress) in counts[1..].iter_mut().zip(others) {
-        *slot = progress.counts();
+        *slot = progress.counts(leader.followers);
     }
     let known = &mut counts[..=others.len()];
     known.sort_unstable_by(|a, b| b.cmp(a));
@@ -108,7 +113,11 @@ mod tests {
     }
 
     fn committed(leader: u64, opened: u64, others: &[Progress]) -> Option<u64> {
-        let side = LeaderSide { promised: Position(leader), term_opened: Position(opened) };
+        let side = LeaderSide {
+            promised: Position(leader),
+            term_opened: Position(opened),
+            followers: Rung::Memory,
+        };
         commit_position(side, others, others.len() + 1, Commit::default()).map(|commit| commit.0.0)
     }
 
@@ -139,9 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn d20_where_the_policy_says_disk_a_promise_from_memory_does_not_count() {
+        let on_disk = |durable| Progress { durable: Position(durable), ..voter(100) };
+        let followers = Rung::Disk;
+        let side = LeaderSide { promised: Position(100), term_opened: Position(0), followers };
+        let commit = |others: &[Progress]| commit_position(side, others, 3, Commit::default());
+        assert_eq!(commit(&[on_disk(0), on_disk(0)]), None);
+        assert_eq!(commit(&[on_disk(64), on_disk(0)]), Some(Commit(Position(64))));
+    }
+
+    #[test]
     fn observers_never_count() {
         let observer = Progress { voter: false, ..voter(100) };
-        let side = LeaderSide { promised: Position(100), term_opened: Position(0) };
+        let side = LeaderSide {
+            promised: Position(100),
+            term_opened: Position(0),
+            followers: Rung::Memory,
+        };
         assert_eq!(commit_position(side, &[observer, voter(0)], 2, Commit::default()), None);
     }
 

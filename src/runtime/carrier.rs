@@ -385,9 +385,10 @@ impl<D: Disk> Carrier<D> {
                 connection.put_off(wanted);
                 break;
             }
+            let source = Source::of(self.shared.words());
             let answer = match wanted {
                 Wanted::Range(range) => {
-                    read(&self.disk, self.settings.segment_bytes, &self.shared, &range)
+                    read(&self.disk, self.settings.segment_bytes, source, &range)
                 }
                 Wanted::Snapshot(request) => part(&self.disk, &self.settings, &request),
             };
@@ -400,6 +401,12 @@ impl<D: Disk> Carrier<D> {
                 self.pace.spend(now, bytes as u64);
             }
             self.counts.served(bytes);
+            if let (Wanted::Range(range), LaneAnswer::Bytes { .. }) = (&wanted, &answer) {
+                let read_to = range.from.plus(bytes as u64);
+                if read_to < source.serves(range).0 {
+                    self.counts.could_not_read(read_to);
+                }
+            }
             connection.answer(now, &LaneMessage::Answer(answer), to, &nodes);
             connection.flush(now)?;
         }
@@ -416,13 +423,7 @@ impl<D: Disk> Carrier<D> {
 }
 
 /// What this node has of a range and answers for. A disk that cannot be read has none of it.
-fn read<D: Disk>(
-    disk: &D,
-    segment_bytes: u64,
-    shared: &Shared,
-    range: &RangeRequest,
-) -> LaneAnswer {
-    let source = Source::of(shared.words());
+fn read<D: Disk>(disk: &D, segment_bytes: u64, source: Source, range: &RangeRequest) -> LaneAnswer {
     let (to, end) = source.serves(range);
     let bytes = LogFiles::new(disk, segment_bytes).piece(range.from, to).unwrap_or_default();
     let (number, from) = (range.number, range.from);

@@ -18,8 +18,10 @@ use zerocopy::IntoBytes;
 use super::admin::{Admin, FIRST_TOKEN};
 use super::carrier::CarrierOrder;
 use super::control_dropped::ControlDropped;
+use super::disk_desk::DiskDesk;
 use super::environment::{ControlNetwork, FileOf, Storage};
 use super::events::EventSink;
+use super::ladder_desk::{self, set_durability};
 use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
 use super::renewal::Renewal;
@@ -84,6 +86,8 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) outlook: Outlook,
     /// What this node takes of others' logs, and they of its.
     pub(super) lane: LaneDesk,
+    /// How this node's disk is.
+    pub(super) disk: DiskDesk,
     /// Who is let in to it.
     pub(super) door: Door,
     /// What came to the control port and was not let in.
@@ -274,6 +278,7 @@ impl<E: Storage> ControlThread<E> {
                 }
             }
             self.contention.look(now);
+            self.disk.look(now, self.shared.words(), &mut self.machine, &mut self.events);
             self.machine.handle(now, Input::Glance(Glance::of(self.shared.words())));
             self.take_datagrams(&mut sources.network, now);
             while let Ok(refused) = refused.try_recv() {
@@ -297,6 +302,7 @@ impl<E: Storage> ControlThread<E> {
                 halts = self.obey(&mut sources.network, now);
             }
             if halts {
+                self.tell_of_the_disk();
                 break Ended::Halted;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -466,7 +472,8 @@ impl<E: Storage> ControlThread<E> {
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, lane, description, stop, dropped, outlook, .. } =
                         self;
-                    let (snapshots, retention) = (&self.snapshots, &self.retention);
+                    let (snapshots, disk, retention) =
+                        (&self.snapshots, &self.disk, &self.retention);
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
@@ -474,11 +481,13 @@ impl<E: Storage> ControlThread<E> {
                             status["snapshot"] = snapshots.json();
                             status["catch_up"] = lane.json(now);
                             status["retention"] = retention.json();
+                            status["disk"] = disk.json();
                             status["scrub"] = lane.repairs.json();
                             status.to_string()
                         }
                         "snapshot" => snapshots.ask().to_string(),
                         "step-down" => handed(machine.step_down(now)),
+                        other if other.starts_with("durability ") => set_durability(machine, other),
                         other if other.starts_with("transfer ") => {
                             match other["transfer ".len()..].trim().parse() {
                                 Ok(node) => {
@@ -494,7 +503,7 @@ impl<E: Storage> ControlThread<E> {
                             json!({"stopping": true}).to_string()
                         }
                         other => json!({
-                            "error": format!("unknown request {other:?}: status, stop, snapshot, transfer or step-down"),
+                            "error": format!("unknown request {other:?}: status, stop, snapshot, durability, transfer or step-down"),
                         })
                         .to_string(),
                     });
@@ -587,6 +596,7 @@ fn status(
         object.insert("term".into(), word(&words.term).into());
         object.insert("handing_to".into(), machine.handing().map(|node| node.0).into());
         object.insert("standing".into(), standing(machine).into());
+        object.insert("durability".into(), ladder_desk::json(machine.durability()));
         object.insert("sequence".into(), word(&words.applied_sequence).into());
         object.insert(
             "positions".into(),

@@ -40,6 +40,10 @@ impl LaneDesk {
 
     /// Has damaged files repaired.
     pub(super) fn repair(&mut self, now: Nanos, events: &mut EventSink) {
+        if let Some(position) = self.carrier.as_ref().and_then(|link| link.counts.take_unreadable())
+        {
+            self.repairs.suspect(position);
+        }
         for (to, order) in self.repairs.turn(now, events) {
             if self.carrier.is_none() {
                 self.repairs.on_lane(now, &LaneInput::Broken(to));

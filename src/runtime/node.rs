@@ -1,5 +1,6 @@
 //! One node: opens what it owns, brings its log back, starts its threads, and ends them in order.
 
+mod mend;
 mod open;
 mod settings;
 #[cfg(test)]
@@ -146,7 +147,7 @@ impl Node {
         service: S,
         options: NodeOptions,
     ) -> Result<Self, NodeError> {
-        let opened = Opened::open(environment, settings)?;
+        let opened = Opened::open(environment, settings, &options)?;
         let bells = Bells::new()?;
         let mut front = Front::open(environment, settings, &options, &opened, bells.core_waker())?;
         let pristine = service.clone();

@@ -171,6 +171,11 @@ impl RepairDesk {
         self.machine.lane(now, news);
     }
 
+    /// The log could not be read there, for another node.
+    pub(super) fn suspect(&self, position: Position) {
+        drop(self.orders.try_send(RepairOrder::Suspect(position)));
+    }
+
     /// Takes what the worker says, tells the operator of it, and does what the machine wants; returns what others are
     /// asked.
     pub(super) fn turn(

@@ -12,7 +12,7 @@ use crate::io::clock::{HostClock, WallOffset};
 use crate::io::wake::{Parker, Waker};
 use crate::journal::keeper::{Keeper, KeeperEvent};
 use crate::journal::syncer::Syncer;
-use crate::link::Shared;
+use crate::link::{Durability, Rung, Shared, SharedWords};
 use crate::replica::{Core, Now};
 use crate::service::Service;
 use crate::types::Nanos;
@@ -22,7 +22,7 @@ const COUNTERS_NS: u64 = 5 * Nanos::MILLISECOND;
 /// Longest sleep of the sync thread while nothing is to be synced, ns: bytes wake it before.
 const SYNC_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Where nobody waits for the disk, sync gathers at least this long, ns: it leaves the CPU to those who work.
-pub(super) const MEMORY_GROUP_DELAY_NS: u64 = 5 * Nanos::MILLISECOND;
+const MEMORY_GROUP_DELAY_NS: u64 = 5 * Nanos::MILLISECOND;
 /// The shared word `role` of a leader.
 const ROLE_LEADER: u64 = 2;
 /// Longest sleep of the keeper, ns: it looks by itself whether the log has grown.
@@ -119,8 +119,8 @@ pub(super) struct SyncThread<E: Storage> {
     clock: HostClock,
     ended: Arc<AtomicBool>,
     core_waker: Waker,
-    /// How long it gathers, as leader and as follower, ns.
-    delays: [u64; 2],
+    /// How long it gathers where somebody waits for the disk, ns.
+    group_delay_ns: u64,
 }
 
 impl<E: Storage> SyncThread<E> {
@@ -128,21 +128,25 @@ impl<E: Storage> SyncThread<E> {
     pub(super) fn new(
         syncer: Syncer<E::Disk, ViewOf<E>>,
         parker: Parker,
-        delays: [u64; 2],
+        group_delay_ns: u64,
         common: &Common,
     ) -> Self {
         let (ended, shared) = (Arc::clone(&common.ended), Arc::clone(&common.shared));
         let core_waker = common.core_waker.clone();
-        Self { syncer, parker, shared, clock: HostClock, ended, core_waker, delays }
+        Self { syncer, parker, shared, clock: HostClock, ended, core_waker, group_delay_ns }
     }
 
-    /// Runs until the node ends; returns what the disk refused, if it did.
-    pub(super) fn run(mut self) -> Option<String> {
+    /// Runs until the node ends; hands on what the disk refused, if it did.
+    pub(super) fn run(mut self, failures: &Sender<String>) {
         while !self.ended.load(Ordering::Acquire) {
             let now = self.clock.now();
-            let leads = self.shared.words().role.load(Ordering::Relaxed) == ROLE_LEADER;
-            self.syncer.set_group_delay_ns(self.delays[usize::from(!leads)]);
+            let delay_ns = group_delay(self.shared.words(), self.group_delay_ns);
+            self.syncer.set_group_delay_ns(delay_ns);
             if self.syncer.step(now) > 0 {
+                if let Some(failure) = self.syncer.failure() {
+                    // There is one: it is final.
+                    let _ = failures.try_send(format!("{}: {}", failure.action, failure.error));
+                }
                 self.core_waker.wake();
                 continue;
             }
@@ -159,7 +163,17 @@ impl<E: Storage> SyncThread<E> {
                 self.parker.park(core::iter::empty(), Some(until), mail);
             }
         }
-        self.syncer.failure().map(|failure| format!("{}: {}", failure.action, failure.error))
+    }
+}
+
+/// How long sync gathers now: where nobody waits for the disk, it need not be in a hurry.
+pub(super) fn group_delay(words: &SharedWords, group_delay_ns: u64) -> u64 {
+    let durability = Durability::of_value(words.durability.load(Ordering::Relaxed));
+    let leads = words.role.load(Ordering::Relaxed) == ROLE_LEADER;
+    let rung = durability.map(|of| if leads { of.leader } else { of.follower });
+    match rung {
+        Some(Rung::Memory) => group_delay_ns.max(MEMORY_GROUP_DELAY_NS),
+        _ => group_delay_ns,
     }
 }
 

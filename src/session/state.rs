@@ -11,7 +11,8 @@ use zerocopy::FromBytes;
 use super::replies::Answer;
 use super::table::{SessionLimits, Sessions, Verdict};
 use crate::frame::payload::{
-    CommandPrefix, EventCursor, SessionClose, SessionOpen, TimerFired, batch_items,
+    CommandPrefix, EventCursor, GroupSetting, SETTING_DURABILITY, SessionClose, SessionOpen,
+    TimerFired, batch_items,
 };
 use crate::frame::{FrameHeader, Kind};
 use crate::limits::REPLY_BYTES_MAX;
@@ -120,6 +121,7 @@ pub struct State<S> {
     sequence: Sequence,
     time: Timestamp,
     term_started: Timestamp,
+    durability: Option<u64>,
     scratch: Box<[u8]>,
     mutants: Mutants,
 }
@@ -136,6 +138,7 @@ impl<S: Service> State<S> {
             sequence: Sequence(0),
             time: Timestamp(0),
             term_started: Timestamp(0),
+            durability: None,
             scratch: vec![0; limits.reply_bytes_max].into_boxed_slice(),
             mutants: Mutants::NONE,
         }
@@ -178,6 +181,11 @@ impl<S: Service> State<S> {
     pub fn term_started(&self) -> Timestamp {
         self.term_started
     }
+    /// What the newest entry about durability says, as it stands there: see [`SETTING_DURABILITY`]. None: there was none yet.
+    #[must_use]
+    pub fn durability(&self) -> Option<u64> {
+        self.durability
+    }
     /// Tells the service what this node is now.
     pub fn role_changed(&mut self, role: Role) {
         self.service.role_changed(role);
@@ -210,11 +218,8 @@ impl<S: Service> State<S> {
             }
             Kind::Timer => self.fire(payload),
             Kind::EventCursor => self.move_cursor(payload),
-            Kind::Padding
-            | Kind::SnapshotMark
-            | Kind::Membership
-            | Kind::Location
-            | Kind::GroupSetting => Outcome::None,
+            Kind::Padding | Kind::SnapshotMark | Kind::Membership | Kind::Location => Outcome::None,
+            Kind::GroupSetting => self.set(payload),
         };
         Applied { sequence: self.sequence, time: self.time, outcome }
     }
@@ -225,6 +230,7 @@ impl<S: Service> State<S> {
             .word(self.sequence.0)
             .word(self.time.0)
             .word(self.term_started.0)
+            .word(self.durability_word())
             .word(self.sessions.state_hash())
             .word(self.effects.borrow().timers.state_hash())
             .word(self.effects.borrow().outbox.state_hash())
@@ -232,7 +238,8 @@ impl<S: Service> State<S> {
             .finish()
     }
     /// Writes all of it: `"QSTA" | version u32 | reply_bytes_max u64 | sequence u64 | time u64 | term started u64 |
-    /// service version u64 | sessions | timers | events | service | state hash u64`.
+    /// durability u64 (as in its entry, plus one; 0: none yet) | service version u64 | sessions | timers | events | service |
+    /// state hash u64`.
     ///
     /// # Errors
     /// The writer's.
@@ -245,6 +252,7 @@ impl<S: Service> State<S> {
                 self.sequence.0,
                 self.time.0,
                 self.term_started.0,
+                self.durability_word(),
                 u64::from(self.service.version()),
             ],
         )?;
@@ -261,17 +269,33 @@ impl<S: Service> State<S> {
     pub fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         read_start(reader, MAGIC, VERSION)?;
         read_limit(reader, "reply_bytes_max", self.scratch.len() as u64)?;
-        let [sequence, time, term_started, version] = read_words(reader)?;
+        let [sequence, time, term_started, durability, version] = read_words(reader)?;
         require(version == u64::from(self.service.version()), "service version", version)?;
         require(term_started <= time, "term start", term_started)?;
         (self.sequence, self.time) = (Sequence(sequence), Timestamp(time));
         self.term_started = Timestamp(term_started);
+        self.durability = durability.checked_sub(1);
         self.sessions.restore(reader)?;
         self.effects.get_mut().restore(reader)?;
         self.service.restore(reader)?;
         let [found] = read_words(reader)?;
         let computed = self.state_hash();
         if found == computed { Ok(()) } else { Err(ImageError::Hash { found, computed }.into()) }
+    }
+
+    fn durability_word(&self) -> u64 {
+        self.durability.map_or(0, |value| value.saturating_add(1))
+    }
+
+    fn set(&mut self, payload: &[u8]) -> Outcome {
+        match GroupSetting::ref_from_prefix(payload) {
+            Ok((setting, _)) if setting.key.get() == SETTING_DURABILITY => {
+                self.durability = Some(setting.value.get());
+                Outcome::None
+            }
+            Ok(_) => Outcome::None,
+            Err(_) => Outcome::Malformed,
+        }
     }
 
     fn open(&mut self, payload: &[u8]) -> Outcome {

@@ -106,15 +106,16 @@ impl World {
         self.machines[node].crash_process();
     }
 
-    /// It holds no state of an earlier life, or will not when it starts.
+    /// It holds no state of an earlier life, or will not when it starts; or some of its log has rotted.
     pub(super) fn is_blank(&self, node: usize) -> bool {
-        self.blank & 1 << node != 0
+        self.blank & 1 << node != 0 || self.rotten[node].is_some()
     }
 
     /// A machine comes back with another disk.
     pub(super) fn wipe(&mut self, node: usize) {
         self.count_process(node);
         self.machines[node].replace_disk();
+        self.rotten[node] = None;
         self.checks.wiped(node);
         self.blank |= 1 << node;
         if !self.plan.observers[node] {

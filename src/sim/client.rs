@@ -75,6 +75,8 @@ pub(super) struct SimClient {
     asked: u64,
     next_at: Nanos,
     pub(super) wake_at: Nanos,
+    /// Until then its program stands still.
+    pub(super) asleep_until: Nanos,
     /// Commands answered, in all lives.
     pub(super) answered: u64,
     /// Sessions lost.
@@ -101,6 +103,7 @@ impl SimClient {
             asked: 0,
             next_at: Nanos(0),
             wake_at: Nanos(0),
+            asleep_until: Nanos(0),
             answered: 0,
             lives: 1,
             budget: plan.commands,
@@ -230,6 +233,8 @@ fn library(
     let network = SimNetwork::new(Endpoint::Client(number), plan.nodes, Rc::clone(port));
     let mut settings = ClientSettings::new(GROUP, members, seed);
     (settings.in_flight_max, settings.resume) = (plan.in_flight, resume);
+    settings.session_timeout_ns = plan.session_timeout_ns;
+    settings.end.keep_alive_ns = settings.end.keep_alive_ns.min(plan.session_timeout_ns / 5);
     if !plan.forward {
         settings.forward_after_ns = u64::MAX;
     }

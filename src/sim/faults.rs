@@ -81,8 +81,12 @@ faults! {
     Diverge = "divergence",
     /// No fault, but as good a time for others to strike: the leader is told to hand over. Drawn by itself.
     HandOver = "hand-over",
+    /// Neither: the leader is told to change the durability of the group. Drawn by itself.
+    Ladder = "durability-change",
     /// A client reaches one node alone. Drawn by itself.
     OneDoor = "one-door",
+    /// A client's program stands still, longer than its session lasts. Drawn by itself.
+    Nap = "client-nap",
 }
 
 /// One strike.
@@ -106,10 +110,23 @@ pub(super) fn draw_hand_over(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     (wait, Strike { fault: Fault::HandOver, aimed: false, node: 0, other, sides: 0, lasts_ns: 0 })
 }
 
+/// In some worlds the durability of the group changes now and then. Drawn apart, so that all else stays what it was for a seed.
+pub(super) fn draw_ladder(plan: &Plan) -> Vec<(u64, Strike)> {
+    let mut random = Prng::new(plan.seed ^ 0x4C41_4444);
+    let some = random.below(6) == 0 && plan.has(Fault::Ladder);
+    let count = if some { 1 + random.below(8) } else { 0 };
+    let mut draw = |_| {
+        let (at, sides) = (random.below(plan.chaos_ns), random.next_u64());
+        let fault = Fault::Ladder;
+        (at, Strike { fault, aimed: false, node: 0, other: 0, sides, lasts_ns: 0 })
+    };
+    (0..count).map(&mut draw).collect()
+}
+
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let apart = [Fault::HandOver, Fault::OneDoor];
+    let apart = [Fault::HandOver, Fault::OneDoor, Fault::Ladder, Fault::Nap];
     let kinds = Fault::KINDS.iter().filter(|kind| !apart.contains(kind) && plan.has(**kind));
     let some: Vec<_> = kinds.copied().collect();
     let fault =

@@ -67,7 +67,9 @@ impl World {
 
     pub(super) fn tell_lane(&mut self, node: usize, input: LaneInput) {
         let local = self.machines[node].clock.local(self.now);
-        self.process(node).lane.handle(local, input);
+        let process = self.process(node);
+        process.repairs.lane(local, &input);
+        process.lane.handle(local, input);
     }
 
     /// Does what the lane of a node wants; returns whether its process lives on.
@@ -143,7 +145,7 @@ impl World {
     }
 
     /// What is lost breaks the connection: the asker learns of it after a while.
-    fn send_lane(&mut self, from: usize, to: NodeId, letter: &LaneLetter) {
+    pub(super) fn send_lane(&mut self, from: usize, to: NodeId, letter: &LaneLetter) {
         const BREAK_NS: u64 = 20 * Nanos::MILLISECOND;
         let to = usize::from(to.0);
         let ends = (Endpoint::Node(from), Endpoint::Node(to));

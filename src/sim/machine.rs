@@ -12,22 +12,27 @@ use super::ledger::Ledger;
 use super::plan::Plan;
 use super::retention::Worker;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
+use crate::control::disk::{DiskSettings, DiskWatch};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
 use crate::control::lane::Lane;
 use crate::control::message::Standing;
+use crate::control::repair::Repairs;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
 use crate::journal::incoming::{INCOMING_FOLDER, Incoming, IncomingSettings, install};
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::memory_disk::{MemoryDisk, MemoryFile};
+use crate::journal::mender::Mender;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
+use crate::journal::scrub::ScrubSettings;
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
     ControlLink, CoreWakers, Inlet, Promise, Rung, Shared, SharedWords, Wake, link, outlet,
 };
+use crate::replica::ladder::in_force;
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
 use crate::types::{
@@ -39,6 +44,13 @@ pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
 pub(super) const SESSIONS_MAX: usize = 32;
 const LANE_POOL_BYTES: usize = 2 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 64;
+/// From one round of the scrub to the next, ns.
+const SCRUB_NS: u64 = 300 * Nanos::MILLISECOND;
+/// When a disk counts as short of room, and as stalled.
+const DISK: DiskSettings =
+    DiskSettings { low_bytes: LOW_BYTES, full_bytes: 0, stall_ns: 400 * Nanos::MILLISECOND };
+/// A disk with less room than this is low.
+pub(super) const LOW_BYTES: u64 = 1 << 40;
 /// Entries between two comparisons of the state hashes.
 const HASH_INTERVAL: u64 = 16;
 
@@ -82,6 +94,9 @@ pub(super) struct Process {
     pub(super) incoming: Incoming<MemoryFile>,
     /// Its replay worker, where there is one.
     pub(super) worker: Option<Worker>,
+    pub(super) mender: Mender<MemoryDisk>,
+    pub(super) repairs: Repairs,
+    pub(super) disk_watch: DiskWatch,
     pub(super) control_link: ControlLink,
     pub(super) syncer: Syncer<MemoryDisk, HeapView>,
     pub(super) keeper: Keeper<MemoryDisk, HeapHotTier>,
@@ -111,6 +126,7 @@ pub(super) enum Stopping {
 }
 
 /// What is known of a start.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(super) struct Started {
     pub(super) tail: Predecessor,
     pub(super) provisional: bool,
@@ -124,6 +140,8 @@ pub(super) struct Started {
     pub(super) torn: bool,
     /// A snapshot of another node has taken the place of the log.
     pub(super) installed: Option<Position>,
+    /// Bytes of its files had changed.
+    pub(super) rotted: bool,
 }
 
 /// The machine.
@@ -206,7 +224,12 @@ impl Machine {
     }
 
     /// Starts the process: recovery, then the machines.
-    pub(super) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Started, RecoveryError> {
+    pub(super) fn start(
+        &mut self,
+        plan: &Plan,
+        now: Nanos,
+        seed: u64,
+    ) -> Result<Started, RecoveryError> {
         assert!(self.process.is_none(), "one process at a time");
         let node = NodeId(self.node as u16);
         let store =
@@ -236,9 +259,10 @@ impl Machine {
             vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
             installed,
+            rotted: false,
         };
         self.life += 1;
-        self.process = Some(self.process_of(plan, seed, Arc::new(store), recovered));
+        self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));
         Ok(started)
     }
 
@@ -266,18 +290,28 @@ impl Machine {
         (state, start)
     }
 
+    /// Who reads its files again, and again.
+    fn mender(&self, plan: &Plan, shared: &Shared, now: Nanos) -> Mender<MemoryDisk> {
+        let (group, segment_bytes) = (GROUP, plan.segment_bytes);
+        let settings = ScrubSettings { group, segment_bytes, interval_ns: SCRUB_NS };
+        Mender::new(self.disk.clone(), Arc::clone(shared), settings, now)
+    }
+
     fn process_of(
         &self,
         plan: &Plan,
+        boot_time: Nanos,
         seed: u64,
         store: Arc<NodeStateStore<MemoryFile>>,
         recovered: Recovered<HeapMemory, HeapView>,
     ) -> Process {
         let (core_link, control_link, sync_link, keeper_link) = link();
         let shared: Shared = Arc::new(SharedWords::default());
-        let control = Election::new(control_settings(plan, self.node, seed, &recovered));
         let core_settings = core_settings(plan, seed, recovered.identity());
         let (state, start) = self.bring_up(plan, &recovered, core_settings.limits);
+        let durability = in_force(&state).unwrap_or(plan.durability);
+        let settings = control_settings(plan, self.node, seed, &recovered);
+        let control = Election::new(ElectionSettings { durability, ..settings });
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
@@ -299,15 +333,10 @@ impl Machine {
             recovered.sync,
             views,
         );
-        let keeper = Keeper::new(
-            self.disk.clone(),
-            self.tier.clone(),
-            keeper_link,
-            Arc::clone(&shared),
-            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(plan.segment_bytes) },
-            lowest,
-            next,
-        );
+        let keeper_settings =
+            KeeperSettings { segments_ahead: 1, ..KeeperSettings::new(plan.segment_bytes) };
+        let (disk, tier, words) = (self.disk.clone(), self.tier.clone(), Arc::clone(&shared));
+        let keeper = Keeper::new(disk, tier, keeper_link, words, keeper_settings, lowest, next);
         let (control_bell, sync_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
         let wakers = CoreWakers { control: control_bell.clone(), sync: sync_bell.clone() };
         let network = SimNetwork::new(Endpoint::Node(self.node), plan.nodes, Rc::clone(&self.port));
@@ -321,6 +350,8 @@ impl Machine {
             wakers,
             start,
         );
+        let nodes = || (0..plan.nodes as u16).map(NodeId);
+        let mender = self.mender(plan, &shared, boot_time);
         let (outlet, inlet) = outlet();
         core.set_outlet(Some(outlet));
         Process {
@@ -328,7 +359,10 @@ impl Machine {
             control,
             incoming: Incoming::new(incoming_settings(plan)),
             worker: Worker::of(plan, self.node, &self.disk, &shared),
-            lane: Lane::new(seed, NodeId(self.node as u16), (0..plan.nodes as u16).map(NodeId)),
+            lane: Lane::new(seed, NodeId(self.node as u16), nodes()),
+            mender,
+            repairs: Repairs::new(!seed, NodeId(self.node as u16), nodes(), plan.segment_bytes),
+            disk_watch: DiskWatch::new(DISK),
             control_link,
             syncer,
             keeper,
@@ -347,11 +381,12 @@ impl Machine {
 
 impl Process {
     /// How long sync gathers now: not at all where somebody waits for the disk.
-    pub(super) fn sync_delay(&self, plan: &Plan) -> u64 {
+    pub(super) fn sync_delay(&self) -> u64 {
         const GATHER_NS: u64 = 5 * Nanos::MILLISECOND;
         const LEADER: u64 = 2;
         let leads = self.shared.words().role.load(Ordering::Relaxed) == LEADER;
-        let rung = if leads { plan.durability.leader } else { plan.durability.follower };
+        let durability = self.core.observe().durability;
+        let rung = if leads { durability.leader } else { durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
 }

@@ -16,6 +16,8 @@ mod faults;
 mod lane;
 mod ledger;
 mod machine;
+mod mend;
+mod naps;
 mod nemesis;
 mod paths;
 mod plan;

@@ -9,7 +9,7 @@ use super::machine::{Part, SESSIONS_MAX};
 use super::paths::Traffic;
 use super::world::{Event, World};
 use crate::journal::segment_name;
-use crate::link::Rung;
+use crate::link::{Durability, Rung};
 use crate::replica::Doing;
 use crate::types::{Nanos, NodeId, Position};
 
@@ -52,7 +52,13 @@ impl World {
         }
         self.draw_strike();
         self.draw_hand_over();
+        self.draw_rot();
+        for (at, strike) in faults::draw_ladder(&self.plan) {
+            self.memory_may_count = true;
+            self.schedule(Nanos(at), Event::Strike(strike));
+        }
         self.draw_door();
+        self.draw_nap();
         self.begin_stories();
         self.schedule(Nanos(self.plan.chaos_ns), Event::Next(Phase::Calm));
     }
@@ -151,6 +157,8 @@ impl World {
                 }
             }
             Fault::HandOver => self.hand_over(strike.other),
+            Fault::Nap => self.nap(strike),
+            Fault::Ladder => self.change_durability(sides),
             _ => {
                 self.cut(strike, true);
                 self.schedule(until, Event::Relent(*strike));
@@ -160,7 +168,7 @@ impl World {
 
     /// The atlas: one good copy of everything acknowledged is left, so that a group that stops is a bug.
     fn may_strike(&self, strike: &Strike) -> bool {
-        let memory_counts = self.plan.durability.leader == Rung::Memory;
+        let memory_counts = self.plan.durability.leader == Rung::Memory || self.memory_may_count;
         // A node that loses its power while the group is being founded may be left without state beside others that have
         // one: a known limit, which a person resolves.
         let founded = self.founders.count_ones() as usize == self.plan.voters().count();
@@ -215,6 +223,18 @@ impl World {
             };
             if begun {
                 self.coverage.hit("hand-over-begun", 1);
+                self.wake_soon(node, Part::Control);
+            }
+        }
+    }
+
+    /// Whoever leads is told to change the durability to what two bits say.
+    fn change_durability(&mut self, bits: u64) {
+        let rung = |bit: u64| if bits >> bit & 1 == 0 { Rung::Memory } else { Rung::Disk };
+        let wanted = Durability { leader: rung(0), follower: rung(1) };
+        for node in 0..self.plan.nodes {
+            let Some(process) = &mut self.machines[node].process else { continue };
+            if process.control.set_durability(wanted).is_ok() {
                 self.wake_soon(node, Part::Control);
             }
         }
@@ -419,6 +439,7 @@ impl World {
         });
         let first = ends.next().flatten();
         first.is_some()
+            && self.rotten.iter().all(Option::is_none)
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
             && !self.timers_are_overdue()

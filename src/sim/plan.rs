@@ -3,6 +3,7 @@
 
 use super::faults::Fault;
 use super::stories::Story;
+use crate::client::SESSION_TIMEOUT_NS_DEFAULT;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub sync_ns: u64,
     /// Clocks run faster or slower by so many millionths, at most.
     pub drift_ppm: u64,
+    /// How long the sessions of clients outlive their silence, ns.
+    pub session_timeout_ns: u64,
     /// How long there are faults, ns.
     pub chaos_ns: u64,
     /// Mean time between two of them, ns.
@@ -135,6 +138,7 @@ impl Plan {
             },
             sync_ns: [100, 1_000, 10_000][index(&mut random, 3)] * MICROSECOND,
             drift_ppm: random.below(200),
+            session_timeout_ns: SESSION_TIMEOUT_NS_DEFAULT,
             chaos_ns: (2 + random.below(8)) * Nanos::SECOND,
             fault_gap_ns: [100, 400, 1_500][index(&mut random, 3)] * Nanos::MILLISECOND,
             hand_over_gap_ns: Nanos::SECOND,
@@ -153,14 +157,7 @@ impl Plan {
             plan.chaos_ns *= 20;
             plan.fault_gap_ns *= 10;
         }
-        if random.below(3) == 0 {
-            for priority in &mut plan.priorities {
-                *priority = random.below(4) as u8;
-            }
-            if plan.priorities.iter().all(|priority| *priority == 0) {
-                plan.priorities[0] = 1;
-            }
-        }
+        plan.draw_priorities(&mut random);
         // Half of the worlds know only some kinds of faults: what all of them together hide, few of them show.
         if random.below(2) == 0 {
             plan.faults = random.next_u64() as u32 & random.next_u64() as u32;
@@ -176,6 +173,19 @@ impl Plan {
         plan
     }
 
+    /// In a third of the worlds some are preferred, and some never lead.
+    fn draw_priorities(&mut self, random: &mut Prng) {
+        if random.below(3) > 0 {
+            return;
+        }
+        for priority in &mut self.priorities {
+            *priority = random.below(4) as u8;
+        }
+        if self.priorities.iter().all(|priority| *priority == 0) {
+            self.priorities[0] = 1;
+        }
+    }
+
     /// In a third of the worlds the lead is handed over now and then, and in a third clients are left one door. Drawn apart, so
     /// that the other two thirds do not change.
     fn draw_hand_overs(&mut self) {
@@ -184,6 +194,7 @@ impl Plan {
         let bit = Fault::HandOver.bit();
         self.faults = if random.below(3) == 0 { self.faults | bit } else { self.faults & !bit };
         self.draw_doors();
+        self.draw_naps();
     }
 
     /// Whether this kind of fault happens.

@@ -11,6 +11,7 @@ use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control;
 use crate::control::constants::GroupConstants;
+use crate::control::disk::DiskFacts;
 use crate::control::election::{Glance, Input, Output};
 use crate::control::holdings::Holdings;
 use crate::control::lane::LaneInput;
@@ -108,7 +109,7 @@ impl World {
             return;
         }
         let Some(process) = &mut self.machines[node].process else { return };
-        let delay = process.sync_delay(&self.plan);
+        let delay = process.sync_delay();
         process.syncer.set_group_delay_ns(delay);
         let worked = process.syncer.step(local) > 0;
         let mail = process.core.has_mail();
@@ -147,6 +148,8 @@ impl World {
         let Some(process) = &mut self.machines[node].process else { return };
         let worked = process.keeper.step(local) > 0;
         let mail = process.core.has_mail();
+        self.mend(node, local);
+        let Some(process) = &mut self.machines[node].process else { return };
         while let Some(event) = process.keeper.poll_event() {
             let blocked = matches!(event, KeeperEvent::Blocked { .. });
             self.coverage.hit("segments-blocked", u64::from(blocked));
@@ -203,6 +206,7 @@ impl World {
                 self.hear(node, local, envelope)?;
             }
         }
+        self.look_at_disk(node, local);
         let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
@@ -221,6 +225,7 @@ impl World {
         // What one of the machines wants may be a word for the other.
         let alive =
             self.obey(node)? && self.obey_lane(node) && self.obey(node)? && self.obey_lane(node);
+        self.obey_repairs(node);
         if !alive {
             self.end(node, "halted");
             return Ok(());
@@ -237,6 +242,18 @@ impl World {
         };
         self.wake(node, Part::Control, next);
         Ok(())
+    }
+
+    fn look_at_disk(&mut self, node: usize, local: Nanos) {
+        let process = self.process(node);
+        process.disk_watch.look(local, DiskFacts::of(process.shared.words()));
+        process.control.set_disk(local, process.disk_watch.state());
+        let events: Vec<_> = core::iter::from_fn(|| process.disk_watch.poll()).collect();
+        for event in events {
+            let stalled = matches!(event, control::event::Event::DiskStalled { .. });
+            self.coverage.hit("disk-stall-told", u64::from(stalled));
+            self.trace.line(self.now, || format!("node {node}: {event:?}"));
+        }
     }
 
     fn fact(&mut self, node: usize, fact: &CoreToControl) {
@@ -309,6 +326,12 @@ impl World {
                         }
                         control::event::Event::Transferred { .. } => {
                             self.coverage.hit("handed-over", 1);
+                        }
+                        control::event::Event::DurabilityChanged { .. } => {
+                            self.coverage.hit("durability-changed", 1);
+                        }
+                        control::event::Event::GaveUpLead { .. } => {
+                            self.coverage.hit("lead-given-up", 1);
                         }
                         control::event::Event::TransferFailed { .. } => {
                             self.coverage.hit("hand-over-failed", 1);
@@ -474,9 +497,11 @@ impl World {
             return Ok(());
         }
         let seed = self.random.next_u64();
-        let started = self.machines[node].start(&self.plan, seed);
+        let local = self.machines[node].clock.local(self.now);
+        let started = self.machines[node].start(&self.plan, local, seed);
         match started {
-            Ok(started) => {
+            Ok(mut started) => {
+                started.rotted = self.is_blank(node) && !started.stateless;
                 let (tail, provisional) = (started.tail, started.provisional);
                 self.trace.line(self.now, || {
                     format!("node {node}: starts, ends at {tail:?}, provisional: {provisional}")
@@ -484,6 +509,7 @@ impl World {
                 self.coverage.hit("provisional", u64::from(provisional));
                 self.coverage.hit("torn-tail", u64::from(started.torn));
                 self.checks.started(node, &started)?;
+                self.rotten[node] = None; // it has read everything, and found it good
                 if !started.stateless {
                     self.blank &= !(1 << node);
                 }
@@ -552,6 +578,7 @@ impl World {
             ("stale-dropped", &words.dropped_stale),
             ("bad-frame", &words.bad_frames),
             ("duplicate-answered", &words.duplicates),
+            ("no-space-refused", &words.no_space_refusals),
         ] {
             self.coverage.hit(name, word.load(Relaxed));
         }

@@ -88,6 +88,24 @@ fn k2_seed_7002233_sources_that_are_gone_cost_little() {
     assert!(outcome.coverage.of("caught-up") > 0);
 }
 
+/// A core was told to lead, or of another durability, and of a fence in one turn: it appended the one, and then was fenced. The
+/// checker took that for growth after the fence.
+#[test]
+fn d7_seeds_212_and_77129_what_is_appended_before_a_fence_in_the_same_step_is_no_growth() {
+    for seed in [212, 77_129] {
+        let outcome = run(&Plan::draw(seed, None), false);
+        assert!(outcome.violation.is_none(), "{seed}: {:?}", outcome.violation);
+    }
+}
+
+/// The last frame that was durable rotted before a seal said that it was, and then the power failed.
+#[test]
+fn k11_seed_5000523_rot_that_looks_torn_leaves_a_node_that_says_it_may_have_forgotten() {
+    let outcome = run(&Plan::draw(5_000_523, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("rot") > 0);
+}
+
 /// A node that was behind stood before padding whose term start it did not have, and counted it as committed.
 #[test]
 fn a7_seed_7001092_padding_joins_with_the_term_start_behind_it() {

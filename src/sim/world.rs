@@ -85,6 +85,10 @@ pub(super) enum Event {
     HandOver(Strike),
     /// A client is left one door, and the next one is drawn.
     Door(Strike),
+    /// A client falls asleep, and the next one is drawn.
+    Nap(Strike),
+    /// Bytes of a node that runs change on its disk, and the next time is drawn.
+    Rot,
     /// A story begins.
     Story,
     /// The one that is told when the faults end.
@@ -138,7 +142,13 @@ pub(super) struct World {
     pub(super) random: Prng,
     pub(super) fault_random: Prng,
     pub(super) hand_over_random: Prng,
+    pub(super) rot_random: Prng,
+    /// By node: since when, on its own clock, bytes of its files are not what they were.
+    pub(super) rotten: Vec<Option<Nanos>>,
+    /// The durability changes in this world: what is acknowledged may be in memory alone.
+    pub(super) memory_may_count: bool,
     pub(super) door_random: Prng,
+    pub(super) nap_random: Prng,
     /// A client that reaches one node alone at the end, and how many answers it must have had then.
     pub(super) behind_a_door: Option<(usize, u64)>,
     pub(super) machines: Vec<Machine>,
@@ -208,7 +218,7 @@ fn play_out(mut world: World) -> Outcome {
 }
 
 impl World {
-    fn new(plan: &Plan, text: bool) -> Self {
+    pub(super) fn new(plan: &Plan, text: bool) -> Self {
         let mut random = Prng::new(plan.seed ^ 0x5749_5245);
         let mut clock = || {
             let drift = random.below(2 * plan.drift_ppm + 1).cast_signed();
@@ -227,7 +237,11 @@ impl World {
             now: Nanos(0),
             fault_random: Prng::new(plan.seed ^ 0x4641_554C),
             hand_over_random: Prng::new(plan.seed ^ 0x4F56_4552),
+            rot_random: Prng::new(plan.seed ^ 0x524F_5421),
+            rotten: vec![None; plan.nodes],
+            memory_may_count: false,
             door_random: Prng::new(plan.seed ^ 0x4F50_454E),
+            nap_random: Prng::new(plan.seed ^ 0x4E41_5020),
             behind_a_door: None,
             random,
             machines,
@@ -257,7 +271,7 @@ impl World {
     }
 
     /// Plays the next event.
-    fn play(&mut self) -> Result<(), Violation> {
+    pub(super) fn play(&mut self) -> Result<(), Violation> {
         let Some(Scheduled { at, event, .. }) = self.queue.pop() else {
             return Err(Violation::liveness("nothing is left to happen".to_owned()));
         };
@@ -301,7 +315,15 @@ impl World {
                 self.draw_door();
                 self.strike(&strike);
             }
+            Event::Nap(strike) => {
+                self.draw_nap();
+                self.strike(&strike);
+            }
             Event::Strike(strike) => self.strike(&strike),
+            Event::Rot => {
+                self.draw_rot();
+                self.rot_running();
+            }
             Event::Story => self.tell_story(),
             Event::LastStory => self.tell_last_story(),
             Event::Relent(strike) => self.relent(&strike),
@@ -345,7 +367,7 @@ impl World {
     }
 
     pub(super) fn wake_client(&mut self, client: usize, at: Nanos) {
-        let at = at.max(self.now);
+        let at = at.max(self.now).max(self.clients[client].asleep_until);
         self.clients[client].wake_at = at;
         self.schedule(at, Event::Client(client));
     }

@@ -391,6 +391,8 @@ pub enum RefuseReason {
     BackPressure = 4,
     /// The node is stopping.
     Stopping = 5,
+    /// There is no room on the leader's disk, or in its memory, for more of the log.
+    NoSpace = 6,
 }
 
 impl RefuseReason {
@@ -403,6 +405,7 @@ impl RefuseReason {
             3 => Self::UnknownSession,
             4 => Self::BackPressure,
             5 => Self::Stopping,
+            6 => Self::NoSpace,
             _ => return None,
         })
     }

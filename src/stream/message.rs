@@ -73,6 +73,8 @@ pub enum AnswerKind {
     BackPressure = 7,
     /// It is longer than the node takes: it was not logged, and never will be.
     TooLong = 8,
+    /// There is no room on the leader's disk, or in its memory, for more of the log: it was not logged. The client tries again.
+    NoSpace = 9,
 }
 
 impl AnswerKind {
@@ -88,6 +90,7 @@ impl AnswerKind {
             6 => Self::NoQuorum,
             7 => Self::BackPressure,
             8 => Self::TooLong,
+            9 => Self::NoSpace,
             _ => return None,
         })
     }
@@ -238,7 +241,7 @@ mod tests {
     fn numbers_round_trip_and_nothing_else_is_a_kind() {
         for number in 0..=u8::MAX {
             assert_eq!(RequestKind::from_u8(number).is_some(), (1..=5).contains(&number));
-            assert_eq!(AnswerKind::from_u8(number).is_some(), (1..=8).contains(&number));
+            assert_eq!(AnswerKind::from_u8(number).is_some(), (1..=9).contains(&number));
             assert!(RequestKind::from_u8(number).is_none_or(|kind| kind as u8 == number));
             assert!(AnswerKind::from_u8(number).is_none_or(|kind| kind as u8 == number));
         }

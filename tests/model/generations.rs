@@ -238,8 +238,11 @@ impl Histories {
                 Progress { voter: voters >> m & 1 == 1, promised, ..Progress::default() }
             })
             .collect();
-        let side =
-            LeaderSide { promised: position(node.log.length), term_opened: position(reign.opened) };
+        let side = LeaderSide {
+            promised: position(node.log.length),
+            term_opened: position(reign.opened),
+            followers: quorate::link::Rung::Memory,
+        };
         let number = if node.alone { 1 } else { voters.count_ones() as usize };
         let commit = commit_position(side, &others, number, node.answers_for.commit)?;
         let (now, mut after) = (node.log.upto(count(commit.0)), *state);

@@ -445,7 +445,11 @@ impl Group {
             return false;
         }
         let opened = if self.core.own_term_commit { core.opened } else { 0 };
-        let side = LeaderSide { promised: position(core.durable), term_opened: position(opened) };
+        let side = LeaderSide {
+            promised: position(core.durable),
+            term_opened: position(opened),
+            followers: Rung::Memory,
+        };
         let before = Commit(position(core.commit));
         let others = &core.others[..self.nodes];
         let Some(commit) = commit_position(side, others, self.nodes, before) else { return false };

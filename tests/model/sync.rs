@@ -471,7 +471,11 @@ impl Sync {
     fn commit(&self, state: &mut State, n: usize) -> Option<u64> {
         let node = &state.nodes[n];
         let term = term_of(node.fence);
-        let side = LeaderSide { promised: node.log.tail().position, term_opened: node.leads? };
+        let side = LeaderSide {
+            promised: node.log.tail().position,
+            term_opened: node.leads?,
+            followers: Rung::Memory,
+        };
         let others: Vec<_> = (0..self.nodes)
             .filter(|&j| j != n)
             .map(|j| {

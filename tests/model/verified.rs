@@ -198,7 +198,11 @@ impl Verified {
         let node = &state.nodes[i];
         let Role::Leads { opened } = node.role else { return None };
         let term = node.term as usize;
-        let side = LeaderSide { promised: node.log.tail().position, term_opened: opened };
+        let side = LeaderSide {
+            promised: node.log.tail().position,
+            term_opened: opened,
+            followers: quorate::link::Rung::Memory,
+        };
         let others: Vec<_> = (0..self.nodes)
             .filter(|&j| j != i)
             .map(|j| {

@@ -59,7 +59,12 @@ impl Subject for Commit {
         let round = self.round.as_mut().expect("between begin and end");
         let sequence = match round.client.send(&self.payload) {
             Ok(sequence) => sequence,
-            Err(Refusal::BackPressured | Refusal::NotConnected | Refusal::NoQuorum) => {
+            Err(
+                Refusal::BackPressured
+                | Refusal::NotConnected
+                | Refusal::NoQuorum
+                | Refusal::NoSpace,
+            ) => {
                 return Ok(Sent::Refused);
             }
             Err(refusal @ (Refusal::TooLong { .. } | Refusal::Closed)) => {

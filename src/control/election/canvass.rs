@@ -84,15 +84,22 @@ pub(super) fn advise(
     let takes_part = |index: usize| {
         willing(index).filter(|opinion| !by_quorum || opinion.standing == Standing::Clean)
     };
+    // A log as recent as theirs has the votes of so many that it wins: then a better disk goes first.
+    let needed = if by_quorum { count / 2 + 1 } else { count };
+    let can_win = |recency: Recency| {
+        let grants = |&index: &usize| takes_part(index).is_some_and(|of| of.recency <= recency);
+        voters().filter(grants).count() >= needed
+    };
     let rank = |index: usize| {
         let opinion = takes_part(index)?;
         let member = members[index];
         let place = core::cmp::Reverse(index);
         let recency = opinion.recency;
+        let disk = can_win(recency).then_some(core::cmp::Reverse(opinion.disk));
         member.is_electable().then_some(if priority_first {
-            (Recency::default(), member.priority, Some(recency), place)
+            (disk, Recency::default(), member.priority, Some(recency), place)
         } else {
-            (recency, member.priority, None, place)
+            (disk, recency, member.priority, None, place)
         })
     };
     let Some(mine) = rank(own) else { return Advice::Wait };
@@ -135,6 +142,7 @@ impl Election {
             seen_leader: self.seen_leader,
             standing: self.standing,
             recency: self.glance.recency,
+            disk: self.disk,
         }
     }
 
@@ -156,6 +164,7 @@ impl Election {
         {
             looking.opinions[from] = Some(opinion);
         }
+        self.known[from].disk = opinion.disk;
     }
 
     /// Asks again who has not answered; stands when it is this node's turn.
@@ -290,6 +299,7 @@ impl Election {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::disk::DiskState;
     use crate::types::{Generation, Leadership, NodeId, Position, Tail, Term};
 
     fn members(priorities: &[u8]) -> Vec<Member> {
@@ -306,6 +316,7 @@ mod tests {
             seen_leader: true,
             standing: Standing::Clean,
             recency: Recency { last, tail: Tail(Position(tail)) },
+            disk: DiskState::Good,
         }
     }
 

@@ -58,6 +58,7 @@ impl Election {
         (self.round, self.attempts, self.random) = (0, 0, self.settings.seed);
         (self.announce_at, self.call_at) = (never, never);
         (self.not_before, self.pull_not_before) = (Nanos(0), Nanos(0));
+        self.relieve_at = Nanos(0);
         (self.seen_leader, self.may_not_lead_told) = (true, true);
         for known in &mut self.known {
             let Known { founder, readmit, reserved, .. } = *known;

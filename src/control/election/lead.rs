@@ -115,6 +115,7 @@ impl Election {
     /// What a leader does as time passes.
     pub(super) fn reign(&mut self, now: Nanos) {
         let electable = self.is_electable();
+        let relief = self.wants_relief() && now >= self.relieve_at;
         let wait_ns = self.settings.leader_timeout_ns / RENEW_PARTS;
         let Phase::Leading(reign) = &mut self.phase else { return };
         let leadership = reign.leadership;
@@ -130,6 +131,7 @@ impl Election {
             }
             Some(_) => self.go_on_handing(now),
             None if rested && electable => return self.renew(now, leadership),
+            None if relief => self.relieve(now),
             _ => {}
         }
         self.call(now);
@@ -197,6 +199,9 @@ impl Election {
         if let (Some(at), None) = (reign.newer, reign.hand_over) {
             next = next.min(at.plus(self.settings.leader_timeout_ns / RENEW_PARTS));
         }
+        if reign.hand_over.is_none() && self.wants_relief() {
+            next = next.min(self.relieve_at);
+        }
         next
     }
 
@@ -212,7 +217,7 @@ impl Election {
         self.look(now);
     }
 
-    fn fail_transfer(&mut self, why: TransferFailure) {
+    pub(super) fn fail_transfer(&mut self, why: TransferFailure) {
         if let Some(to) = self.handing.take() {
             self.event(Event::TransferFailed { to, why });
         }
@@ -291,19 +296,11 @@ impl Election {
     /// # Errors
     /// [`TransferRefusal`]: nothing has changed.
     pub fn step_down(&mut self, now: Nanos) -> Result<NodeId, TransferRefusal> {
-        let Phase::Leading(reign) = &self.phase else { return Err(TransferRefusal::NotLeading) };
-        let leadership = reign.leadership;
-        let members = self.settings.members.iter().enumerate();
-        let best = members
-            .filter(|(index, member)| {
-                let known = self.known[*index];
-                *index != self.own
-                    && member.is_electable()
-                    && known.present
-                    && known.following == Some(leadership)
-            })
-            .max_by_key(|(index, member)| (member.priority, core::cmp::Reverse(*index)));
-        let to = best.map(|(_, member)| member.node).ok_or(TransferRefusal::NobodyElse)?;
+        if !matches!(self.phase, Phase::Leading(_)) {
+            return Err(TransferRefusal::NotLeading);
+        }
+        let best = self.best_follower(|_| true).ok_or(TransferRefusal::NobodyElse)?;
+        let to = self.settings.members[best].node;
         self.transfer(now, to).map(|()| to)
     }
 

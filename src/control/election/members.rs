@@ -1,6 +1,7 @@
 //! What a node is told of its group, and what it knows of the others.
 
 use super::{Election, Mutants};
+use crate::control::disk::DiskState;
 use crate::control::hashes::StateHashes;
 use crate::control::message::Standing;
 use crate::limits::NODES_MAX;
@@ -93,6 +94,8 @@ impl ElectionSettings {
 pub(super) struct Known {
     pub(super) heard: Option<Nanos>,
     pub(super) present: bool,
+    /// As it said last.
+    pub(super) disk: DiskState,
     pub(super) intruder_told: bool,
     /// The life of its process that last announced itself.
     pub(super) instance: u64,

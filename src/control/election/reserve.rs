@@ -95,6 +95,7 @@ impl Election {
     /// A fence, or a write of the node state, is under way: what wants another one comes again.
     pub(super) fn is_busy(&self) -> bool {
         self.reserving.is_some()
+            || self.allowing
             || matches!(self.phase, Phase::Fencing(_) | Phase::Persisting { .. })
     }
 

@@ -3,6 +3,7 @@
 use super::lead::TransferRefusal;
 use super::rig::{Rig, Role, TIMEOUT_NS, leadership, member, recency, settings};
 use super::{Election, ElectionSettings, Input, Output};
+use crate::control::disk::DiskState;
 use crate::control::event::{Event, IntruderReason, TransferFailure};
 use crate::control::message::{Envelope, Message, Opinion, Standing};
 use crate::link::{ControlToCore, CoreToControl, Recency};
@@ -371,6 +372,7 @@ fn a_leader_that_a_quorum_has_left_does_not_stand_above_the_next_one() {
             seen_leader: true,
             standing: Standing::Clean,
             recency: recency(2, 64),
+            disk: DiskState::Good,
         }),
     };
     for from in [1, 2] {
@@ -642,6 +644,7 @@ fn opinions_of_another_round_are_not_counted() {
         seen_leader: true,
         standing: Standing::Clean,
         recency: recency(1, 64),
+        disk: DiskState::Good,
     };
     rig.deliver(0, 1, 1, Message::Opinion(opinion));
     rig.run(1000);

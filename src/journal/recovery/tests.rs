@@ -38,7 +38,7 @@ pub(super) fn flip(rig: &Rig, base: u64, offset: u64) {
 
 pub(super) fn damage(rig: &mut Rig) -> Vec<DamagedRange> {
     match rig.start() {
-        Err(RecoveryError::Damage { ranges }) => ranges,
+        Err(RecoveryError::Damage { ranges, .. }) => ranges,
         Ok(()) => panic!("started: {}", rig.node().report),
         Err(other) => panic!("{other}"),
     }
@@ -663,7 +663,7 @@ proptest! {
         let names: BTreeSet<_> = rig.disk.list().unwrap().into_iter().collect();
         match rig.start() {
             Ok(()) => prop_assert!(rig.tail().position >= certain.position),
-            Err(RecoveryError::Damage { ranges }) => {
+            Err(RecoveryError::Damage { ranges, .. }) => {
                 let first = &ranges[0];
                 prop_assert!(first.from < certain.position || first.finding == Finding::SealsLost);
                 prop_assert!(rig.ends.contains_key(&first.from), "it ends with a whole frame");

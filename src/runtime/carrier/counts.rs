@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Value};
 
 use crate::control::lane::wire::LaneError;
+use crate::types::Position;
 
 macro_rules! refused {
     ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
@@ -63,6 +64,8 @@ pub(in crate::runtime) struct CarrierCounts {
     refused: [AtomicU64; Refused::ALL.len()],
     taken_bytes: AtomicU64,
     served_bytes: AtomicU64,
+    /// Where the log could not be read for another node, and 1 more; 0: nowhere that control does not know of.
+    unreadable: AtomicU64,
 }
 
 impl CarrierCounts {
@@ -74,6 +77,14 @@ impl CarrierCounts {
     }
     pub(super) fn served(&self, bytes: usize) {
         self.served_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn could_not_read(&self, position: Position) {
+        self.unreadable.store(position.0 + 1, Ordering::Relaxed);
+    }
+    /// Where the log could not be read since the last time.
+    pub(in crate::runtime) fn take_unreadable(&self) -> Option<Position> {
+        self.unreadable.swap(0, Ordering::Relaxed).checked_sub(1).map(Position)
     }
 
     /// For `quorate status`.

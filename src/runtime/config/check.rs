@@ -13,6 +13,7 @@ use super::settings::{
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
+use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
 use crate::journal::retention::RetentionLimits;
 use crate::limits::{COMMAND_PREFIX_BYTES, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, NODES_MAX};
@@ -108,6 +109,11 @@ fn fit(layers: &Layers, values: &Values, errors: &mut Vec<ConfigError>) {
     let transport = &values.transport;
     if transport.kind == TransportKind::Multicast && transport.group.is_none() {
         wrong("transport.group", Rule::MulticastGroup);
+    }
+    let disk = &values.disk;
+    if disk.low_bytes < disk.full_bytes {
+        let rule = Rule::AtLeast { min: disk.full_bytes, because: "disk.full_bytes" };
+        wrong("disk.low_bytes", rule);
     }
     let timing = &values.timing;
     let three = 3 * timing.heartbeat_ns;
@@ -236,6 +242,11 @@ impl Reader<'_> {
                     member_bytes: self.number("retention.member_bytes"),
                 },
                 archive: self.path("retention.archive_dir"),
+            },
+            disk: DiskSettings {
+                low_bytes: self.number("disk.low_bytes"),
+                full_bytes: self.number("disk.full_bytes"),
+                stall_ns: self.number("disk.stall_ms") * Nanos::MILLISECOND,
             },
             scrub: ScrubbingSettings {
                 interval_ns: self.number("scrub.interval_s") * Nanos::SECOND,

@@ -4,10 +4,11 @@
 use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::limits::{
     CATCH_UP_BYTES_PER_SECOND_DEFAULT, COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT,
-    DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, NODES_MAX, REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT,
-    RETENTION_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SESSION_IN_FLIGHT_MAX, SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT, SESSIONS_MAX,
-    SOCKET_BUFFER_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
+    DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, DISK_FULL_BYTES_DEFAULT, DISK_LOW_BYTES_DEFAULT,
+    NODES_MAX, REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, RETENTION_BYTES_DEFAULT,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX,
+    SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT, SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT,
+    WINDOW_BYTES_DEFAULT,
 };
 use crate::service::ServiceKind;
 
@@ -158,13 +159,13 @@ pub const KEYS: &[Key] = &[
         "group.durability.leader",
         Takes::Word(RungName::NAMES),
         Default::Text("disk"),
-        "How far an entry must have come on the leader before it counts for commit.",
+        "How far an entry must have come on the leader before it counts for commit, from the founding on; `quorate durability` changes it.",
     ),
     key(
         "group.durability.follower",
         Takes::Word(RungName::NAMES),
         Default::Text("memory"),
-        "How far an entry must have come on a follower before it counts for commit.",
+        "How far an entry must have come on a follower before it counts for commit, from the founding on; `quorate durability` changes it.",
     ),
     key(
         "group.state_hash_interval",
@@ -431,6 +432,24 @@ pub const KEYS: &[Key] = &[
         Takes::Path,
         Default::Absent("segments leave for good"),
         "Folder of this node's own into which a segment is copied before it leaves; one that cannot be copied stays.",
+    ),
+    key(
+        "disk.low_bytes",
+        Takes::Bytes { min: 0, max: 1 << 50, power_of_two: false },
+        Default::Number(DISK_LOW_BYTES_DEFAULT),
+        "With less free than this on the disk of node.data_dir the node says so, and leads only if no other with more room can.",
+    ),
+    key(
+        "disk.full_bytes",
+        Takes::Bytes { min: 0, max: 1 << 50, power_of_two: false },
+        Default::Number(DISK_FULL_BYTES_DEFAULT),
+        "So much of the disk is left free: a segment that would take of it is not made. At most disk.low_bytes.",
+    ),
+    key(
+        "disk.stall_ms",
+        number(50, 600_000, "ms"),
+        Default::Number(1000),
+        "When nothing has become durable for so long though something waits for it, the disk counts as stalled: a leader gives up its lead where another could take it.",
     ),
     key(
         "scrub.interval_s",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::layers::Assigned;
 use super::words::{Idle, Scheduling, TransportKind};
+use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
 use crate::journal::retention::RetentionLimits;
 use crate::link::Durability;
@@ -54,6 +55,8 @@ pub struct Values {
     pub snapshot: SnapshotSettings,
     /// How much of the log stays.
     pub retention: RetentionSettings,
+    /// The disk.
+    pub disk: DiskSettings,
     /// The scrub of the durable files.
     pub scrub: ScrubbingSettings,
     /// Planted faults; none where no key asks for any.

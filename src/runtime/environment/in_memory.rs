@@ -101,6 +101,9 @@ impl Disk for OwnedDisk {
     fn sync_directory(&self) -> io::Result<()> {
         self.disk.sync_directory()
     }
+    fn space_left(&self) -> io::Result<Option<u64>> {
+        self.disk.space_left()
+    }
 }
 
 impl Drop for Lock {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::mend::{Damaged, mend};
 use super::{NodeError, NodeOptions, host};
 use crate::io::files::{HostDisk, LOCK_NAME, boot_id};
 use crate::io::hot_tier::HOT_PATH_FILE;
 use crate::journal::incoming::{INCOMING_FOLDER, IncomingSettings, install};
 use crate::journal::node_state::{NodeState, NodeStateStore};
-use crate::journal::recovery::{Boot, Recovered, RecoverySettings, recover};
+use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::link::{Shared, Wake};
 use crate::runtime::config::Settings;
@@ -33,8 +34,12 @@ pub(super) struct Opened<E: Storage> {
     installed: Option<Position>,
 }
 
-impl<E: Storage> Opened<E> {
-    pub(super) fn open(storage: &E, settings: &Settings) -> Result<Self, NodeError> {
+impl<E: Environment> Opened<E> {
+    pub(super) fn open(
+        storage: &E,
+        settings: &Settings,
+        options: &NodeOptions,
+    ) -> Result<Self, NodeError> {
         let directory = &settings.node.data_dir;
         let folder = HostDisk::open(directory).map_err(NodeError::Disk)?;
         let disk = storage.disk(&folder)?;
@@ -67,7 +72,16 @@ impl<E: Storage> Opened<E> {
         let incoming = IncomingSettings::new(settings.group.id, settings.group.segment_bytes);
         let epoch = store.state().map_or(CutEpoch(0), |state| state.cut_epoch());
         let installed = install(&disk, &incoming, epoch).map_err(host("installing a snapshot"))?;
-        let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot)
+        let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot);
+        if let Err(RecoveryError::Damage { ranges, certain }) = &recovered {
+            let state = store.state();
+            let generation = state.map(|state| state.leadership.generation).unwrap_or_default();
+            let damaged = Damaged { ranges, certain: *certain, generation };
+            if mend(storage, settings, options, &disk, &damaged)? {
+                recovered = recover(&disk, &mut hot, &recovery, &store, boot);
+            }
+        }
+        let mut recovered = recovered
             .map_err(|error| NodeError::Recovery { directory: directory.clone(), error })?;
         if settings.own().observer {
             recovered.state = store.update(NodeState::observe).map_err(NodeError::NodeState)?;

@@ -23,13 +23,12 @@ use crate::journal::scrub::ScrubSettings;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
 use crate::journal::terms::TermStartAt;
-use crate::link::{Rung, Shared};
+use crate::link::Shared;
 use crate::replica::retainer::RetainerSettings;
 use crate::replica::snapshotter::SnapshotSettings;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::carrier::CarrierSettings;
 use crate::runtime::config::{MemberSettings, Settings, TransportKind};
-use crate::runtime::threads::MEMORY_GROUP_DELAY_NS;
 use crate::session::{SessionLimits, StateLimits};
 use crate::types::{CutEpoch, Nanos};
 
@@ -264,15 +263,6 @@ pub(super) fn syncer_settings(settings: &Settings) -> SyncerSettings {
         batch_bytes_max: settings.sync.batch_bytes_max,
         ..SyncerSettings::new(settings.group.id, settings.group.segment_bytes)
     }
-}
-
-/// How long sync gathers, as leader and as follower: not at all where somebody waits for the disk.
-pub(super) fn group_delays(settings: &Settings) -> [u64; 2] {
-    let durability = settings.group.durability;
-    [durability.leader, durability.follower].map(|rung| match rung {
-        Rung::Disk => settings.sync.group_delay_ns,
-        Rung::Memory => settings.sync.group_delay_ns.max(MEMORY_GROUP_DELAY_NS),
-    })
 }
 
 pub(super) fn describe(settings: &Settings, service: &str, multicast: bool) -> serde_json::Value {

@@ -4,18 +4,19 @@
 mod cores;
 mod network;
 
+use core::sync::atomic::Ordering::Relaxed;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
-use super::settings::{
-    core_settings, election_settings, group_constants, group_delays, syncer_settings,
-};
+use super::settings::{core_settings, election_settings, group_constants, syncer_settings};
 use crate::control::constants::Constant;
 use crate::control::election::rig;
 use crate::journal::node_state::NodeState;
 use crate::journal::rig::Rig;
+use crate::link::SharedWords;
 use crate::replica::tests::{GROUP, leadership};
 use crate::runtime::config::{KEYS, Layers, Settings};
+use crate::runtime::threads::group_delay;
 use crate::types::{Nanos, NodeId, Position};
 
 /// A setting as it is typed.
@@ -142,8 +143,18 @@ fn r15_sync_batch_bytes_max() {
 
 /// How long sync gathers, as leader and as follower.
 fn delays(rung: &str, delay_us: &str) -> [u64; 2] {
-    let set = [("group.durability.follower", rung), ("sync.group_delay_us", delay_us)];
-    group_delays(&of_three(&set))
+    let set = [
+        ("group.durability.leader", rung),
+        ("group.durability.follower", rung),
+        ("sync.group_delay_us", delay_us),
+    ];
+    let settings = settings(0, &addresses(3), &set);
+    let words = SharedWords::default();
+    words.durability.store(settings.group.durability.value(), Relaxed);
+    [2, 1].map(|role| {
+        words.role.store(role, Relaxed);
+        group_delay(&words, settings.sync.group_delay_ns)
+    })
 }
 
 #[test]

@@ -8,12 +8,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::open::{Front, Opened};
 use super::settings::{
-    carrier_settings, core_settings, describe, election_settings, group_constants, group_delays,
-    hot_settings, lane_machine, retainer_settings, syncer_settings,
+    carrier_settings, core_settings, describe, election_settings, group_constants, hot_settings,
+    lane_machine, retainer_settings, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
-use crate::control::election::Election;
+use crate::control::election::{Election, ElectionSettings};
 use crate::io::archive::ArchiveFolder;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
@@ -25,7 +25,8 @@ use crate::journal::node_state::NodeStateStore;
 use crate::journal::recovery::Recovered;
 use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
-use crate::link::{CoreWakers, KeeperLink, Outlet, Shared, SyncLink, Wake, link};
+use crate::link::{CoreWakers, Durability, KeeperLink, Outlet, Shared, SyncLink, Wake, link};
+use crate::replica::ladder::in_force;
 use crate::replica::retainer::Retainer;
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
@@ -33,6 +34,7 @@ use crate::runtime::carrier::Carrier;
 use crate::runtime::config::{Scheduling, Settings};
 use crate::runtime::control_dropped::ControlDropped;
 use crate::runtime::control_thread::{ControlThread, Ended, Sources};
+use crate::runtime::disk_desk::DiskDesk;
 use crate::runtime::environment::{
     Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, ViewOf,
 };
@@ -90,7 +92,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let wakers = CoreWakers { control: control_waker, sync: Arc::new(sync_waker) };
     let wall = Anchoring::new(Anchor::measure(HostClock));
     let core_settings = core_settings(settings, recovered.identity(), multicast);
-    let machine = election(settings, &recovered);
+    let durability = in_force(&state).unwrap_or(settings.group.durability);
+    let machine = election(settings, &recovered, durability);
     let (retention_work, retention) = retention_parts::<E>(settings, &disk, &shared);
     let segment_bytes = core_settings.segment_bytes;
     let renewal = Renewal { disk: disk.clone(), segment_bytes, asked: None };
@@ -105,7 +108,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
     let common = common(&shared, &ended, &core_waker);
     let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
-    let sync_thread = SyncThread::new(syncer, sync_parker, group_delays(settings), &common);
+    let sync_thread = SyncThread::new(syncer, sync_parker, settings.sync.group_delay_ns, &common);
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
     let (rate, others) = (settings.snapshot.bytes_per_second, (retention_work, scrub));
     let (snapshot_thread, snapshots) =
@@ -116,6 +119,7 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         machine,
         outlook: Outlook::new(HostClock.now()),
         lane,
+        disk: DiskDesk::new(settings.disk),
         door,
         dropped: ControlDropped::default(),
         link: control_link,
@@ -149,9 +153,14 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     })
 }
 
-fn election<M, V>(settings: &Settings, recovered: &Recovered<M, V>) -> Election {
-    let (state, terms) = (&recovered.state, &recovered.terms);
-    Election::new(election_settings(settings, state, recovered.stateless, terms))
+/// The control machine, which begins with the durability that is in force.
+fn election<M, V>(
+    settings: &Settings,
+    recovered: &Recovered<M, V>,
+    durability: Durability,
+) -> Election {
+    let of = election_settings(settings, &recovered.state, recovered.stateless, &recovered.terms);
+    Election::new(ElectionSettings { durability, ..of })
 }
 
 fn common(shared: &Shared, ended: &Arc<AtomicBool>, core_waker: &Waker) -> Common {
@@ -275,7 +284,10 @@ impl<E: Storage> Durable<'_, E> {
             recovered.sync,
             views,
         );
-        let keeper_settings = KeeperSettings::new(core.segment_bytes);
+        let keeper_settings = KeeperSettings {
+            reserve_bytes: settings.disk.full_bytes,
+            ..KeeperSettings::new(core.segment_bytes)
+        };
         let keeper = Keeper::new(
             self.disk,
             self.hot,
@@ -349,9 +361,7 @@ impl<E: Environment, S: Service + Clone + 'static> Threads<E, S> {
         others.push(named("sync").spawn(move || {
             pin(sync_cpu, &told);
             drop(told);
-            if let Some(failure) = sync_thread.run() {
-                let _ = failures.try_send(failure); // there is one failure: it is final
-            }
+            sync_thread.run(&failures);
             drop(sync_lock);
         })?);
         let snapshot_lock = lock.clone();

@@ -7,7 +7,7 @@ use crate::frame::Predecessor;
 use crate::journal::Disk;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::link::Rung;
+use crate::link::{Durability, Rung};
 use crate::replica::{Doing, Observation};
 use crate::sim::machine::{GROUP, SimCore, Started};
 use crate::sim::plan::Plan;
@@ -38,6 +38,8 @@ struct Node {
     cut_epoch: CutEpoch,
     /// Of `ends`, how many are known to be committed.
     committed: usize,
+    /// In force when it was last looked at.
+    durability: Durability,
     /// What its core was told is on its disk, and what it may have promised.
     durable: Position,
     promised: Position,
@@ -47,6 +49,8 @@ struct Node {
     /// The newest fence that its core was told of in this life, and the one when it was last told to take over a log.
     fence_sent: Leadership,
     pull_fence: Option<Leadership>,
+    /// Its fence when it was last looked at.
+    fence_seen: Leadership,
     cuts: Cuts,
 }
 
@@ -60,6 +64,12 @@ struct Cuts {
     looked_at: usize,
 }
 
+/// For each role the lower of the two rungs.
+fn looser(one: Durability, other: Durability) -> Durability {
+    let follower = one.follower.min(other.follower);
+    Durability { leader: one.leader.min(other.leader), follower }
+}
+
 impl Logs {
     pub(super) fn new(plan: &Plan) -> Self {
         let node = || Node {
@@ -68,12 +78,14 @@ impl Logs {
             durable_then: Position(0),
             cut_epoch: CutEpoch(0),
             committed: 1,
+            durability: plan.durability,
             durable: Position(0),
             promised: Position(0),
             incarnation: Incarnation(0),
             committed_then: 1,
             fence_sent: Leadership::default(),
             pull_fence: None,
+            fence_seen: Leadership::default(),
             cuts: Cuts::default(),
         };
         Self {
@@ -106,6 +118,7 @@ impl Logs {
         self.appended(node, core, observed)?;
         self.promises(node, observed);
         self.commit(node, observed)?;
+        self.nodes[node].durability = observed.durability;
         self.committed_at.resize(self.committed.len(), now);
         let lacks = self.committed_at.get(self.nodes[node].committed);
         if let (Some(at), true, Doing::Follows { matched: true }) =
@@ -144,8 +157,11 @@ impl Logs {
         if end.position == observed.tail.position {
             return Ok(());
         }
-        // D7: what was asked for before a fence is not taken after it.
-        if observed.doing == Doing::Idle && known.pull_fence.is_none_or(|at| at < observed.fence) {
+        // D7: what was asked for before a fence is not taken after it. One step may append (a leader's change of the
+        // durability, say) and fence behind that: what the fence reports has it then.
+        let fenced_before = observed.fence == known.fence_seen;
+        let pulls = known.pull_fence.is_some_and(|at| at >= observed.fence);
+        if observed.doing == Doing::Idle && fenced_before && !pulls {
             let text = format!("the log of node {node} grows after the fence {}", observed.fence);
             return Err(Violation::new("fence", text));
         }
@@ -171,6 +187,7 @@ impl Logs {
 
     fn promises(&mut self, node: usize, observed: &Observation) {
         let known = &mut self.nodes[node];
+        known.fence_seen = observed.fence;
         let floor =
             |position: Position| observed.cutting_at.map_or(position, |at| position.min(at));
         known.durable = floor(known.durable.max(observed.durable.0));
@@ -178,7 +195,7 @@ impl Logs {
         if follows
             && observed.may_ack_memory
             && !observed.provisional
-            && self.plan.durability.follower == Rung::Memory
+            && observed.durability.follower == Rung::Memory
         {
             known.promised = known.promised.max(observed.tail.position);
         }
@@ -213,7 +230,10 @@ impl Logs {
     fn newly_committed(&self, node: usize, observed: &Observation) -> Checked {
         let index = self.committed.len() - 1;
         let end = self.committed[index];
-        let held = self.plan.voters().filter(|&other| self.holds(other, node, index)).count();
+        // An entry that changes it may be committed and applied in one step.
+        let rungs = looser(self.nodes[node].durability, observed.durability);
+        let holds = |other: &usize| self.holds(*other, node, index, rungs);
+        let held = self.plan.voters().filter(holds).count();
         if held < self.plan.majority() {
             let text = format!("node {node} committed {end:?}, which {held} voters hold");
             return Err(Violation::new("committed_on_a_quorum", text));
@@ -226,8 +246,7 @@ impl Logs {
     }
 
     /// Whether a node holds a committed entry as its rung of the ladder asks.
-    fn holds(&self, other: usize, leader: usize, index: usize) -> bool {
-        let durability = self.plan.durability;
+    fn holds(&self, other: usize, leader: usize, index: usize, durability: Durability) -> bool {
         let rung = if other == leader { durability.leader } else { durability.follower };
         let (known, end) = (&self.nodes[other], self.committed[index]);
         let there = known.ends.get(index) == Some(&end);
@@ -311,12 +330,14 @@ impl Logs {
             durable_then: known.durable,
             cut_epoch: CutEpoch(0),
             committed: 1,
+            durability: known.durability,
             durable: Position(0),
             promised: Position(0),
             incarnation: Incarnation(0),
             committed_then: 1,
             fence_sent: Leadership::default(),
             pull_fence: None,
+            fence_seen: Leadership::default(),
             cuts: Cuts::default(),
         };
     }
@@ -351,7 +372,10 @@ impl Logs {
             let text = format!("node {node} came back with {tail:?}, which it never had");
             return Err(Violation::new("durable_lost", text));
         };
-        if tail.position < known.durable {
+        // Seed 5000523: what no seal says yet, and rots before the power fails, looks torn. It is cut, and the node says that it
+        // may have forgotten something.
+        let taken_for_torn = started.rotted && started.torn && started.provisional;
+        if tail.position < known.durable && !taken_for_torn {
             let text =
                 format!("node {node}: {} was durable, came back with {tail:?}", known.durable);
             return Err(Violation::new("durable_lost", text));
@@ -374,12 +398,13 @@ impl Logs {
         // What was wiped before is forgotten still.
         if !started.stateless || !forgotten.is_empty() {
             known.forgotten = (last + 1, if started.provisional { forgotten } else { Vec::new() });
-            known.durable_then = Position(0);
+            known.durable_then = if taken_for_torn { known.durable } else { Position(0) };
         }
         known.committed = known.committed.min(known.ends.len());
         known.durable = tail.position;
         known.promised = tail.position;
         (known.fence_sent, known.pull_fence) = (started.fence, None);
+        known.fence_seen = started.fence;
         known.cuts = Cuts::default();
         // Recovery numbers no cuts of its own; the core's count goes on from the node state.
         known.cut_epoch = started.cut_epoch;

@@ -1,7 +1,10 @@
 //! Scenarios by number: a fixed world without faults of its own, given strikes at given times, then the ordinary phases, in
 //! which every client must be answered and all nodes must agree. All checkers look on.
 
+mod disks;
 mod elections;
+mod ladder;
+mod power;
 mod quorum;
 mod retention;
 mod rules;
