@@ -27,7 +27,10 @@ fn r6_a_node_that_was_away_for_longer_than_the_log_reaches_comes_back_with_a_sna
 
 #[test]
 fn a10_segments_that_leave_uncovered_are_noticed() {
-    let mut script = trimming(3).at(300, Fault::Isolate, 1, 3_000).at(2_500, Fault::Crash, 0, 100);
+    let mut script = trimming(3).at(300, Fault::Isolate, 1, 3_000);
+    for at in (600..3_000).step_by(200) {
+        script = script.at(at, Fault::Crash, 0, 50);
+    }
     script.plan.mutant = Some(Mutant::TrimUncovered);
     let outcome = run_script(&script.plan, &script.strikes);
     let (_, violation) = outcome.violation.expect("a checker notices");
