@@ -5,9 +5,11 @@ mod disks;
 mod elections;
 mod ladder;
 mod power;
+mod power_storage;
 mod quorum;
 mod retention;
 mod rules;
+mod storage;
 
 use super::Plan;
 use super::faults::{Fault, Strike};
