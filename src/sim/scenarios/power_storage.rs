@@ -8,7 +8,6 @@ use super::retention::trimming;
 use super::{Fault, MS, Script};
 use crate::journal::{Disk, parse_segment_name};
 use crate::link::{Durability, Rung};
-use crate::mutants::Mutant;
 use crate::types::Nanos;
 
 /// Machines that lost their power have it again after this, ms.
@@ -91,10 +90,7 @@ struct History {
 
 impl History {
     fn begin(about: About, durability: Durability) -> Self {
-        Self::of(about, about.script(durability))
-    }
-
-    fn of(about: About, Script { plan, strikes }: Script) -> Self {
+        let Script { plan, strikes } = about.script(durability);
         let mut world = World::new(&plan, false);
         world.begin();
         for (at, strike) in strikes {
@@ -203,17 +199,4 @@ fn g137_the_power_fails_while_a_log_is_cut() {
 #[test]
 fn g137_the_power_fails_while_a_damaged_file_is_repaired() {
     fail_at_each(About::Repair);
-}
-
-#[test]
-fn a10_segments_that_leave_too_early_are_missed_when_the_power_fails() {
-    let history = || {
-        let mut script = About::Leaving.script(RUNGS[0]);
-        script.plan.mutant = Some(Mutant::TrimUncovered);
-        History::of(About::Leaving, script)
-    };
-    let boundaries = history().boundaries();
-    let mut some = boundaries.iter().step_by(boundaries.len().div_ceil(WORLDS_MAX));
-    let missed = some.find_map(|&(node, changes)| history().fail(node, changes, false).err());
-    assert!(missed.as_ref().is_some_and(|of| of.checker == "recovery"), "{missed:?}");
 }
