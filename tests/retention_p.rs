@@ -97,7 +97,7 @@ fn a10_the_disk_holds_no_more_than_the_limit_and_a_restart_is_what_it_was_p() {
     // What reads logs begins where the log does.
     group.stop_all();
     let log = quorate_log(&["verify", group.data(0).to_str().unwrap()]);
-    assert!(log.status.success(), "{}{}", group::out(&log), err(&log));
+    assert!(log.status.success(), "{}{}", out(&log), err(&log));
     for node in 0..3 {
         group.start_node(node);
     }
@@ -308,7 +308,7 @@ fn gone_client(group: &Group) -> (Vec<String>, Vec<(ClientSequence, Done)>, Sess
     let ticket = gone.host.client.ticket().unwrap().to_string();
     gone.drain();
     gone.assert_all_applied();
-    let told: Vec<_> = gone.done.iter().skip(20).map(|(number, done)| (*number, done.clone()));
+    let told = gone.done.iter().skip(20).map(|(number, done)| (*number, done.clone()));
     (commands, told.collect(), gone.session(), ticket)
 }
 
