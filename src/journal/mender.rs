@@ -6,7 +6,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::memory::{Disk, segment_name};
-use super::repair::{FarSide, Repair, RepairStep};
+use super::repair::{FarSide, Mended, Repair, RepairStep};
 use super::scrub::{ScrubEvent, ScrubSettings, Scrubber, Wrong};
 use crate::frame::Predecessor;
 use crate::link::{RepairOrder, RepairReport, Shared};
@@ -99,7 +99,11 @@ impl<D: Disk + Clone> Mender<D> {
             None => FarSide::NextFile,
         };
         match Repair::new(&self.disk, group, segment_bytes, base, far) {
-            Ok(repair) => (self.repair, self.goes_on) = (Some(repair), true),
+            Ok(repair) => {
+                // While nobody writes every file may be touched.
+                let reach = self.certain.map_or_else(|| self.scrub.reach(), |_| Position(u64::MAX));
+                (self.repair, self.goes_on) = (Some(repair.reaching(reach, self.certain)), true);
+            }
             Err(error) => self.failed(base, error.to_string()),
         }
     }
@@ -113,10 +117,12 @@ impl<D: Disk + Clone> Mender<D> {
         }
         match repair.swap(&self.disk) {
             Ok(mended) => {
-                self.scrub.forget(&segment_name(base));
-                self.scrub.suspect(base); // it is read back, from the disk
-                let (bytes, kept_at) = (mended.peer_bytes, mended.kept_at);
-                self.reports.push_back(RepairReport::Swapped { base, bytes, kept_at });
+                // The one that was asked for last: it ends the repair.
+                for Mended { base, kept_at, peer_bytes: bytes } in mended.into_iter().rev() {
+                    self.scrub.forget(&segment_name(base));
+                    self.scrub.suspect(base); // it is read back, from the disk
+                    self.reports.push_back(RepairReport::Swapped { base, bytes, kept_at });
+                }
             }
             Err(error) => self.failed(base, error.to_string()),
         }
