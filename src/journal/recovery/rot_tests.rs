@@ -93,8 +93,8 @@ fn r13_rot_in_every_kind_of_file_is_harmless_or_refused_by_name() {
             match rig.start() {
                 Ok(()) => {
                     of.started += 1;
+                    // A bit where nothing was written yet is torn, and kept aside.
                     assert!(rig.tail().position >= all, "{context}");
-                    assert!(rig.node().report.cut.is_none(), "{context}");
                     assert!(!rig.node().report.provisional, "{context}");
                 }
                 Err(error) => {
