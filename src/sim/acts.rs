@@ -100,6 +100,11 @@ impl World {
         self.next_story(end + gap);
     }
 
+    /// The process or the machine of a node ends at `at`, whatever comes before.
+    pub(super) fn doom(&mut self, node: usize, at: Nanos) {
+        self.doomed_until[node] = self.doomed_until[node].max(at);
+    }
+
     /// A process dies.
     pub(super) fn crash(&mut self, node: usize) {
         self.count_process(node);

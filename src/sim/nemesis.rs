@@ -244,6 +244,7 @@ impl World {
         // Perhaps in the middle of what its threads are writing.
         self.machines[node].disk.stop_after(seed % 16);
         let at = self.now.plus(seed % (2 * Nanos::MILLISECOND));
+        self.doom(node, at);
         self.schedule(at, Event::PowerOff { node, seed });
         self.schedule(until.max(at.plus(1)), Event::Start(node));
     }
@@ -391,12 +392,14 @@ impl World {
         }
     }
 
-    /// In half of the worlds only a majority comes back at first, none of which has forgotten anything.
+    /// In half of the worlds only a majority comes back at first, none of which has forgotten anything, or is about to: what
+    /// struck in the last moment of the chaos may still be on its way.
     fn cut_off_the_rest(&mut self) {
         let sides = self.fault_random.next_u64();
         let whole = |node: usize| {
             let process = self.machines[node].process.as_ref();
-            process.is_some_and(|process| !process.core.observe().provisional)
+            let whole = process.is_some_and(|process| !process.core.observe().provisional);
+            whole && self.doomed_until[node] < self.now
         };
         let electable = |node: &usize| self.plan.is_electable(*node);
         let mut order: Vec<usize> = self.plan.voters().filter(|&node| whole(node)).collect();

@@ -459,6 +459,7 @@ impl World {
             if self.now < before && self.phase == super::nemesis::Phase::Chaos {
                 let at = self.now.plus(self.random.below(2 * took + 400_000));
                 let life = self.machines[node].life;
+                self.doom(node, at);
                 self.schedule(at, Event::Die { node, life, down_ns });
             }
         }

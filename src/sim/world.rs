@@ -163,6 +163,8 @@ pub(super) struct World {
     pub(super) founders: u32,
     /// Nodes whose process dies at their next vote, until when, and for how long.
     pub(super) dies_voting: Vec<Option<(Nanos, u64)>>,
+    /// By node: until when an end that it cannot escape is on its way.
+    pub(super) doomed_until: Vec<Nanos>,
     pub(super) captured: Vec<Captured>,
     /// Nodes without state, or with damage, a bit each.
     pub(super) blank: u32,
@@ -254,6 +256,7 @@ impl World {
             phase: Phase::Chaos,
             founders: 0,
             dies_voting: vec![None; plan.nodes],
+            doomed_until: vec![Nanos(0); plan.nodes],
             blank: 0,
             captured: (0..plan.nodes).map(|_| Captured::default()).collect(),
             answered_before: Vec::new(),
