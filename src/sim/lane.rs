@@ -2,6 +2,7 @@
 //! more. A source reads them from its disk.
 
 use super::machine::GROUP;
+use super::nemesis::Phase;
 use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::election::Input;
@@ -11,6 +12,7 @@ use crate::control::lane::{
 };
 use crate::journal::files::LogFiles;
 use crate::link::ControlToCore;
+use crate::replica::Doing;
 use crate::types::{Nanos, NodeId};
 
 /// What one control thread says to another on the lane.
@@ -82,6 +84,7 @@ impl World {
                     self.trace.line(self.now, || format!("node {node}: {bytes} bytes at {from}"));
                     let _ = self.process(node).control_link.to_lane.try_send(chunk);
                     self.wake_soon(node, super::machine::Part::Core);
+                    self.stall_pulling(node);
                 }
                 LaneOutput::Ask(to, request) => {
                     self.send_lane(node, to, &LaneLetter::Request(request));
@@ -103,6 +106,19 @@ impl World {
             }
         }
         true
+    }
+
+    /// The core of one that takes a log over before it stands may be about to stand still.
+    fn stall_pulling(&mut self, node: usize) {
+        let without_role = self.process(node).core.observe().doing == Doing::Idle;
+        let armed = self.stalls_pulling.filter(|_| without_role && self.phase == Phase::Chaos);
+        if let Some((before, lasts_ns)) = armed {
+            self.stalls_pulling = None;
+            if self.now < before {
+                let core = super::machine::Part::Core as usize;
+                self.machines[node].paused_until[core] = self.now.plus(lasts_ns);
+            }
+        }
     }
 
     /// Bytes that a node may send to one that asks for them. A disk that cannot be read answers with none.

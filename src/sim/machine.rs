@@ -132,6 +132,8 @@ pub(super) struct Started {
     pub(super) torn: bool,
     /// Bytes of its files had changed.
     pub(super) rotted: bool,
+    /// Its disk is one of another founding: what it has is worth nothing here.
+    pub(super) stranger: bool,
 }
 
 /// The machine.
@@ -242,6 +244,7 @@ impl Machine {
             vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
             rotted: false,
+            stranger: false,
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));

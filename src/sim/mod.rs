@@ -26,6 +26,7 @@ mod replay;
 mod scenarios;
 mod steps;
 mod stories;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod trace;

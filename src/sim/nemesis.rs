@@ -21,6 +21,8 @@ const AGREE_NS: u64 = 10 * Nanos::SECOND;
 const LOOK_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Processes that were started are given this long before it is decided which of them make a quorum, ns.
 const SETTLE_NS: u64 = Nanos::MILLISECOND;
+/// A take-over whose first bytes do not come that soon is not disturbed, ns.
+const PULL_SOON_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Commands that each client may send after the faults.
 const AFTERWARDS: u64 = 5;
 
@@ -105,6 +107,15 @@ impl World {
                 self.dies_voting[node] = Some((self.now.plus(500 * Nanos::MILLISECOND), lasts_ns));
             }
             Fault::Replay => self.replay(node, sides),
+            Fault::OldWords => self.replay_old_words(node),
+            Fault::PullStall => {
+                let before = self.now.plus(PULL_SOON_NS);
+                self.stalls_pulling = Some((before, lasts_ns));
+            }
+            Fault::OtherFounding => {
+                self.estrange(node, sides);
+                self.schedule(until, Event::Relent(*strike));
+            }
             Fault::Wipe => {
                 self.wipe(node);
                 self.schedule(until, Event::Start(node));
@@ -183,6 +194,7 @@ impl World {
                 let shaky = |node: usize| {
                     let process = self.machines[node].process.as_ref();
                     process.is_none_or(|process| process.core.observe().provisional)
+                        || self.is_stranger(node)
                 };
                 let others = self.plan.voters().filter(|&node| node != strike.node);
                 others.filter(|&node| shaky(node)).count() + 1 < self.plan.majority()
@@ -191,7 +203,7 @@ impl World {
             Fault::OneWay | Fault::Lag => strike.node != strike.other,
             Fault::Bridge => self.plan.nodes > 2,
             // A minority may be blank: then everybody who may lead knows of everything that is committed.
-            Fault::Wipe | Fault::Rot => {
+            Fault::Wipe | Fault::Rot | Fault::OtherFounding => {
                 let blank = |&node: &usize| node != strike.node && self.is_blank(node);
                 let others = (0..self.plan.nodes).filter(blank).count();
                 founded && others + 1 < self.plan.majority() && !self.is_blank(strike.node)
@@ -263,6 +275,7 @@ impl World {
         self.trace.line(self.now, || format!("over: {strike:?}"));
         match strike.fault {
             Fault::DiskFull => self.machines[strike.node].disk.set_space(None),
+            Fault::OtherFounding => self.end_estrangement(strike.node),
             _ => self.cut(strike, false),
         }
     }
@@ -379,6 +392,7 @@ impl World {
             self.machines[node].paused_until = [Nanos(0); 4];
             self.machines[node].disk_stalls_until = Nanos(0);
             self.dies_voting[node] = None;
+            self.end_estrangement(node);
             if self.machines[node].process.is_none() {
                 self.schedule(self.now.plus(1), Event::Start(node));
             }

@@ -208,6 +208,9 @@ impl World {
         let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
+            if let CoreToControl::Fenced { leadership, recency, .. } = fact {
+                self.checks.fenced(node, leadership, recency.tail.0)?;
+            }
             match fact {
                 CoreToControl::Lane(fact) => self.tell_lane(node, LaneInput::Core(fact)),
                 CoreToControl::Fenced { leadership, .. } => {
@@ -325,6 +328,9 @@ impl World {
                         }
                         control::event::Event::DurabilityChanged { .. } => {
                             self.coverage.hit("durability-changed", 1);
+                        }
+                        control::event::Event::Intruder { .. } => {
+                            self.coverage.hit("intruder", 1);
                         }
                         control::event::Event::GaveUpLead { .. } => {
                             self.coverage.hit("lead-given-up", 1);
@@ -495,6 +501,8 @@ impl World {
         let started = self.machines[node].start(&self.plan, local, seed);
         match started {
             Ok(mut started) => {
+                started.stranger = self.is_stranger(node);
+                started.stateless |= started.stranger;
                 started.rotted = self.is_blank(node) && !started.stateless;
                 let (tail, provisional) = (started.tail, started.provisional);
                 self.trace.line(self.now, || {
