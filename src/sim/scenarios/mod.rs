@@ -7,6 +7,7 @@ mod ladder;
 mod planted;
 mod power;
 mod quorum;
+mod retention;
 mod rules;
 
 use super::Plan;
