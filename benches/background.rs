@@ -5,8 +5,8 @@
 //! sends `--rate` commands a second, each stamped with its intended time. In each of `--rounds` it is watched for `--seconds`
 //! while nothing else goes on (calm), then while the leader takes a snapshot, while all nodes take one at once, and while a
 //! follower that was stopped for `--megabytes` of log catches up, which is sent by another client, at full speed, while nobody
-//! watches. Ratios are medians over the rounds, each to the calm of the same round. `--set KEY=VALUE` changes the group's settings;
-//! the folder is the temporary one (`TMPDIR`).
+//! watches. Ratios are medians over the rounds, each to the calm of the same round. `--set KEY=VALUE` changes the group's
+//! settings; the folder is the temporary one (`TMPDIR`).
 //!
 //! Informs only: the exit code is 0 whatever the figures are.
 #![allow(clippy::unwrap_used)] // what cannot be measured is not worth going on for
