@@ -18,7 +18,6 @@ fn decides(story: Story, mutant: Mutant, checker: &str) {
         plan.mutant = None;
         let outcome = run(&plan, false);
         assert!(outcome.violation.is_none(), "{seed}: {:?}", outcome.violation);
-        println!("{story:?}: world {seed}");
         return;
     }
     panic!("{mutant:?} shows in none of {WORLDS} worlds");
