@@ -17,6 +17,9 @@ use crate::link::ControlToCore;
 use crate::replica::Doing;
 use crate::types::{Nanos, NodeId};
 
+/// A take-over whose first bytes do not come that soon is not disturbed, ns.
+const PULL_SOON_NS: u64 = 500 * Nanos::MILLISECOND;
+
 /// What one control thread says to another on the lane.
 #[derive(Clone, Debug)]
 pub(super) enum LaneLetter {
@@ -123,7 +126,12 @@ impl World {
         true
     }
 
-    /// The core of one that takes a log over before it stands may be about to stand still.
+    /// The core of the next node that takes a log over before it stands will stand still, if it comes to that soon.
+    pub(super) fn stall_next_pull(&mut self, lasts_ns: u64) {
+        self.stalls_pulling = Some((self.now.plus(PULL_SOON_NS), lasts_ns));
+    }
+
+    /// It is given the first bytes.
     fn stall_pulling(&mut self, node: usize) {
         let without_role = self.process(node).core.observe().doing == Doing::Idle;
         let armed = self.stalls_pulling.filter(|_| without_role && self.phase == Phase::Chaos);

@@ -21,8 +21,6 @@ const AGREE_NS: u64 = 10 * Nanos::SECOND;
 const LOOK_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Processes that were started are given this long before it is decided which of them make a quorum, ns.
 const SETTLE_NS: u64 = Nanos::MILLISECOND;
-/// A take-over whose first bytes do not come that soon is not disturbed, ns.
-const PULL_SOON_NS: u64 = 500 * Nanos::MILLISECOND;
 /// Commands that each client may send after the faults.
 const AFTERWARDS: u64 = 5;
 
@@ -108,14 +106,8 @@ impl World {
             }
             Fault::Replay => self.replay(node, sides),
             Fault::OldWords => self.replay_old_words(node),
-            Fault::PullStall => {
-                let before = self.now.plus(PULL_SOON_NS);
-                self.stalls_pulling = Some((before, lasts_ns));
-            }
-            Fault::OtherFounding => {
-                self.estrange(node, sides);
-                self.schedule(until, Event::Relent(*strike));
-            }
+            Fault::PullStall => self.stall_next_pull(lasts_ns),
+            Fault::OtherFounding => self.estrange(strike),
             Fault::Wipe => {
                 self.wipe(node);
                 self.schedule(until, Event::Start(node));
@@ -158,15 +150,7 @@ impl World {
                 self.machines[node].disk.set_space(Some(0));
                 self.schedule(until, Event::Relent(*strike));
             }
-            Fault::ClientDies => {
-                let client = node % self.plan.clients;
-                let plan = self.plan.clone();
-                if sides & 1 == 0 {
-                    self.clients[client].restart(&plan);
-                } else {
-                    self.clients[client].resume(&plan);
-                }
-            }
+            Fault::ClientDies => self.end_client(node % self.plan.clients, sides & 1 == 1),
             Fault::HandOver => self.hand_over(strike.other),
             Fault::Nap => self.nap(strike),
             Fault::Ladder => self.change_durability(sides),
@@ -174,6 +158,15 @@ impl World {
                 self.cut(strike, true);
                 self.schedule(until, Event::Relent(*strike));
             }
+        }
+    }
+
+    /// A client's program dies; the next one goes on with its session, or not.
+    fn end_client(&mut self, client: usize, resumes: bool) {
+        if resumes {
+            self.clients[client].resume(&self.plan);
+        } else {
+            self.clients[client].restart(&self.plan);
         }
     }
 

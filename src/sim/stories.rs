@@ -39,7 +39,7 @@ pub enum Story {
     Echoes,
     /// Two who know nothing of each other found the group, each a generation of its own.
     Founders,
-    /// The leader is cut off, who could follow it takes over the log of one who never leads, and the leader is back before it has.
+    /// The leader is cut off, who could follow it takes over the log of one who never leads, and it is back before that is done.
     Heir,
     /// A node comes back with the disk of another founding, and the leader goes.
     Foundling,

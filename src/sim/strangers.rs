@@ -1,6 +1,7 @@
 //! D3: a machine that comes back with the disk of another founding of the group. It keeps what it promised there and is
 //! refused here, until a person gives it an empty disk.
 
+use super::faults::Strike;
 use super::machine::{GROUP, Machine};
 use super::world::{Event, World};
 use crate::journal::node_state::{NodeState, NodeStateStore};
@@ -12,7 +13,8 @@ const START_NS: u64 = 5 * Nanos::MILLISECOND;
 impl World {
     /// The disk of `node` is one of another founding from now on. The leadership that was promised there is older or newer than
     /// the one here only by the random part of its generation: the terms are equal.
-    pub(super) fn estrange(&mut self, node: usize, draw: u64) {
+    pub(super) fn estrange(&mut self, strike: &Strike) {
+        let (node, draw) = (strike.node, strike.sides);
         let leader = self.leader();
         let process = leader.and_then(|leader| self.machines[leader].process.as_ref());
         let Some(of) = process.map(|process| process.core.observe().fence) else { return };
@@ -24,6 +26,7 @@ impl World {
         self.trace.line(self.now, || format!("node {node}: a disk of {generation:?}"));
         let at = self.now.plus(1 + draw % START_NS);
         self.schedule(at, Event::Start(node));
+        self.schedule(self.now.plus(strike.lasts_ns), Event::Relent(*strike));
     }
 
     /// A person finds out what is wrong, and gives it an empty disk.
