@@ -17,19 +17,19 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quorate::client::{Outcome, Refusal};
+use quorate::client::{Demand, Outcome, Refusal};
 use quorate::link::Wake;
 use quorate::runtime::config::{Founding, FoundingMember, Settings, TransportKind};
 use quorate::runtime::environment::{Host, LiveNetwork, Transport};
 use quorate::runtime::{
-    ConnectError, ConnectOptions, Ended, HostClient, Node, NodeError, NodeOptions,
+    ConnectError, ConnectOptions, Ended, HostClient, HostReader, Node, NodeError, NodeOptions,
 };
 use quorate::service::book::BookLimits;
 use quorate::service::generator::Generator;
 use quorate::service::{BuiltIn, Context, ServiceKind};
 use quorate::stream::datagram::DatagramHeader;
 use quorate::stream::network::{Destination, Network};
-use quorate::types::{GroupId, Nanos, Timestamp};
+use quorate::types::{GroupId, Nanos, NodeId, Timestamp};
 use watched::{Watch, Watched};
 
 /// Allocations by thread id, modulo the table.
@@ -232,6 +232,12 @@ impl Group {
         client
     }
 
+    fn reader(&self) -> HostReader {
+        let mut options = ConnectOptions::of(&self.settings[0], "core thread test");
+        options.faults = None;
+        HostReader::new(&options).unwrap()
+    }
+
     /// A client that reaches the followers alone.
     fn client_behind_a_follower(&self) -> HostClient<BlindNetwork> {
         let leader = self.nodes[0].words().leader.load(Ordering::Relaxed) - 1;
@@ -358,6 +364,12 @@ fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
         client.turn_within(Nanos::MILLISECOND, |_| replied = true);
     }
     assert!(replied, "the query was answered");
+    // Each node by itself, which asks the leader, which asks a quorum.
+    let demand = Demand { within_ns: 0, wait_ns: 10 * Nanos::SECOND, ..Demand::default() };
+    for node in 0..3 {
+        let mut reader = group.reader();
+        reader.ask(NodeId(node), &question, demand).expect("it answers");
+    }
     let after = count();
     COUNTING.store(0, Ordering::SeqCst);
     assert_eq!(before, after, "allocations and frees on the core threads");

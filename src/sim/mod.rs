@@ -21,6 +21,7 @@ mod naps;
 mod nemesis;
 mod paths;
 mod plan;
+mod reader;
 mod replay;
 #[cfg(test)]
 mod scenarios;
