@@ -74,3 +74,59 @@ impl Locals {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Demand, Lag};
+    use crate::sim::reader::Asked;
+    use crate::types::{Leadership, Position, Term};
+
+    /// An answer with 0 commands, after the entry `sequence`.
+    fn read(sequence: u64) -> Read {
+        let lag = Lag {
+            node: None,
+            leadership: Leadership::default(),
+            term: Term(1),
+            applied: Position(0),
+            sequence: Sequence(sequence),
+            commit: Position(0),
+            lag_ns: None,
+            heard_ns: None,
+            given_at: Nanos(0),
+        };
+        let demand = Demand { at_least: Sequence(2), ..Demand::default() };
+        let (sent_at, before) = (Nanos(50_000), (Sequence(3), 0));
+        let asked = Asked { node: 0, life: 1, sent_at, demand, wrote: None, before };
+        Read { asked, outcome: ReadOutcome::Answered, lag: Some(lag), told: Some((0, 0)) }
+    }
+
+    fn judged(change: impl Fn(&mut Read), life: u64, certain: Option<Nanos>) -> &'static str {
+        let mut read = read(3);
+        change(&mut read);
+        let mut locals = Locals::default();
+        locals.states.insert(Sequence(9), (1, 1));
+        let judged = locals.ended(&History::new(1), &read, life, certain);
+        judged.map_or_else(|violation| violation.checker, |()| "fine")
+    }
+
+    #[test]
+    fn each_claim_that_is_not_so_is_noticed() {
+        let sequence = |number| {
+            move |read: &mut Read| read.lag.as_mut().expect("there").sequence = Sequence(number)
+        };
+        let refused = |read: &mut Read| read.outcome = ReadOutcome::Behind;
+        let bounded = |read: &mut Read| read.asked.demand.within_ns = 20_000;
+        assert_eq!(judged(|_| {}, 1, None), "fine");
+        assert_eq!(judged(sequence(2), 1, None), "local_backward");
+        assert_eq!(judged(sequence(2), 2, None), "fine", "another process");
+        assert_eq!(judged(sequence(1), 2, None), "local_demand");
+        assert_eq!(judged(refused, 1, None), "local_demand");
+        assert_eq!(judged(sequence(9), 1, None), "local_answer", "another state than before");
+        assert_eq!(judged(|read| read.told = Some((1, 7)), 1, None), "local_answer");
+        assert_eq!(judged(|read| read.told = None, 1, None), "local_answer");
+        assert_eq!(judged(bounded, 1, None), "local_lag");
+        assert_eq!(judged(bounded, 1, Some(Nanos(10_000))), "local_lag");
+        assert_eq!(judged(bounded, 1, Some(Nanos(40_000))), "fine");
+    }
+}
