@@ -104,6 +104,11 @@ pub enum Mutant {
     FreshUnapplied,
     /// A node answers from a state that does not hold the entry that was asked for.
     IgnoreDemand,
+    /// Segments leave though no snapshot covers them.
+    TrimUncovered,
+    // From here on: rules that the simulator does not plant.
+    /// A snapshot that came from another node is used without a look at its blocks (`journal/incoming/tests.rs`).
+    TakeUnverified,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
     /// A frame is taken whatever stands before it.
     SkipChain,
@@ -194,6 +199,7 @@ impl Mutant {
         (Self::ConfirmWithoutQuorum, "confirm-without-quorum", &["local_lag"]),
         (Self::FreshUnapplied, "fresh-unapplied", &["local_lag"]),
         (Self::IgnoreDemand, "ignore-demand", &["local_demand"]),
+        (Self::TrimUncovered, "trim-uncovered", &["recovery", "liveness", "assertion"]),
     ];
 
     /// The one with this name.

@@ -130,7 +130,10 @@ impl Locals {
         log: &HotLog<M>,
         applied: Position,
     ) -> Self {
+        // The table of terms may begin above it, where the log does not reach back to its birth.
         let below = log.terms().iter().take_while(|start| start.base < applied);
+        let last = below.last().map(|start| start.leadership.term);
+        let hot = log.predecessor_at(applied).map(|before| before.term);
         Self {
             waiting: Vec::with_capacity(LOCAL_QUERIES_MAX),
             free: (0..LOCAL_QUERIES_MAX).rev().collect(),
@@ -142,7 +145,7 @@ impl Locals {
             curious: false,
             askers: [None; NODES_MAX],
             asked_in: Leadership::default(),
-            applied_term: below.last().map_or(Term(0), |start| start.leadership.term),
+            applied_term: hot.or(last).unwrap_or(Term(0)),
         }
     }
 

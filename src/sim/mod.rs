@@ -23,6 +23,7 @@ mod paths;
 mod plan;
 mod reader;
 mod replay;
+mod retention;
 #[cfg(test)]
 mod scenarios;
 mod steps;

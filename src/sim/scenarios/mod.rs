@@ -6,6 +6,7 @@ mod elections;
 mod ladder;
 mod power;
 mod quorum;
+mod retention;
 mod rules;
 
 use super::Plan;
