@@ -232,6 +232,21 @@ impl Group {
         client
     }
 
+    /// A node that is late still looks at what it is given, and looking allocates.
+    fn wait_until_all_have_applied(&self, client: &mut HostClient) {
+        let applied = |node: &Node| node.words().applied.load(Ordering::Acquire);
+        let tail = |node: &Node| node.words().verified.load(Ordering::Acquire);
+        let deadline = client.now().plus(60 * Nanos::SECOND);
+        loop {
+            let end = self.nodes.iter().map(tail).max();
+            if self.nodes.iter().all(|node| Some(applied(node)) == end) {
+                return;
+            }
+            assert!(client.now() < deadline, "a node does not get there");
+            client.turn_within(Nanos::MILLISECOND, |_| {});
+        }
+    }
+
     fn reader(&self) -> HostReader {
         let mut options = ConnectOptions::of(&self.settings[0], "core thread test");
         options.faults = None;
@@ -329,6 +344,7 @@ fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
     let mut client = group.client();
     let mut orders = Generator::new(1);
     send_orders(&mut client, &mut orders, 640);
+    group.wait_until_all_have_applied(&mut client);
     let (inside, outside) = (&SEGMENTS.inside, &SEGMENTS.outside);
     assert_eq!(outside.load(Ordering::Relaxed), 0, "every slice given to apply is in the map");
     assert!(inside.load(Ordering::Relaxed) >= 10, "looked at on each node");
