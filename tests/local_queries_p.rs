@@ -4,12 +4,15 @@
 
 #[path = "support/group.rs"]
 mod group;
+#[path = "support/hosts.rs"]
+mod hosts;
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use group::{Group, PATIENCE, SMALL, err, numbered, out};
+use hosts::among_hosts;
 use quorate::client::{Demand, Lag, ReadOutcome};
 use quorate::runtime::{ConnectOptions, HostReader, ReadError};
 use quorate::types::{NodeId, Sequence};
@@ -125,6 +128,47 @@ fn g136_a_follower_that_stood_still_is_not_fresh_by_what_lay_in_its_socket_p() {
     group.settle();
     group.stop_all();
     group.replay_all().assert_holds(&caller);
+}
+
+#[test]
+fn g136_r1_whoever_is_cut_off_claims_nothing_leader_or_follower_p() {
+    among_hosts(3, |hosts| {
+        let founded = Group::found_with(3, "echo", SMALL, |init, folder| {
+            let list = folder.write("members.csv", hosts.members());
+            init.arg("--members").arg(list).args(["--transport", "unicast"]);
+            (0..3).map(|node| hosts.host(node)).collect()
+        });
+        let mut group = founded.start_all();
+        let mut caller = group.client("load");
+        let mut reader = reader(&group);
+        for round in 0..4 {
+            caller.load(10, 64);
+            let lead = leader(&group.settle());
+            // The reader reaches all of them, the others each other, and one nobody but the reader.
+            let apart = (lead + round) % 3;
+            assert!(ask(&mut reader, apart, within(ALL, PATIENCE)).is_ok());
+            let rest: Vec<usize> = (0..3).filter(|node| *node != apart).collect();
+            let parted = Instant::now();
+            hosts.part(&[apart], &rest);
+            let before = 10 + 20 * round as u64;
+            // At once, while a leader may still believe that it leads.
+            let wait = Duration::from_millis(100);
+            assert_eq!(ask(&mut reader, apart, within(ALL, wait)), Err(ReadOutcome::TooStale));
+            caller.load(10, 64);
+            let since = parted.elapsed();
+            let (count, lag) = ask(&mut reader, apart, Demand::default()).unwrap();
+            assert_eq!(count, before, "none of what the others decided");
+            let lag_ns = lag.lag_ns.expect("it was asked before");
+            assert!(u128::from(lag_ns) >= since.as_nanos(), "{lag:?}, {since:?}");
+            assert_eq!(ask(&mut reader, rest[0], within(ALL, PATIENCE)).unwrap().0, before + 10);
+            hosts.heal();
+            assert_eq!(ask(&mut reader, apart, within(ALL, PATIENCE)).unwrap().0, before + 10);
+        }
+        caller.close();
+        group.settle();
+        group.stop_all();
+        group.replay_all().assert_holds(&caller);
+    });
 }
 
 #[test]
