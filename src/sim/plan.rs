@@ -78,6 +78,8 @@ pub struct Plan {
     pub forward: bool,
     /// So many of the clients only ask questions.
     pub readers: usize,
+    /// Readers besides: they ask nodes by themselves.
+    pub askers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
     /// Bytes of the log that stay, and twice that for a member that lacks them; snapshots are taken as often. 0: all stays.
@@ -89,6 +91,14 @@ pub(super) const MILLION: u64 = 1_000_000;
 
 /// Of each four seeds, the one with timers and events: no draw is spent on it, so that the others stay as they were.
 const EFFECTS_OF_FOUR: u64 = 2;
+/// Of so many seeds one has readers; no draw is spent on it either.
+const ASKERS_EVERY: u64 = 5;
+
+/// Readers of a seed's world.
+fn askers(seed: u64) -> usize {
+    let some = seed.is_multiple_of(ASKERS_EVERY);
+    if some { 1 + (seed / ASKERS_EVERY % 2) as usize } else { 0 }
+}
 
 impl Plan {
     /// Whether the service uses timers and events.
@@ -148,6 +158,7 @@ impl Plan {
             start_wait_ns: Nanos::SECOND,
             forward: true,
             readers: 0,
+            askers: askers(seed),
             stories: Vec::new(),
             retention_bytes: 0,
         };
