@@ -276,6 +276,23 @@ impl Logs {
         known.fence_sent = known.fence_sent.max(to);
     }
 
+    /// D7: what a core's answer to a fence says of its log holds, until it has a role or takes over a log again.
+    pub(super) fn fenced(
+        &self,
+        node: usize,
+        (to, tail): (Leadership, Position),
+        now: &Observation,
+    ) -> Checked {
+        let pulls = self.nodes[node].pull_fence.is_some_and(|at| at >= to);
+        let stands = now.fence == to && now.doing == Doing::Idle && !pulls;
+        if stands && now.tail.position > tail {
+            let end = now.tail.position;
+            let text = format!("node {node} answered the fence {to} with {tail}, and has {end}");
+            return Err(Violation::new("fence", text));
+        }
+        Ok(())
+    }
+
     pub(super) fn take_over(&mut self, node: usize) {
         let known = &mut self.nodes[node];
         known.pull_fence = Some(known.fence_sent);

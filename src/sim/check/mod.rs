@@ -17,6 +17,7 @@ use super::plan::Plan;
 use crate::control::message::Standing;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
+use crate::replica::Observation;
 use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
 
 /// A promise that was broken.
@@ -150,6 +151,16 @@ impl Checks {
     /// Control of `node` tells its core to fence.
     pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
         self.logs.fence_sent(node, to);
+    }
+
+    /// Control of `node` reads its core's answer to a fence: up to where its log went then. It has got to `now` since.
+    pub(super) fn fenced(
+        &self,
+        node: usize,
+        answer: (Leadership, Position),
+        now: &Observation,
+    ) -> Checked {
+        self.logs.fenced(node, answer, now)
     }
 
     /// Control of `node` tells its core to take over a log.
