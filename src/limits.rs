@@ -106,6 +106,8 @@ pub const LANE_PIECES_MAX: usize = 8;
 pub const LANE_AHEAD_BYTES: u64 = LANE_PIECES_MAX as u64 * LANE_PIECE_BYTES;
 /// Default of what a node sends in a second to those who catch up, in bytes: half of a gigabit link.
 pub const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Default of the bytes of log that stay on a node's disk; of what stays for a member that lacks it, four times that.
+pub const RETENTION_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 /// Default of the room on a disk below which a node says so and had better not lead, in bytes.
 pub const DISK_LOW_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// Default of the room on a disk that segments leave free, in bytes: for what a cut keeps aside, and for events.

@@ -203,8 +203,41 @@ pub enum MatchReply {
     /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
     /// them makes [`MatchReply::Agreed`] of it.
     Filed(Position),
+    /// They part below this position, where the log begins: what was before has left.
+    Gone(Position),
     /// It cannot tell: no frame of it ends there.
     Unknown,
+}
+
+/// A piece of a snapshot and of the log that leads up to it, as a node sends it to another.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SnapshotPiece {
+    /// Position of the snapshot; 0: there is none.
+    pub position: Position,
+    /// Bytes of the whole.
+    pub total: u64,
+    /// First byte of this piece.
+    pub from: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What such a piece came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotTaken {
+    /// So much of the snapshot at `position` is here.
+    Part {
+        /// Its position; 0: nothing is here.
+        position: Position,
+        /// Bytes of the whole.
+        total: u64,
+        /// The next byte that is wanted.
+        end: u64,
+    },
+    /// All of it is here, checked and on the disk.
+    Whole(Position),
+    /// It is not what it claims: nothing of it is kept.
+    Damaged(Position),
 }
 
 /// Control to core: bytes of the log that is taken over. Control keeps them until the core has answered with

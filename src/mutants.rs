@@ -96,6 +96,11 @@ pub enum Mutant {
     ForgetTimers,
     /// The cursor goes past events that nobody was given.
     CursorAhead,
+    /// Segments leave though no snapshot covers them.
+    TrimUncovered,
+    // From here on: rules that the simulator does not plant.
+    /// A snapshot that came from another node is used without a look at its blocks (`journal/incoming/tests.rs`).
+    TakeUnverified,
     // From here on: rules that only the model looks for (`tests/model.rs`), because it sees further or sooner.
     /// A frame is taken whatever stands before it.
     SkipChain,
@@ -182,6 +187,7 @@ impl Mutant {
         (Self::ForgetTimers, "forget-timers", &["liveness"]),
         (Self::CursorAhead, "cursor-ahead", &["events"]),
         (Self::NoElectionByAll, "no-election-by-all", &["liveness"]),
+        (Self::TrimUncovered, "trim-uncovered", &["recovery", "liveness", "assertion"]),
     ];
 
     /// The one with this name.

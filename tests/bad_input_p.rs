@@ -263,8 +263,12 @@ fn d13_garbage_and_foreign_datagrams_are_counted_and_change_nothing_p() {
             send(&[older.as_bytes(), &[7; 96]].concat());
             // The right group and a high term, from an address that is no member's.
             send(&[data(own, newest).as_bytes(), &[7; 96]].concat());
-            let announce =
-                Announce { standing: Standing::Clean, instance: 1, disk: DiskState::Good };
+            let announce = Announce {
+                standing: Standing::Clean,
+                instance: 1,
+                holds: quorate::types::Position(0),
+                disk: DiskState::Good,
+            };
             let constants = GroupConstants::from_fn(|_| 1);
             let message = Message::Announce(announce);
             let envelope = Envelope { from: NodeId(1), leadership: newest, message };

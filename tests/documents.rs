@@ -11,7 +11,8 @@ use zerocopy::IntoBytes;
 
 use quorate::control::constants::{Constant, Form};
 use quorate::control::lane::wire::{
-    CatchUpHeader, LaneBytesBody, LaneMatchBody, LaneMatchedBody, LanePurpose, LaneRangeBody,
+    CatchUpHeader, LaneBytesBody, LaneGoneBody, LaneMatchBody, LaneMatchedBody, LanePartBody,
+    LanePurpose, LaneRangeBody, LaneSnapshotBody,
 };
 use quorate::control::message::ControlDatagram;
 use quorate::frame::{
@@ -115,6 +116,9 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(LanePurpose: generation term kind reserved),
         fields!(LaneMatchedBody: position generation end term chain reply reserved),
         fields!(LaneBytesBody: from end committed),
+        fields!(LaneGoneBody: first),
+        fields!(LaneSnapshotBody: at_most from),
+        fields!(LanePartBody: position total from),
     ];
     for (name, rows) in real {
         assert_eq!(layout(&page, name), rows, "{name}");

@@ -559,6 +559,10 @@ fn every_event_is_explained() {
     codes("src/control/repair.rs", "} => ");
     codes("src/runtime/scrub.rs", ".line(");
     codes("src/runtime/snapshots.rs", ".line(");
+    codes("src/runtime/renewal.rs", ".line(");
+    codes("src/runtime/retention.rs", ".line(");
+    codes("src/runtime/scrub.rs", ".line(");
+    codes("src/control/repair.rs", "} => ");
     real.sort();
     real.dedup();
     assert_eq!(told, real);

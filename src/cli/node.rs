@@ -1,7 +1,7 @@
 //! `quorate node`: runs one node until it is stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -52,15 +52,18 @@ pub(crate) fn run(args: &Args) -> u8 {
     }
     let service = BuiltIn::new(settings.group.service, settings.group.book);
     let options = NodeOptions { quiet: args.quiet, stop, ..NodeOptions::default() };
-    let node = match Node::start(&settings, service, options) {
-        Ok(node) => node,
-        Err(error) => {
-            complain(&error);
-            return EXIT_FAILURE;
+    loop {
+        let node = match Node::start(&settings, service.clone(), options.clone()) {
+            Ok(node) => node,
+            Err(error) => {
+                complain(&error);
+                return EXIT_FAILURE;
+            }
+        };
+        match node.wait() {
+            Ended::Renewed if !options.stop.load(Ordering::Acquire) => {}
+            Ended::Orderly | Ended::Renewed => return EXIT_DONE,
+            Ended::Unsynced | Ended::Halted => return EXIT_FAILURE,
         }
-    };
-    match node.wait() {
-        Ended::Orderly => EXIT_DONE,
-        Ended::Unsynced | Ended::Halted => EXIT_FAILURE,
     }
 }

@@ -142,12 +142,30 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
             "catch_up"
         )?;
     }
+    kept(out, &status["retention"])?;
     let reasons = ["garbage", "version", "group"];
     let data = reasons.map(|reason| (reason, &words[format!("dropped_{reason}")]));
     let control = &status["control_dropped"];
     let control = reasons.into_iter().chain(["stranger"]).map(|reason| (reason, &control[reason]));
     dropped(out, "data port", data.into_iter())?;
     dropped(out, "control port", control)
+}
+
+/// Where the log begins, the snapshots, and why the oldest segment stays.
+fn kept(out: &mut dyn Write, retention: &Value) -> std::io::Result<()> {
+    let Some(first) = retention["first"].as_u64() else { return Ok(()) };
+    let why = match (retention["pinned_by"].as_str(), &retention["failure"]) {
+        (Some("member"), _) => format!("kept for node {}", retention["member"]),
+        (Some("snapshots"), _) => "kept until two snapshots cover it".to_owned(),
+        (Some(_), _) => "within its limits".to_owned(),
+        (None, Value::String(failure)) => failure.clone(),
+        (None, _) => "about to leave".to_owned(),
+    };
+    writeln!(out, "{:<12} {first} ({why})", "log begins")?;
+    let snapshots = retention["snapshots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let at: Vec<_> = snapshots.iter().map(Value::to_string).collect();
+    let at = if at.is_empty() { "none".to_owned() } else { at.join(", ") };
+    writeln!(out, "{:<12} {at}", "snapshots")
 }
 
 /// Datagrams that were not looked at, by reason; nothing while there were none.

@@ -161,6 +161,13 @@ pub enum Event {
         /// Why.
         why: CatchUpFailure,
     },
+    /// Q-1153: the log that is needed has left everywhere: a snapshot is taken from a node instead.
+    SnapshotFetched {
+        /// From whom.
+        from: NodeId,
+        /// Its position.
+        position: Position,
+    },
     /// Q-1160: there is little room on the disk; a leader hands over where another node has more.
     DiskLow {
         /// Bytes free, as far as anybody can tell.
@@ -209,6 +216,10 @@ pub enum CatchUpFailure {
     Silent,
     /// It has no more than this node.
     NothingMore,
+    /// The log that is needed has left it.
+    Gone,
+    /// Its snapshot is damaged.
+    Damaged,
     /// The logs do not fit together.
     Refused,
 }
@@ -279,6 +290,7 @@ impl Event {
             Self::CatchUpStarted { .. } => 1119,
             Self::CaughtUp { .. } => 1120,
             Self::CatchUpFailed { .. } => 1121,
+            Self::SnapshotFetched { .. } => 1153,
             Self::DiskLow { .. } => 1160,
             Self::DiskFull { .. } => 1161,
             Self::DiskRoom { .. } => 1162,
@@ -407,6 +419,10 @@ impl Event {
             Self::CatchUpFailed { from, why } => {
                 write!(f, "nothing could be taken from node {from}: {why}")
             }
+            Self::SnapshotFetched { from, position } => write!(
+                f,
+                "the log that this node needs has left the others: the snapshot at {position} is taken from node {from}"
+            ),
             _ => self.tell_of_the_disk(f),
         }
     }
@@ -438,6 +454,8 @@ impl fmt::Display for CatchUpFailure {
         match self {
             Self::Silent => write!(f, "it is silent"),
             Self::NothingMore => write!(f, "it has no more than this node"),
+            Self::Gone => write!(f, "the log that is needed has left it"),
+            Self::Damaged => write!(f, "its snapshot is damaged"),
             Self::Refused => write!(f, "its log does not fit this one"),
         }
     }

@@ -9,23 +9,26 @@
 //! fell behind what their leader holds in memory. Those take what is committed from any node that has it, from other
 //! followers first, and go back to the leader's stream where that ends; if a source fails they try the next.
 
+mod ask;
+mod gone;
 mod sources;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
-use core::sync::atomic::Ordering::Acquire;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use self::ask::{LaneAnswer, LaneRequest, MatchAnswer, RangeRequest, SnapshotRequest, Source};
+pub use self::gone::Fetched;
+use self::gone::{Fetch, GoneSources};
 use self::sources::Sources;
 use super::event::{CatchUpFailure, Event};
 use crate::limits::{LANE_AHEAD_BYTES, LANE_MAILBOX_DEPTH, LANE_PIECE_BYTES, LANE_PIECES_MAX};
 use crate::link::{
     ControlToCore, LaneFact, LaneRefusal, LogChunk, MatchQuestion, MatchReply, Purpose, Recency,
-    SharedWords,
 };
-use crate::types::{Chain, Commit, Generation, Leadership, Nanos, NodeId, Position, Term};
+use crate::types::{Commit, Leadership, Nanos, NodeId, Position};
 
 /// What brought nothing, or could not be asked, is asked for again after this, ns.
 const ASK_AGAIN_NS: u64 = 10 * Nanos::MILLISECOND;
@@ -59,117 +62,6 @@ const CATCH_UP_PATIENCE: Patience = Patience {
     stall_ns: 3 * Nanos::SECOND,
 };
 
-/// What one node asks of another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LaneRequest {
-    /// Where the logs part.
-    Match(MatchQuestion),
-    /// Bytes of the log.
-    Range(RangeRequest),
-}
-
-/// See [`LaneRequest::Range`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct RangeRequest {
-    /// Of the take-over.
-    pub number: u64,
-    /// What for.
-    pub purpose: Purpose,
-    /// First byte.
-    pub from: Position,
-    /// Byte after the last.
-    pub to: Position,
-}
-
-/// What it is told.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum LaneAnswer {
-    /// To [`LaneRequest::Match`].
-    Match(MatchAnswer),
-    /// To [`LaneRequest::Range`]: as many of its first bytes as are durable and answered for, perhaps none yet.
-    Bytes {
-        /// Of the take-over.
-        number: u64,
-        /// Where they stand.
-        from: Position,
-        /// Up to here the source answers for its log.
-        end: Position,
-        /// Its commit position.
-        committed: Commit,
-        /// The bytes.
-        bytes: Arc<[u8]>,
-    },
-}
-
-/// See [`LaneAnswer::Match`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct MatchAnswer {
-    /// Of the take-over.
-    pub number: u64,
-    /// What the other core says.
-    pub reply: MatchReply,
-    /// Up to here it answers for its log.
-    pub end: Position,
-}
-
-impl MatchAnswer {
-    /// The answer with the chain that only the durable files hold, if it stands there.
-    #[must_use]
-    pub fn filed(self, chain_at: impl FnOnce(Position) -> Option<Chain>) -> Self {
-        let MatchReply::Filed(position) = self.reply else { return self };
-        let agreed = |chain| MatchReply::Agreed { position, chain };
-        Self { reply: chain_at(position).map_or(MatchReply::Unknown, agreed), ..self }
-    }
-}
-
-/// What a node that is asked for bytes knows of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Source {
-    /// The leadership that it leads, if it leads.
-    pub leads: Option<Leadership>,
-    /// Its commit position.
-    pub committed: Commit,
-    /// End of what is in its durable files.
-    pub durable: Position,
-}
-
-impl Source {
-    /// What the node shares now.
-    #[must_use]
-    pub fn of(words: &SharedWords) -> Self {
-        /// The shared word `role` of a leader.
-        const LEADS: u64 = 2;
-        // The leadership first: a core gives a role up before it enters another leadership.
-        let generation = Generation::from_u64(words.generation.load(Acquire));
-        let leadership = Leadership { generation, term: Term(words.term.load(Acquire) as u32) };
-        Self {
-            leads: (words.role.load(Acquire) == LEADS).then_some(leadership),
-            committed: Commit(Position(words.commit.load(Acquire))),
-            durable: Position(words.durable.load(Acquire)),
-        }
-    }
-
-    /// Up to where it answers for its log: a leader sync takes everything; who catches up takes what is committed, and from
-    /// the leader that it follows what it would take from its stream.
-    #[must_use]
-    pub fn end_for(&self, purpose: Purpose) -> Position {
-        match purpose {
-            Purpose::LeaderSync => self.durable,
-            Purpose::CatchUp(leadership) if self.leads == Some(leadership) => self.durable,
-            Purpose::CatchUp(_) | Purpose::Repair => self.committed.0,
-        }
-    }
-
-    /// Which of the bytes that are asked for it may send now, and up to where it answers.
-    #[must_use]
-    pub fn serves(&self, request: &RangeRequest) -> (Position, Position) {
-        let end = self.end_for(request.purpose);
-        let most = request.from.0.saturating_add(LANE_PIECE_BYTES);
-        let to = request.to.min(Position(most)).min(end).min(self.durable);
-        (to.max(request.from), end)
-    }
-}
-
 /// What happens to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LaneInput {
@@ -202,6 +94,15 @@ pub enum LaneInput {
     },
     /// What was asked of a node and not answered yet is lost: it cannot be reached, or the connection broke.
     Broken(NodeId),
+    /// What a piece of a snapshot came to, or what of one is here.
+    Fetched {
+        /// Of the take-over.
+        number: u64,
+        /// What.
+        what: Fetched,
+    },
+    /// The node does not stop for the snapshot: its own log goes further.
+    NotInstalled,
 }
 
 /// What it wants done.
@@ -217,6 +118,10 @@ pub enum LaneOutput {
     Answer(NodeId, MatchAnswer),
     /// The leader sync has ended: whether the log now ends where the source's did.
     Ended(bool),
+    /// Say what of a snapshot is here: [`LaneInput::Fetched`].
+    Resume(u64),
+    /// All of the snapshot at this position is here: stop, and start with it. If not: [`LaneInput::NotInstalled`].
+    Install(Position),
     /// Tell the operator.
     Event(Event),
 }
@@ -232,6 +137,8 @@ pub struct Progress {
     pub position: Position,
     /// Where it is to end, as far as is known: the source's log may grow.
     pub goal: Position,
+    /// Position of the snapshot that is taken; the other two are bytes of it then.
+    pub snapshot: Option<Position>,
     /// Bytes taken in a second, so far.
     pub bytes_per_second: u64,
 }
@@ -245,6 +152,7 @@ pub struct Lane {
     /// What the core said when it fell behind; none: it has not, or it was seen to.
     behind: Option<Behind>,
     sources: Sources,
+    gone: GoneSources,
     /// Bytes that the core was given and has not answered for: it must not be the one that frees them.
     held: VecDeque<Arc<[u8]>>,
     outputs: VecDeque<LaneOutput>,
@@ -283,7 +191,7 @@ impl Pull {
     fn given_up_at(&self) -> Nanos {
         let patience_ns = match self.step {
             Step::Match(_) => self.patience.answer_ns,
-            Step::Core | Step::Taking(_) => self.patience.stall_ns,
+            Step::Core | Step::Taking(_) | Step::Fetching(_) => self.patience.stall_ns,
         };
         self.moved.plus(patience_ns).min(self.until)
     }
@@ -297,6 +205,8 @@ enum Step {
     Match(MatchQuestion),
     /// Bytes are asked for and handed on.
     Taking(Taking),
+    /// A snapshot is asked for: the log that would be needed has left.
+    Fetching(Fetch),
 }
 
 /// Bytes on their way: taken by the core below `received`, here below `next`, asked for below `asked`.
@@ -384,6 +294,7 @@ impl Lane {
             pull: None,
             behind: None,
             sources: Sources::new(own, nodes),
+            gone: GoneSources::default(),
             held: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -402,6 +313,8 @@ impl Lane {
             }
             LaneInput::Answered { from, answer } => self.on_answer(now, from, answer),
             LaneInput::Broken(node) => self.on_broken(now, node),
+            LaneInput::Fetched { number, what } => self.on_fetched(now, number, what),
+            LaneInput::NotInstalled => self.not_installed(now),
         }
         self.advance(now);
     }
@@ -423,6 +336,7 @@ impl Lane {
             Step::Core => never,
             Step::Match(_) => pull.ask_at,
             Step::Taking(taking) => taking.deadline(pull.goal),
+            Step::Fetching(fetch) => fetch.deadline(),
         };
         given_up.min(next)
     }
@@ -431,6 +345,9 @@ impl Lane {
     #[must_use]
     pub fn progress(&self, now: Nanos) -> Option<Progress> {
         let pull = self.pull.as_ref()?;
+        if let Step::Fetching(fetch) = &pull.step {
+            return fetch.progress(now, pull.from, pull.since);
+        }
         let Step::Taking(taking) = &pull.step else { return None };
         let taken = taking.tail.0.saturating_sub(pull.began?.0);
         let passed = now.since(pull.since).max(1);
@@ -439,6 +356,7 @@ impl Lane {
             leader_sync: pull.purpose == Purpose::LeaderSync,
             position: taking.tail,
             goal: pull.goal,
+            snapshot: None,
             bytes_per_second: (u128::from(taken) * u128::from(Nanos::SECOND) / u128::from(passed))
                 as u64,
         })
@@ -606,6 +524,7 @@ impl Lane {
         let order = ControlToCore::Rejoin { number: self.number };
         self.outputs.push_back(LaneOutput::ToCore(order));
         self.sources.served(from);
+        self.gone = GoneSources::default();
         (self.pull, self.behind) = (None, None); // the core says so anew if it is not enough
     }
 
@@ -613,6 +532,12 @@ impl Lane {
         let own = self.number;
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.from == from) else { return };
         match answer {
+            LaneAnswer::Match(MatchAnswer { number, reply: MatchReply::Gone(first), .. })
+            | LaneAnswer::Gone { number, first }
+                if number == own =>
+            {
+                self.on_gone(now, from, first);
+            }
             LaneAnswer::Match(MatchAnswer { number, reply, end }) if number == own => {
                 if !matches!(pull.step, Step::Match(_)) {
                     return; // a late one
@@ -628,7 +553,10 @@ impl Lane {
             LaneAnswer::Bytes { number, from, end, committed, bytes } if number == own => {
                 self.on_bytes(now, from, end, committed, bytes);
             }
-            LaneAnswer::Match(_) | LaneAnswer::Bytes { .. } => {}
+            LaneAnswer::Match(_)
+            | LaneAnswer::Bytes { .. }
+            | LaneAnswer::Gone { .. }
+            | LaneAnswer::Part { .. } => {}
         }
     }
 
@@ -678,8 +606,10 @@ impl Lane {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.from == node) else { return };
         let at = now.plus(ASK_AGAIN_NS);
         pull.ask_at = at;
-        if let Step::Taking(taking) = &mut pull.step {
-            taking.forget_asks(at);
+        match &mut pull.step {
+            Step::Taking(taking) => taking.forget_asks(at),
+            Step::Fetching(fetch) => fetch.forget_asks(at),
+            Step::Core | Step::Match(_) => {}
         }
     }
 
@@ -694,6 +624,11 @@ impl Lane {
         let (from, silence_ns) = (pull.from, pull.patience.silence_ns);
         match &mut pull.step {
             Step::Core => {}
+            Step::Fetching(fetch) => {
+                while let Some(request) = fetch.ask(now, number, silence_ns) {
+                    self.outputs.push_back(LaneOutput::Ask(from, LaneRequest::Snapshot(request)));
+                }
+            }
             Step::Match(question) => {
                 if now >= pull.ask_at {
                     pull.ask_at = now.plus(silence_ns);
@@ -734,8 +669,11 @@ impl Lane {
         if self.pull.is_some() || now < retry_at {
             return;
         }
-        let Some(from) = self.sources.next(leader) else { return };
         let purpose = Purpose::CatchUp(leadership);
+        if let Some(ceiling) = self.gone.next(&self.sources) {
+            return self.fetch(now, purpose, ceiling);
+        }
+        let Some(from) = self.sources.next(leader) else { return };
         self.start(now, from, purpose, leadership, Nanos(u64::MAX));
     }
 
@@ -746,6 +684,7 @@ impl Lane {
             return;
         }
         let Some(behind) = &mut self.behind else { return };
+        self.gone.failed(pull.from, matches!(pull.step, Step::Fetching(_)), why);
         behind.retry_at = now.plus(self.sources.failed(pull.from));
         if self.sources.is_news(pull.from, why) || pull.told {
             let from = pull.from;

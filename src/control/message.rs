@@ -170,6 +170,8 @@ pub struct Announce {
     pub standing: Standing,
     /// Drawn at its start, never 0: tells one life of its process from the next.
     pub instance: u64,
+    /// End of the log on its disk: others keep what it lacks. Whoever sends the message fills it in.
+    pub holds: Position,
     /// Its disk.
     pub disk: DiskState,
 }
@@ -200,7 +202,8 @@ pub struct ControlDatagram {
     pub term: U32,
     /// Opinion, vote request: term of the sender's last frame.
     pub last_term: U32,
-    /// State hash: sequence. Opinion, vote request: end of the log. Readmit: position. Reserve, reserved: the coming term.
+    /// Announce: end of the log on its disk. State hash: sequence. Opinion, vote request: end of the log. Readmit: position.
+    /// Reserve, reserved: the coming term.
     pub first: U64,
     /// State hash: hash. Opinion, vote request: generation of the last frame. Lead, vote,
     /// readmit: an incarnation, plus one (0: none). Reserve: the candidate.
@@ -256,6 +259,7 @@ impl Envelope {
             Message::Announce(announce) => {
                 flags = announce.standing.flags() | (announce.disk as u16) << DISK_SHIFT;
                 wire.instance = U64::new(announce.instance);
+                wire.first = U64::new(announce.holds.0);
                 1
             }
             Message::Lead { founder } => {
@@ -365,7 +369,12 @@ impl ControlDatagram {
         let disk = DiskState::ALL[usize::from(flags >> DISK_SHIFT & 3)];
         let incarnation = incarnation_from_wire(self.second);
         Some(match self.kind {
-            1 => Message::Announce(Announce { standing, instance: self.instance.get(), disk }),
+            1 => Message::Announce(Announce {
+                standing,
+                instance: self.instance.get(),
+                holds: Position(self.first.get()),
+                disk,
+            }),
             2 => Message::Lead { founder: incarnation },
             3 => Message::Following { instance: self.instance.get() },
             4 => {
@@ -423,8 +432,12 @@ mod tests {
     fn messages_round_trip_and_foreign_ones_are_named() {
         let leadership =
             Leadership { generation: Generation { counter: 1, random: 7 }, term: Term(3) };
-        let announce =
-            Announce { standing: Standing::Stateless, instance: 11, disk: DiskState::Stalled };
+        let announce = Announce {
+            standing: Standing::Stateless,
+            instance: 11,
+            holds: Position(96),
+            disk: DiskState::Stalled,
+        };
         let constants = GroupConstants::from_fn(|constant| constant as u64 + 1);
         let recency = Recency { last: leadership, tail: Tail(Position(4096)) };
         let opinion = Opinion {

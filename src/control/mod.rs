@@ -8,6 +8,7 @@ pub mod disk;
 pub mod election;
 pub mod event;
 pub mod hashes;
+pub mod holdings;
 pub mod lane;
 pub mod membership;
 pub mod message;

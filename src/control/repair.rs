@@ -168,6 +168,10 @@ impl Repairs {
                     self.cases.remove(&base);
                 }
             }
+            RepairReport::Left(base) => {
+                self.current.take_if(|current| current.base == base);
+                self.cases.remove(&base);
+            }
             RepairReport::Needs { base, from, to } if self.is_current(base) => {
                 self.ask(now, from, to);
             }
@@ -208,6 +212,12 @@ impl Repairs {
                 answer: LaneAnswer::Bytes { number, from, bytes, .. },
             } if *number == question.number && *node == question.node => {
                 self.answered(now, question, *from, bytes);
+            }
+            // It has no longer what is asked of it.
+            LaneInput::Answered { from: node, answer: LaneAnswer::Gone { number, .. } }
+                if *number == question.number && *node == question.node =>
+            {
+                self.useless(now, question);
             }
             LaneInput::Broken(node) if *node == question.node => self.useless(now, question),
             _ => {}

@@ -16,7 +16,7 @@ use super::hot_tier::{list_segments, told_tier};
 use super::shared_page::SharedReader;
 use crate::frame::{FrameHeader, Predecessor};
 use crate::journal::node_state::{NODE_STATE_COPY_BYTES, NODE_STATE_NAME, decode_node_state};
-use crate::journal::reader::{Found, LogBytes, Trouble, Walker, segment_of_sequence};
+use crate::journal::reader::{Cause, Found, LogBytes, Trouble, Walker, segment_of_sequence};
 use crate::journal::seal::Seal;
 use crate::journal::segment_header::{Content, HeaderError, SegmentHeader};
 use crate::journal::segment_name;
@@ -258,10 +258,15 @@ impl LogReader {
     /// again, now and then.
     ///
     /// # Errors
-    /// [`Trouble`]. Without a limit that is also how the log ends: see [`Trouble::may_be_end`].
+    /// [`Trouble`]. Without a limit that is also how the log ends: see [`Trouble::may_be_end`]. Segments that left before they
+    /// were read are [`Cause::Gone`].
     pub fn next_frame(&mut self) -> Result<Option<Found<'_>>, Trouble> {
         let limit = self.limit();
-        self.walker.next_frame(limit)
+        let position = self.walker.before().position;
+        match self.walker.source().gone(position) {
+            Some(first) => Err(Trouble { position, cause: Cause::Gone(first) }),
+            None => self.walker.next_frame(limit),
+        }
     }
 
     /// Goes on behind a frame for which the caller answers: how tools read on behind damage.
@@ -422,6 +427,20 @@ impl Files {
             }
         }
         Ok(None)
+    }
+
+    /// Where the log begins, if what stands at `position` has left. Looked up only where a file is to be opened.
+    fn gone(&self, position: Position) -> Option<Position> {
+        let Place::Directories(directories) = &self.place else { return None };
+        let base = position.segment_base(self.segment_bytes);
+        let known = self.open.borrow().as_ref().is_some_and(|&(open, _)| open == base);
+        let holds = |(_, directory): &(Tier, PathBuf)| directory.join(segment_name(base)).exists();
+        if known || directories.iter().any(holds) {
+            return None;
+        }
+        let lowest =
+            |(_, directory): &(Tier, PathBuf)| list_segments(directory).ok()?.first().copied();
+        directories.iter().filter_map(lowest).min().filter(|&first| first > position)
     }
 
     /// Time of the frame at a segment's start.

@@ -1,5 +1,6 @@
 //! The host: mapping, files, sockets, clock, CPUs. The only module with system calls.
 
+pub mod archive;
 mod batch;
 pub mod clock;
 pub mod cpu;

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 
-use super::memory::{Disk, DurableFile, segment_name};
+use super::memory::{Disk, DurableFile, parse_segment_name, segment_name};
 use super::reader::{Cause, LogBytes, Trouble, Walker};
 use super::segment_file::{file_offset, seal_base};
 use super::segment_header::SegmentHeader;
 use crate::frame::Predecessor;
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::types::{GroupId, Position};
+use crate::types::{Chain, GroupId, Position};
 
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
@@ -17,6 +17,22 @@ pub struct LogFiles<'a, D: Disk> {
     disk: &'a D,
     segment_bytes: u64,
     open: RefCell<Option<(Position, D::File)>>,
+}
+
+/// Where the log in a data directory begins: the base of its first segment file.
+///
+/// # Errors
+/// The host's.
+pub fn first_segment<D: Disk>(disk: &D) -> io::Result<Option<Position>> {
+    Ok(disk.list()?.iter().filter_map(|name| parse_segment_name(name)).min())
+}
+
+/// Where the log begins, if that is above `position`: what stands there has left.
+///
+/// # Errors
+/// The host's.
+pub fn gone_below<D: Disk>(disk: &D, position: Position) -> io::Result<Option<Position>> {
+    Ok(first_segment(disk)?.filter(|&first| first > position))
 }
 
 impl<'a, D: Disk> LogFiles<'a, D> {
@@ -48,7 +64,8 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         Ok(bytes)
     }
 
-    /// What stands before the entry at `position`: one segment is walked for it. None: no entry starts or ends there.
+    /// What stands before the entry at `position`: one segment is walked for it. None: no entry starts or ends there, or what
+    /// stands there has left.
     ///
     /// # Errors
     /// The host's.
@@ -61,15 +78,15 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         let before = if base == Position(0) {
             Predecessor::genesis(group)
         } else {
-            let mut page = [0; SEGMENT_HEADER_BYTES];
-            let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
-                return Ok(None);
+            let before = match self.before_segment(group, base)? {
+                // The log may begin just here: then the first segment says what stood before it.
+                None if position == position.segment_base(self.segment_bytes) => {
+                    self.before_segment(group, position)?
+                }
+                before => before,
             };
-            let bytes = self.segment_bytes;
-            match SegmentHeader::decode_segment(&page[..read?], group, bytes, base) {
-                Ok(header) => header.before,
-                Err(_) => return Ok(None), // its damage is recovery's to tell
-            }
+            let Some(before) = before else { return Ok(None) };
+            before
         };
         let mut walker = Walker::new(self, self.segment_bytes, before);
         loop {
@@ -82,6 +99,36 @@ impl<'a, D: Disk> LogFiles<'a, D> {
                 Ok(None) | Err(_) => return Ok(None),
             }
         }
+    }
+
+    /// The chain at the entry that ends at `position`. None: no entry does.
+    ///
+    /// # Errors
+    /// Where the log begins, if what stands there has left.
+    pub fn chain_at(&self, group: GroupId, position: Position) -> Result<Option<Chain>, Position> {
+        match gone_below(self.disk, position) {
+            Ok(Some(first)) => Err(first),
+            // What the host cannot read is not known.
+            _ => Ok(self.predecessor_at(group, position).ok().flatten().map(|at| at.chain)),
+        }
+    }
+
+    /// What its header page says stands before the segment at `base`. None: there is none, or its page is damaged, which is
+    /// recovery's to tell.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn before_segment(
+        &self,
+        group: GroupId,
+        base: Position,
+    ) -> io::Result<Option<Predecessor>> {
+        let mut page = [0; SEGMENT_HEADER_BYTES];
+        let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
+            return Ok(None);
+        };
+        let header = SegmentHeader::decode_segment(&page[..read?], group, self.segment_bytes, base);
+        Ok(header.ok().map(|header| header.before))
     }
 
     /// Does something with the file of a segment. None: there is none.

@@ -1,5 +1,8 @@
 //! Who reads the durable files in the background: the scrub, and the repair of what it finds, as control orders it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use super::memory::{Disk, segment_name};
@@ -74,7 +77,21 @@ impl<D: Disk + Clone> Mender<D> {
         }
     }
 
+    /// Whether retention has let the file go meanwhile. It works on this thread, too: nothing comes between this and a swap.
+    fn let_go(&mut self, base: Position) -> bool {
+        let left = self.scrub.has_left(base);
+        if left {
+            self.repair = None;
+            self.scrub.forget(&segment_name(base));
+            self.reports.push_back(RepairReport::Left(base));
+        }
+        left
+    }
+
     fn examine(&mut self, base: Position) {
+        if self.let_go(base) {
+            return;
+        }
         let ScrubSettings { group, segment_bytes, .. } = self.settings;
         let end = base.plus(segment_bytes);
         let far = match self.certain.filter(|certain| certain.position <= end) {
@@ -91,6 +108,9 @@ impl<D: Disk + Clone> Mender<D> {
         let Some(repair) = self.repair.take().filter(|repair| repair.base() == base) else {
             return;
         };
+        if self.let_go(base) {
+            return;
+        }
         match repair.swap(&self.disk) {
             Ok(mended) => {
                 self.scrub.forget(&segment_name(base));
@@ -132,8 +152,13 @@ impl<D: Disk + Clone> Mender<D> {
     }
 
     fn step_repair(&mut self) -> u64 {
-        let Some(repair) = self.repair.as_mut().filter(|_| self.goes_on) else { return 0 };
-        let base = repair.base();
+        let Some(base) = self.repair.as_ref().filter(|_| self.goes_on).map(Repair::base) else {
+            return 0;
+        };
+        if self.let_go(base) {
+            return 1;
+        }
+        let Some(repair) = self.repair.as_mut() else { return 0 };
         let step = repair.step(&self.disk);
         self.goes_on = matches!(step, Ok(RepairStep::Going | RepairStep::Refused(_)));
         match step {

@@ -4,6 +4,7 @@ mod cut;
 pub mod files;
 pub mod heap;
 pub mod hot;
+pub mod incoming;
 mod index;
 pub mod keeper;
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod reader;
 pub mod recovery;
 pub mod recovery_table;
 pub mod repair;
+pub mod retention;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod scrub;
@@ -30,3 +32,14 @@ pub use memory::{
     Disk, DurableFile, HotTier, SegmentMemory, SegmentView, parse_segment_name, segment_name,
 };
 pub use terms::{TermSpan, TermStartAt};
+
+/// A name in `quarantine/` for a file of the data directory, whose files have `names`: one that nothing has yet.
+fn quarantine_name(names: &[String], bare: &str) -> String {
+    let mut kept = format!("quarantine/{bare}");
+    let mut number = 1;
+    while names.contains(&kept) {
+        kept = format!("quarantine/{number}-{bare}");
+        number += 1;
+    }
+    kept
+}

@@ -243,10 +243,11 @@ impl NodeState {
     }
 
     /// Whether, if it was founded, it was so by its own election in the leadership it promised: it voted for itself there, and
-    /// its log, whose leaderships `terms` begin, holds nothing of another.
+    /// its log, whose leaderships `terms` begin, holds nothing of another, and is there from its birth.
     #[must_use]
     pub fn won_founding(&self, terms: &[TermStartAt]) -> bool {
         self.vote == Some(self.node)
+            && terms.first().is_none_or(|first| first.base == Position(0))
             && terms.iter().all(|start| start.leadership == self.leadership)
     }
 

@@ -129,6 +129,8 @@ pub struct Trouble {
 pub enum Cause {
     /// A rule of the format is broken. `Unpublished` and `Short` are also what the end of a log looks like.
     Frame(FrameError),
+    /// What stands there has left: the log begins at this position.
+    Gone(Position),
     /// The host could not read.
     Host(io::Error),
 }
@@ -146,6 +148,12 @@ impl fmt::Display for Trouble {
         write!(f, "at {}: ", self.position)?;
         match &self.cause {
             Cause::Frame(error) => error.fmt(f),
+            Cause::Gone(first) => {
+                write!(
+                    f,
+                    "the log begins at {first}, and no snapshot that can be used covers what is before"
+                )
+            }
             Cause::Host(error) => error.fmt(f),
         }
     }
@@ -156,6 +164,7 @@ impl std::error::Error for Trouble {
         match &self.cause {
             Cause::Frame(error) => Some(error),
             Cause::Host(error) => Some(error),
+            Cause::Gone(_) => None,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct RecoverySettings {
     pub node: NodeId,
     /// Payload bytes of a segment: the group's constant.
     pub segment_bytes: u64,
-    /// Lowest position that must be there: 0, or that of a snapshot from which the log goes on.
+    /// Lowest position that must be there, unless a snapshot covers what is missing above it.
     pub log_start: Position,
     /// Bytes below the tail that are hot again when the node starts: at least two windows.
     pub hot_bytes: u64,
@@ -140,6 +140,13 @@ pub enum RecoveryError {
         /// Why.
         error: HeaderError,
     },
+    /// The beginning of the log is not there, and no snapshot covers it.
+    NoStart {
+        /// The oldest segment file that is there.
+        name: String,
+        /// Where it begins.
+        lowest: Position,
+    },
     /// Bytes that were durable are damaged: never cut, never denied.
     Damage {
         /// The damaged ranges, in order (the first ones, if there are very many).
@@ -199,7 +206,7 @@ pub fn recover<D: Disk, H: HotTier>(
     let known_commit = Commit(scan.marks.commit.position().min(tail.position));
     let sync = SyncerStart {
         durable: tail,
-        log_start: settings.log_start,
+        log_start: scan.log_start,
         seal_number,
         epoch: scan.marks.epoch,
         generation: scan.first_generation,
@@ -247,6 +254,11 @@ impl fmt::Display for RecoveryError {
                 "{name}: not a file of this node; move it out of the data directory, or choose another directory"
             ),
             Self::Header { name, error } => write!(f, "{name}: {error}"),
+            Self::NoStart { name, lowest } => write!(
+                f,
+                "{name}: the log before position {lowest} is not here, and no snapshot covers it: bring the missing segments \
+                 or a snapshot back, or empty the data directory to take everything from the group"
+            ),
             Self::Damage { ranges, .. } => {
                 write!(f, "the log is damaged where it was durable, and is left as it is:")?;
                 ranges.iter().try_for_each(|range| write!(f, "\n  {range}"))

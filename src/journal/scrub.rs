@@ -235,6 +235,11 @@ impl<D: Disk> Scrubber<D> {
         self.next_round = if pause_ns == 0 { Nanos(u64::MAX) } else { now.plus(pause_ns) };
         self.round = Round { began: now, ..Round::default() };
         let lowest = self.lowest();
+        // Of what has left nothing is wrong any more.
+        self.flaws.retain(|_, flaw| {
+            matches!(flaw.what, Wrong::Snapshot(_))
+                || lowest.is_none_or(|lowest| flaw.base >= lowest)
+        });
         let work = match lowest.filter(|lowest| *lowest < self.reach()) {
             Some(base) => Work::Segment(Walk::new(base, None, true)),
             None => self.go_on_with_snapshots(),
@@ -245,6 +250,11 @@ impl<D: Disk> Scrubber<D> {
     /// Base of the oldest segment file. What lies below it has been removed on purpose.
     fn lowest(&self) -> Option<Position> {
         self.disk.list().ok()?.iter().filter_map(|name| parse_segment_name(name)).min()
+    }
+
+    /// Whether the segment at `base` lies below the oldest one that is here.
+    pub(super) fn has_left(&self, base: Position) -> bool {
+        self.lowest().is_none_or(|lowest| base < lowest)
     }
 
     fn go_on_with_snapshots(&self) -> Work<D> {
@@ -321,6 +331,7 @@ impl<D: Disk> Scrubber<D> {
         let what = match &trouble.cause {
             Cause::Frame(error) => Wrong::Frame(*error),
             Cause::Host(error) => Wrong::Unreadable(error.kind()),
+            Cause::Gone(_) => Wrong::Missing,
         };
         Flaw { file: segment_name(base), offset: file_offset(base, position), base, position, what }
     }
@@ -360,9 +371,9 @@ impl<D: Disk> Scrubber<D> {
 
     fn found(&mut self, walk: &mut Walk, flaw: Flaw) {
         // Removed meanwhile, and all below it: as it should be.
-        let gone =
-            flaw.what == Wrong::Missing && self.lowest().is_none_or(|lowest| flaw.base < lowest);
-        if !gone {
+        if flaw.what == Wrong::Missing && self.has_left(flaw.base) {
+            self.forget(&flaw.file);
+        } else {
             walk.flawed = true;
             self.note(flaw);
         }

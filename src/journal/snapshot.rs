@@ -25,6 +25,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::memory::{Disk, DurableFile};
+use super::quarantine_name;
 use crate::frame::Predecessor;
 use crate::frame::crc::crc32c;
 use crate::limits::{SEGMENT_HEADER_BYTES, SNAPSHOT_BLOCK_BYTES};
@@ -38,7 +39,8 @@ pub const SNAPSHOT_VERSION: u32 = 1;
 pub const SNAPSHOT_FOLDER: &str = "snapshots/";
 
 /// Bytes in front of the blocks.
-const PAGE_BYTES: usize = SEGMENT_HEADER_BYTES;
+pub const SNAPSHOT_PAGE_BYTES: usize = SEGMENT_HEADER_BYTES;
+const PAGE_BYTES: usize = SNAPSHOT_PAGE_BYTES;
 /// Checksum and length in front of a block's bytes.
 const BLOCK_FRONT_BYTES: usize = 8;
 /// Bytes of the state in a full block.
@@ -198,6 +200,34 @@ pub fn snapshots<D: Disk>(disk: &D) -> io::Result<Vec<Position>> {
     Ok(positions)
 }
 
+/// Reads the snapshot of `group` at `position` to its end: every block of it must be good. `pace` is called with the bytes of
+/// each piece that is read: it may wait, and its error ends the reading.
+///
+/// # Errors
+/// [`SnapshotError`]; [`SnapshotError::Host`] says nothing about the snapshot.
+pub fn verify<D: Disk>(
+    disk: &D,
+    group: GroupId,
+    position: Position,
+    pace: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> Result<Stamp, SnapshotError> {
+    let judge = |error: io::Error| match error.kind() {
+        ErrorKind::InvalidData => SnapshotError::State(error),
+        _ => SnapshotError::Host(error),
+    };
+    let mut reader = SnapshotReader::open(disk, group, position)?;
+    let mut piece = vec![0; SNAPSHOT_BLOCK_BYTES];
+    loop {
+        match reader.read(&mut piece).map_err(judge)? {
+            0 => break,
+            read => pace(read).map_err(SnapshotError::Host)?,
+        }
+    }
+    let stamp = reader.stamp().clone();
+    reader.finish().map_err(SnapshotError::State)?;
+    Ok(stamp)
+}
+
 /// Removes what a crash left of snapshots that were being written.
 ///
 /// # Errors
@@ -217,14 +247,7 @@ pub fn remove_unfinished<D: Disk>(disk: &D) -> io::Result<()> {
 /// The host's.
 pub fn set_aside<D: Disk>(disk: &D, position: Position) -> io::Result<String> {
     let name = snapshot_name(position);
-    let names = disk.list()?;
-    let bare = &name[SNAPSHOT_FOLDER.len()..];
-    let mut kept = format!("quarantine/{bare}");
-    let mut number = 1;
-    while names.contains(&kept) {
-        kept = format!("quarantine/{number}-{bare}");
-        number += 1;
-    }
+    let kept = quarantine_name(&disk.list()?, &name[SNAPSHOT_FOLDER.len()..]);
     disk.rename(&name, &kept)?;
     disk.sync_directory()?;
     Ok(kept)
@@ -475,7 +498,50 @@ impl Fields {
     }
 }
 
+/// Judges blocks one after the other, as they come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BlockCheck {
+    chain: u32,
+    state_bytes: u64,
+}
+
+impl BlockCheck {
+    /// Nothing of the snapshot with this stamp was seen yet.
+    #[must_use]
+    pub fn of(stamp: &Stamp) -> Self {
+        Self { chain: stamp.before.chain.0, state_bytes: 0 }
+    }
+
+    /// Whether `block` is good, and follows from the one before.
+    pub fn next(&mut self, block: &[u8]) -> bool {
+        let Some((front, state)) = block.split_first_chunk::<BLOCK_FRONT_BYTES>() else {
+            return false;
+        };
+        let [a, b, c, d, length @ ..] = *front;
+        let computed = crc32c(self.chain, &block[4..]);
+        let good = u32::from_le_bytes([a, b, c, d]) == computed
+            && u32::from_le_bytes(length) as usize == state.len();
+        self.chain = computed;
+        self.state_bytes += state.len() as u64;
+        good
+    }
+
+    /// Whether the last block was the one that the stamp names as the last.
+    #[must_use]
+    pub fn is_whole(&self, stamp: &Stamp) -> bool {
+        (self.chain, self.state_bytes) == (stamp.blocks_crc, stamp.state_bytes)
+    }
+}
+
 impl Stamp {
+    /// Bytes of the snapshot's file.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        let blocks = self.state_bytes.div_ceil(BLOCK_STATE_BYTES as u64);
+        let fronts = blocks.saturating_mul(BLOCK_FRONT_BYTES as u64);
+        (PAGE_BYTES as u64).saturating_add(fronts).saturating_add(self.state_bytes)
+    }
+
     /// The page in front of the blocks.
     #[must_use]
     pub fn encode(&self) -> [u8; PAGE_BYTES] {

@@ -13,6 +13,8 @@ pub enum RepairReport {
     Damaged(Position),
     /// It is not, any more.
     Mended(Position),
+    /// Its file has left the log for good, as retention allows: nothing is left to repair.
+    Left(Position),
     /// The one that is being repaired lacks bytes.
     Needs {
         /// Which segment.

@@ -77,13 +77,6 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         applied
     }
 
-    /// How far the state is, for those who look: also before anything is applied in this life.
-    pub(super) fn share_applied(&self) {
-        let words = self.shared.words();
-        words.applied.store(self.applied.0.0, Relaxed);
-        words.applied_sequence.store(self.state.sequence().0, Relaxed);
-    }
-
     /// New sessions and queries are served once the term's own entry is applied: everything before it is known then.
     fn open_for_clients(&mut self, now: Now, applied: Position) {
         if let Work::Leader(leading) = &mut self.work

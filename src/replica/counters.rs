@@ -59,6 +59,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         self.wake_sync = true;
     }
 
+    /// How far the state is: also what a start began with.
+    pub(super) fn share_applied(&self) {
+        let words = self.shared.words();
+        words.applied.store(self.applied.0.0, Relaxed);
+        words.applied_sequence.store(self.state.sequence().0, Relaxed);
+    }
+
     /// Copies the counters.
     pub(super) fn publish_counters(&mut self) {
         let words = self.shared.words();

@@ -148,7 +148,7 @@ pub fn judge_reply<M: SegmentMemory>(log: &HotLog<M>, reply: MatchReply) -> Verd
     match reply {
         MatchReply::Agreed { position, chain } => agreed(log, position, chain),
         MatchReply::AskBelow(below) => Verdict::AskBelow(below),
-        MatchReply::Filed(_) | MatchReply::Unknown => Verdict::Nonsense,
+        MatchReply::Filed(_) | MatchReply::Gone(_) | MatchReply::Unknown => Verdict::Nonsense,
     }
 }
 

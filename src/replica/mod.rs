@@ -28,6 +28,7 @@ mod pull;
 mod pull_tests;
 pub mod quorum;
 mod replay;
+pub mod retainer;
 #[cfg(test)]
 mod role_tests;
 mod settings;

@@ -3,8 +3,8 @@
 
 use crate::frame::Predecessor;
 use crate::journal::Disk;
-use crate::journal::files::LogFiles;
-use crate::journal::reader::{Trouble, Walker};
+use crate::journal::files::{LogFiles, gone_below};
+use crate::journal::reader::{Cause, Trouble, Walker};
 use crate::journal::snapshot::{SnapshotError, SnapshotReader, Stamp, snapshots};
 use crate::service::Service;
 use crate::session::State;
@@ -89,15 +89,28 @@ impl<D: Disk> ReplayLog<'_, D> {
         let mut walker = Walker::new(log, self.segment_bytes, from.before);
         let mut generation = from.generation;
         let enough = Position(from.before.position.0.saturating_add(bytes));
-        while walker.before().position < enough
-            && let Some(found) = walker.next_frame(limit)?
-        {
+        while walker.before().position < enough {
+            let found = match walker.next_frame(limit) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(trouble) => return Err(self.gone(trouble)),
+            };
             generation =
                 found.leadership(generation).map_or(generation, |opened| opened.generation);
             let kind = found.header.kind().expect("the walk lets only known kinds pass");
             state.apply_frame(kind, &found.header, found.payload);
         }
         Ok(Place { before: walker.before(), generation })
+    }
+
+    /// Nothing is there because it has left: says so.
+    fn gone(&self, trouble: Trouble) -> Trouble {
+        match gone_below(self.disk, trouble.position) {
+            Ok(Some(first)) if trouble.may_be_end() => {
+                Trouble { cause: Cause::Gone(first), ..trouble }
+            }
+            _ => trouble,
+        }
     }
 
     /// Restores the newest snapshot at or below `limit` that can be used; without one the state is as it was.

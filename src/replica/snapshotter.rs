@@ -16,7 +16,7 @@ use crate::journal::Disk;
 use crate::journal::reader::Trouble;
 use crate::journal::snapshot::{
     SnapshotError, SnapshotReader, SnapshotWriter, Stamp, remove_unfinished, set_aside,
-    snapshot_name, snapshots,
+    snapshot_name, snapshots, verify,
 };
 use crate::link::Shared;
 use crate::service::Service;
@@ -242,10 +242,25 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
             state_bytes: 0,
             blocks_crc: 0,
         })?;
+        // Others leave because of it: so it is read back first.
+        if let Err(error) = verify(&self.disk, self.settings.group, position, pace) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            let _ = set_aside(&self.disk, position);
+            return Err(error);
+        }
         (self.newest, self.lost) = (position, false);
         self.events.push_back(SnapshotEvent::Taken { stamp, answers: self.answers });
         self.remove_old()?;
         Ok(1)
+    }
+
+    /// Somebody else has moved snapshots away, or brought one.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn look_again(&mut self) -> io::Result<()> {
+        self.newest = snapshots(&self.disk)?.pop().unwrap_or_default();
+        Ok(())
     }
 
     fn is_current(&mut self) -> u64 {

@@ -24,19 +24,22 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use self::connection::{Connection, Ending};
+use self::connection::{Connection, Ending, Wanted};
 pub(super) use self::counts::CarrierCounts;
 use self::counts::Refused;
 use self::net::LaneNet;
 use self::pace::Pace;
 use crate::control::lane::wire::{LaneEnd, LaneMessage, LaneNodes};
-use crate::control::lane::{LaneAnswer, LaneInput, LaneRequest, MatchAnswer, RangeRequest, Source};
+use crate::control::lane::{
+    Fetched, LaneAnswer, LaneInput, LaneRequest, MatchAnswer, RangeRequest, SnapshotRequest, Source,
+};
 use crate::io::clock::HostClock;
 use crate::journal::Disk;
-use crate::journal::files::LogFiles;
-use crate::limits::NODES_MAX;
+use crate::journal::files::{LogFiles, gone_below};
+use crate::journal::incoming::{Incoming, IncomingSettings, read_piece};
+use crate::limits::{LANE_PIECE_BYTES, NODES_MAX};
 use crate::link::{Purpose, Shared, Wake};
-use crate::types::{Generation, GroupId, Nanos, NodeId};
+use crate::types::{Generation, GroupId, Nanos, NodeId, Position};
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -58,6 +61,8 @@ pub(super) enum CarrierOrder {
     Ask(NodeId, LaneRequest),
     /// Answer a node that asked where the logs part.
     Answer(NodeId, MatchAnswer),
+    /// Say what of a snapshot is here, for this take-over.
+    Resume(u64),
 }
 
 /// Control's ends.
@@ -82,7 +87,7 @@ pub(super) struct CarrierSettings {
 }
 
 /// The thread.
-pub(super) struct Carrier<D> {
+pub(super) struct Carrier<D: Disk> {
     settings: CarrierSettings,
     disk: D,
     shared: Shared,
@@ -99,6 +104,8 @@ pub(super) struct Carrier<D> {
     /// By node that was dialled in vain, or whose connection broke: how often in a row, and until when it is left alone.
     redial: BTreeMap<NodeId, (u32, Nanos)>,
     pace: Pace,
+    /// The snapshot that comes in.
+    incoming: Incoming<D::File>,
 }
 
 impl<D: Disk> Carrier<D> {
@@ -126,6 +133,7 @@ impl<D: Disk> Carrier<D> {
         };
         let pace = Pace::new(settings.bytes_per_second);
         let carrier = Self {
+            incoming: Incoming::new(settings.incoming()),
             settings,
             disk,
             shared,
@@ -240,19 +248,18 @@ impl<D: Disk> Carrier<D> {
             }
             CarrierOrder::Answer(to, answer) => {
                 let files = LogFiles::new(&self.disk, self.settings.segment_bytes);
-                let answer = answer.filed(|position| {
-                    files
-                        .predecessor_at(self.settings.group, position)
-                        .ok()
-                        .flatten()
-                        .map(|at| at.chain)
-                });
+                let answer = answer.filed(|position| files.chain_at(self.settings.group, position));
                 let message = LaneMessage::Answer(LaneAnswer::Match(answer));
                 let asked =
                     |c: &&mut Connection| c.end() == LaneEnd::Source && c.node() == Some(to);
                 if let Some(connection) = self.connections.values_mut().find(asked) {
                     connection.answer(now, &message, to, &nodes);
                 }
+            }
+            CarrierOrder::Resume(number) => {
+                let taken = self.incoming.resume(&self.disk);
+                let what = taken.map_or(Fetched::Failed, Fetched::from);
+                self.tell(LaneInput::Fetched { number, what });
             }
         }
     }
@@ -337,8 +344,23 @@ impl<D: Disk> Carrier<D> {
             }
             LaneMessage::Request(LaneRequest::Range(range)) => {
                 if let Some(connection) = self.connections.get_mut(&token) {
-                    connection.queue(range)?;
+                    connection.queue(Wanted::Range(range))?;
                 }
+            }
+            LaneMessage::Request(LaneRequest::Snapshot(snapshot)) => {
+                if let Some(connection) = self.connections.get_mut(&token) {
+                    connection.queue(Wanted::Snapshot(snapshot))?;
+                }
+            }
+            LaneMessage::Answer(LaneAnswer::Part { number, piece }) => {
+                self.counts.took(piece.bytes.len());
+                let what = if piece.position == Position(0) {
+                    Fetched::Nothing
+                } else {
+                    let come = self.incoming.take(&self.disk, &piece);
+                    come.map_or(Fetched::Failed, Fetched::from)
+                };
+                self.tell(LaneInput::Fetched { number, what });
             }
             LaneMessage::Answer(answer) => {
                 if let LaneAnswer::Bytes { bytes, .. } = &answer {
@@ -355,22 +377,33 @@ impl<D: Disk> Carrier<D> {
         let nodes = self.nodes();
         let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };
         connection.flush(now)?;
-        while let Some((to, range)) = connection.next_range() {
-            let limited = range.purpose != Purpose::LeaderSync; // nobody leads while that waits
+        while let Some((to, wanted)) = connection.next_range() {
+            // Nobody leads while a leader sync waits.
+            let limited =
+                !matches!(wanted, Wanted::Range(range) if range.purpose == Purpose::LeaderSync);
             if limited && self.pace.next_at(now) > now {
-                connection.put_off(range);
+                connection.put_off(wanted);
                 break;
             }
             let source = Source::of(self.shared.words());
-            let answer = read(&self.disk, self.settings.segment_bytes, source, &range);
-            let (wanted, _) = source.serves(&range);
-            if let LaneAnswer::Bytes { bytes, .. } = &answer {
-                if limited {
-                    self.pace.spend(now, bytes.len() as u64);
+            let answer = match wanted {
+                Wanted::Range(range) => {
+                    read(&self.disk, self.settings.segment_bytes, source, &range)
                 }
-                self.counts.served(bytes.len());
-                let read_to = range.from.plus(bytes.len() as u64);
-                if read_to < wanted {
+                Wanted::Snapshot(request) => part(&self.disk, &self.settings, &request),
+            };
+            let bytes = match &answer {
+                LaneAnswer::Bytes { bytes, .. } => bytes.len(),
+                LaneAnswer::Part { piece, .. } => piece.bytes.len(),
+                LaneAnswer::Match(_) | LaneAnswer::Gone { .. } => 0,
+            };
+            if limited {
+                self.pace.spend(now, bytes as u64);
+            }
+            self.counts.served(bytes);
+            if let (Wanted::Range(range), LaneAnswer::Bytes { .. }) = (&wanted, &answer) {
+                let read_to = range.from.plus(bytes as u64);
+                if read_to < source.serves(range).0 {
                     self.counts.could_not_read(read_to);
                 }
             }
@@ -394,5 +427,24 @@ fn read<D: Disk>(disk: &D, segment_bytes: u64, source: Source, range: &RangeRequ
     let (to, end) = source.serves(range);
     let bytes = LogFiles::new(disk, segment_bytes).piece(range.from, to).unwrap_or_default();
     let (number, from) = (range.number, range.from);
+    if bytes.is_empty()
+        && to > from
+        && let Ok(Some(first)) = gone_below(disk, from)
+    {
+        return LaneAnswer::Gone { number, first };
+    }
     LaneAnswer::Bytes { number, from, end, committed: source.committed, bytes: bytes.into() }
+}
+
+/// What this node has of a snapshot. A disk that cannot be read has none.
+fn part<D: Disk>(disk: &D, settings: &CarrierSettings, request: &SnapshotRequest) -> LaneAnswer {
+    let SnapshotRequest { number, at_most, from } = *request;
+    let piece = read_piece(disk, &settings.incoming(), at_most, from, LANE_PIECE_BYTES);
+    LaneAnswer::Part { number, piece: piece.unwrap_or_default() }
+}
+
+impl CarrierSettings {
+    fn incoming(&self) -> IncomingSettings {
+        IncomingSettings::new(self.group, self.segment_bytes)
+    }
 }

@@ -24,6 +24,8 @@ use super::events::EventSink;
 use super::ladder_desk::{self, set_durability};
 use super::lane_desk::LaneDesk;
 use super::outlook::Outlook;
+use super::renewal::Renewal;
+use super::retention::RetentionDesk;
 use super::snapshots::SnapshotDesk;
 use super::watch::Watch;
 use crate::control::constants::Door;
@@ -67,6 +69,9 @@ impl Wake for ControlWaker {
 pub enum Ended {
     /// It was asked to, and everything it acknowledged is on its disk.
     Orderly,
+    /// It has taken a snapshot of another node, because the log that it needs has left them all: it is to be started again, and
+    /// begins with that.
+    Renewed,
     /// It was asked to, and the disk did not take everything in time.
     Unsynced,
     /// Its state cannot be trusted, or a disk failed.
@@ -104,6 +109,10 @@ pub(super) struct ControlThread<E: Storage> {
     pub(super) keeper: Receiver<KeeperEvent>,
     /// The replay worker.
     pub(super) snapshots: SnapshotDesk,
+    /// What leaves the log, and what the others lack of it.
+    pub(super) retention: RetentionDesk,
+    /// A snapshot of another node that is to take the place of the log.
+    pub(super) renewal: Renewal<E::Disk>,
     /// Watches the core thread's run queue.
     pub(super) contention: Watch,
     /// What the sync thread's disk refused.
@@ -277,6 +286,7 @@ impl<E: Storage> ControlThread<E> {
             }
             self.tell_of_the_disk();
             self.snapshots.tell(&mut self.events);
+            self.retention.tell(&mut self.events);
             while let Ok(fact) = self.link.from_core.try_recv() {
                 self.lane.on_core(now, &fact);
                 self.machine.handle(now, Input::Core(fact));
@@ -297,6 +307,9 @@ impl<E: Storage> ControlThread<E> {
             }
             if self.stop.load(Ordering::Acquire) {
                 break self.stop_core(now);
+            }
+            if let Some(ended) = self.renew(now) {
+                break ended;
             }
         };
         self.events.line(1190, &format!("stopped: {}", ended.text()));
@@ -356,7 +369,10 @@ impl<E: Storage> ControlThread<E> {
         };
         let listed = self.addresses.contains(&(envelope.from, from));
         match self.door.admit(&envelope, &constants, listed) {
-            Ok(()) => self.machine.handle(now, Input::Message(envelope)),
+            Ok(()) => {
+                self.retention.hear(&envelope);
+                self.machine.handle(now, Input::Message(envelope));
+            }
             Err(refused) => {
                 self.dropped.count_stranger();
                 // Others may use its name: only what comes from its own address says anything of it.
@@ -387,6 +403,8 @@ impl<E: Storage> ControlThread<E> {
                 Output::Send(to, envelope) => {
                     if let Some((_, address)) = self.addresses.iter().find(|(node, _)| *node == to)
                     {
+                        let durable = self.shared.words().durable.load(Ordering::Acquire);
+                        let envelope = RetentionDesk::fill_in(envelope, Durable(Position(durable)));
                         let datagram = envelope.encode(self.group, self.door.constants());
                         network.send(*address, datagram.as_bytes());
                     }
@@ -425,6 +443,8 @@ impl<E: Storage> ControlThread<E> {
                     self.machine.handle(now, Input::Pulled(whole));
                     news = true;
                 }
+                LaneOutput::Resume(number) => self.lane.resume(number),
+                LaneOutput::Install(position) => self.renewal.asked = Some(position),
                 LaneOutput::Event(event) => self.events.event(&event),
             }
         }
@@ -452,13 +472,15 @@ impl<E: Storage> ControlThread<E> {
                 token if token.0 >= FIRST_TOKEN => {
                     let Self { shared, machine, lane, description, stop, dropped, outlook, .. } =
                         self;
-                    let (snapshots, disk) = (&self.snapshots, &self.disk);
+                    let (snapshots, disk, retention) =
+                        (&self.snapshots, &self.disk, &self.retention);
                     sources.admin.ready(token, |request| match request {
                         "status" => {
                             let status = status(shared, machine, description, dropped);
                             let mut status = with_outlook(status, outlook, now);
                             status["snapshot"] = snapshots.json();
                             status["catch_up"] = lane.json(now);
+                            status["retention"] = retention.json();
                             status["disk"] = disk.json();
                             status["scrub"] = lane.repairs.json();
                             status.to_string()
@@ -492,7 +514,7 @@ impl<E: Storage> ControlThread<E> {
     }
 
     /// An orderly stop: the core stops acknowledging, sync writes the rest, the clean mark is the last word.
-    fn stop_core(&mut self, now: Nanos) -> Ended {
+    pub(super) fn stop_core(&mut self, now: Nanos) -> Ended {
         self.order(ControlToCore::Stop);
         let deadline = now.plus(STOP_TIMEOUT_NS);
         let mut end: Option<(Predecessor, Commit)> = None;
@@ -530,6 +552,7 @@ impl Ended {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Orderly => "everything acknowledged is on the disk",
+            Self::Renewed => "it starts again, with the snapshot that it took",
             Self::Unsynced => "the disk did not take everything in time",
             Self::Halted => "halted: see the events before this one",
         }

@@ -64,13 +64,28 @@ impl LaneDesk {
         }
     }
 
+    /// Has it looked up what of a snapshot is here.
+    pub(super) fn resume(&mut self, number: u64) {
+        if let Some(link) = &self.carrier {
+            let _ = link.orders.try_send(CarrierOrder::Resume(number)); // else it is given up, and begun again
+            // The only error is a full eventfd counter: then it is awake already.
+            let _ = link.waker.wake();
+        }
+    }
+
     /// For `quorate status`.
     pub(super) fn json(&self, now: Nanos) -> Value {
         let mut all = json!({ "behind": self.machine.is_behind(), "taking": null });
         if let Some(progress) = self.machine.progress(now) {
-            let Progress { from, leader_sync, position, goal, bytes_per_second } = progress;
+            let Progress { from, leader_sync, snapshot, position, goal, bytes_per_second } =
+                progress;
+            let what = match (leader_sync, snapshot) {
+                (true, _) => "leader-sync",
+                (false, Some(_)) => "snapshot",
+                (false, None) => "catch-up",
+            };
             all["taking"] = json!({
-                "from": from.0, "for": if leader_sync { "leader-sync" } else { "catch-up" },
+                "from": from.0, "for": what, "snapshot": snapshot.map(|at| at.0),
                 "position": position.0, "goal": goal.0, "bytes_per_second": bytes_per_second,
             });
         }

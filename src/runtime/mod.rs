@@ -15,6 +15,8 @@ mod ladder_desk;
 mod lane_desk;
 pub mod node;
 mod outlook;
+mod renewal;
+mod retention;
 mod scrub;
 mod snapshots;
 pub mod terminal;

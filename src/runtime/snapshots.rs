@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::environment::Storage;
 use super::events::EventSink;
+use super::retention::RetentionWork;
 use super::scrub::ScrubWorker;
 use super::threads::Common;
 use crate::io::clock::HostClock;
@@ -32,6 +33,7 @@ type Asked = Arc<AtomicU64>;
 /// The worker's thread.
 pub(super) struct SnapshotThread<E: Storage, S> {
     machine: Snapshotter<E::Disk, S>,
+    retention: RetentionWork<E::Disk>,
     scrub: ScrubWorker<E::Disk>,
     ended: Arc<AtomicBool>,
     bytes_per_second: u64,
@@ -52,17 +54,17 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
     /// The thread of a worker, not started yet, and control's side of it. The state of the node began with `newest`.
     pub(super) fn new(
         machine: Snapshotter<E::Disk, S>,
+        (retention, scrub): (RetentionWork<E::Disk>, ScrubWorker<E::Disk>),
         newest: Option<Stamp>,
-        scrub: ScrubWorker<E::Disk>,
-        bytes_per_second: u64,
         common: &Common,
+        bytes_per_second: u64,
     ) -> (Self, SnapshotDesk) {
         let ended = Arc::clone(&common.ended);
         let asked = Asked::default();
         let (send, events) = bounded(EVENTS_MAX);
         let desk =
             SnapshotDesk { asked: Arc::clone(&asked), events, newest, answered: 0, failure: None };
-        (Self { machine, scrub, ended, bytes_per_second, asked, events: send }, desk)
+        (Self { machine, retention, scrub, ended, bytes_per_second, asked, events: send }, desk)
     }
 
     /// Runs until the node ends.
@@ -72,7 +74,7 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         let mut slow = Pace { bytes_per_second: self.scrub.bytes_per_second(), ended: &ended };
         while !ended.load(Ordering::Acquire) {
             self.machine.ask(self.asked.load(Ordering::Acquire));
-            let done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
+            let mut done = self.machine.step(clock.now(), &mut |bytes| pace.take(bytes as u64));
             while let Some(event) = self.machine.poll_event() {
                 if let SnapshotEvent::Failed { error, .. } = &event
                     && let Some(position) = trouble_in(error)
@@ -81,6 +83,9 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
                 }
                 // Control takes them every 50 ms; there are a few an hour.
                 let _ = self.events.try_send(event);
+            }
+            if done == 0 {
+                done = self.let_go(clock.now(), &mut pace);
             }
             let waited = if done > 0 { pace.take(done) } else { self.scrub_some(clock, &mut slow) };
             if waited.is_err() {
@@ -91,6 +96,16 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
 }
 
 impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
+    /// Between two snapshots: what may leave the log leaves.
+    fn let_go(&mut self, now: Nanos, pace: &mut Pace<'_>) -> u64 {
+        let (done, moved) = self.retention.step(now, &mut |bytes| pace.take(bytes as u64));
+        if moved {
+            // What cannot be looked at now is looked at when the next one is taken.
+            let _ = self.machine.look_again();
+        }
+        done
+    }
+
     /// There is nothing else to do: the durable files are read again, or repaired.
     fn scrub_some(&mut self, clock: HostClock, pace: &mut Pace<'_>) -> io::Result<()> {
         let done = self.scrub.turn(clock.now());

@@ -1,6 +1,8 @@
 //! The catch-up lane between simulated nodes: requests and answers that are late, lost, or come when nobody wants them any
 //! more. A source reads them from its disk.
 
+use std::sync::Arc;
+
 use super::machine::GROUP;
 use super::wire::Endpoint;
 use super::world::{Event, World};
@@ -9,7 +11,7 @@ use crate::control::event::Event::CaughtUp;
 use crate::control::lane::{
     LaneAnswer, LaneInput, LaneOutput, LaneRequest, MatchAnswer, RangeRequest, Source,
 };
-use crate::journal::files::LogFiles;
+use crate::journal::files::{LogFiles, gone_below};
 use crate::link::ControlToCore;
 use crate::types::{Nanos, NodeId};
 
@@ -46,6 +48,13 @@ impl World {
                 LaneLetter::Request(LaneRequest::Range(range)) => {
                     let answer = self.serve(node, &range);
                     self.send_lane(node, peer, &LaneLetter::Answer(answer));
+                }
+                LaneLetter::Request(LaneRequest::Snapshot(request)) => {
+                    let answer = self.serve_snapshot(node, &request);
+                    self.send_lane(node, peer, &LaneLetter::Answer(answer));
+                }
+                LaneLetter::Answer(LaneAnswer::Part { number, piece }) => {
+                    self.take_snapshot(node, number, &piece);
                 }
                 LaneLetter::Answer(answer) => {
                     self.tell_lane(node, LaneInput::Answered { from: peer, answer });
@@ -96,6 +105,12 @@ impl World {
                     let local = self.machines[node].clock.local(self.now);
                     self.process(node).control.handle(local, Input::Pulled(whole));
                 }
+                LaneOutput::Resume(number) => self.resume_snapshot(node, number),
+                LaneOutput::Install(position) => {
+                    if self.install_snapshot(node, position) {
+                        return false;
+                    }
+                }
                 LaneOutput::Event(event) => {
                     self.coverage.hit("caught-up", u64::from(matches!(event, CaughtUp { .. })));
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));
@@ -111,8 +126,14 @@ impl World {
         let (to, end) = source.serves(range);
         let machine = &self.machines[node];
         let files = LogFiles::new(&machine.disk, machine.segment_bytes);
-        let bytes = files.piece(range.from, to).unwrap_or_default().into();
+        let bytes: Arc<[u8]> = files.piece(range.from, to).unwrap_or_default().into();
         let (number, from) = (range.number, range.from);
+        if bytes.is_empty()
+            && to > from
+            && let Ok(Some(first)) = gone_below(&machine.disk, from)
+        {
+            return LaneAnswer::Gone { number, first };
+        }
         LaneAnswer::Bytes { number, from, end, committed: source.committed, bytes }
     }
 
@@ -120,9 +141,7 @@ impl World {
     fn filed(&self, node: usize, answer: MatchAnswer) -> MatchAnswer {
         let machine = &self.machines[node];
         let files = LogFiles::new(&machine.disk, machine.segment_bytes);
-        answer.filed(|position| {
-            files.predecessor_at(GROUP, position).ok().flatten().map(|at| at.chain)
-        })
+        answer.filed(|position| files.chain_at(GROUP, position))
     }
 
     /// What is lost breaks the connection: the asker learns of it after a while.

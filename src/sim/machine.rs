@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::lane::LaneLetter;
 use super::ledger::Ledger;
 use super::plan::Plan;
+use super::retention::Worker;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
 use crate::control::disk::{DiskSettings, DiskWatch};
 use crate::control::election::{Election, ElectionSettings, Glance, Member};
@@ -18,12 +19,14 @@ use crate::control::message::Standing;
 use crate::control::repair::Repairs;
 use crate::frame::Predecessor;
 use crate::journal::hot::{HeaderPage, HotLog, HotSettings};
+use crate::journal::incoming::{INCOMING_FOLDER, Incoming, IncomingSettings, install};
 use crate::journal::keeper::{Keeper, KeeperSettings};
 use crate::journal::memory_disk::{MemoryDisk, MemoryFile};
 use crate::journal::mender::Mender;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::scrub::ScrubSettings;
+use crate::journal::snapshot::SNAPSHOT_FOLDER;
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
@@ -32,7 +35,9 @@ use crate::link::{
 use crate::replica::ladder::in_force;
 use crate::replica::{Core, CoreSettings, Peer, ReplayLog, Start};
 use crate::session::{SessionLimits, State, StateLimits};
-use crate::types::{Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId};
+use crate::types::{
+    Applied, Commit, CutEpoch, GroupId, Incarnation, Leadership, Nanos, NodeId, Position,
+};
 
 /// Group of all simulated nodes.
 pub(super) const GROUP: GroupId = GroupId(0x5147_0001);
@@ -86,6 +91,9 @@ pub(super) struct Process {
     pub(super) core: SimCore,
     pub(super) control: Election,
     pub(super) lane: Lane,
+    pub(super) incoming: Incoming<MemoryFile>,
+    /// Its replay worker, where there is one.
+    pub(super) worker: Option<Worker>,
     pub(super) mender: Mender<MemoryDisk>,
     pub(super) repairs: Repairs,
     pub(super) disk_watch: DiskWatch,
@@ -130,6 +138,8 @@ pub(super) struct Started {
     pub(super) vote: Option<NodeId>,
     /// Recovery cut bytes that were torn.
     pub(super) torn: bool,
+    /// A snapshot of another node has taken the place of the log.
+    pub(super) installed: Option<Position>,
     /// Bytes of its files had changed.
     pub(super) rotted: bool,
 }
@@ -231,6 +241,13 @@ impl Machine {
         let mut settings = RecoverySettings::new(GROUP, node, plan.segment_bytes);
         settings.hot_bytes = 2 * plan.window_bytes;
         settings.mutants = plan.mutants();
+        settings.known_names = vec![SNAPSHOT_FOLDER.to_owned(), INCOMING_FOLDER.to_owned()];
+        let epoch = store.state().map_or(CutEpoch(0), |state| state.cut_epoch());
+        let installed = install(&self.disk, &incoming_settings(plan), epoch);
+        let installed = installed.map_err(|error| RecoveryError::Io {
+            action: "installing a snapshot".to_owned(),
+            error,
+        })?;
         let recovered = recover(&self.disk, &mut self.tier, &settings, &store, boot)?;
         let started = Started {
             tail: recovered.tail,
@@ -241,6 +258,7 @@ impl Machine {
             fence: recovered.state.leadership,
             vote: recovered.state.vote,
             torn: recovered.report.cut.is_some(),
+            installed,
             rotted: false,
         };
         self.life += 1;
@@ -339,6 +357,8 @@ impl Machine {
         Process {
             core,
             control,
+            incoming: Incoming::new(incoming_settings(plan)),
+            worker: Worker::of(plan, self.node, &self.disk, &shared),
             lane: Lane::new(seed, NodeId(self.node as u16), nodes()),
             mender,
             repairs: Repairs::new(!seed, NodeId(self.node as u16), nodes(), plan.segment_bytes),
@@ -369,6 +389,11 @@ impl Process {
         let rung = if leads { durability.leader } else { durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
+}
+
+fn incoming_settings(plan: &Plan) -> IncomingSettings {
+    let segment_bytes = plan.segment_bytes;
+    IncomingSettings { group: GROUP, segment_bytes, mutants: plan.mutants() }
 }
 
 fn hot_settings(plan: &Plan, recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {
@@ -445,7 +470,7 @@ fn core_settings(plan: &Plan, seed: u64, identity: crate::link::Identity) -> Cor
     }
 }
 
-fn limits(plan: &Plan) -> StateLimits {
+pub(super) fn limits(plan: &Plan) -> StateLimits {
     let sessions = SessionLimits {
         sessions_max: SESSIONS_MAX,
         in_flight_max: plan.in_flight,

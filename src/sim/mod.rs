@@ -22,6 +22,7 @@ mod nemesis;
 mod paths;
 mod plan;
 mod replay;
+mod retention;
 #[cfg(test)]
 mod scenarios;
 mod steps;

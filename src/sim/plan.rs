@@ -80,6 +80,8 @@ pub struct Plan {
     pub readers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
+    /// Bytes of the log that stay, and twice that for a member that lacks them; snapshots are taken as often. 0: all stays.
+    pub retention_bytes: u64,
 }
 
 /// In a million.
@@ -97,8 +99,7 @@ impl Plan {
     /// The plan of a seed; `nodes` where the group's size is given.
     #[must_use]
     pub fn draw(seed: u64, nodes: Option<usize>) -> Self {
-        let mut random = Prng::new(seed);
-        let given = nodes;
+        let (mut random, given) = (Prng::new(seed), nodes);
         let nodes =
             nodes.unwrap_or_else(|| [1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7][index(&mut random, 11)]);
         let rung = |memory| if memory { Rung::Memory } else { Rung::Disk };
@@ -148,6 +149,7 @@ impl Plan {
             forward: true,
             readers: 0,
             stories: Vec::new(),
+            retention_bytes: 0,
         };
         // A quarter of the worlds are quieter and last longer: hours count there, in the others what happens in them.
         if random.below(4) == 0 {
@@ -237,6 +239,8 @@ impl Plan {
             self.segment_bytes = 64 * 1024;
             self.window_bytes = 32 * 1024;
             self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
+            // In half of them the log on the disk is short, too.
+            self.retention_bytes = [0, 128 * 1024][index(&mut random, 2)];
         }
     }
 

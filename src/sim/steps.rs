@@ -13,6 +13,7 @@ use crate::control;
 use crate::control::constants::GroupConstants;
 use crate::control::disk::DiskFacts;
 use crate::control::election::{Glance, Input, Output};
+use crate::control::holdings::Holdings;
 use crate::control::lane::LaneInput;
 use crate::control::message::{Envelope, Message};
 use crate::journal::keeper::KeeperEvent;
@@ -143,6 +144,7 @@ impl World {
         if self.waits_for_disk(node, Part::Keeper) {
             return;
         }
+        self.step_worker(node, local);
         let Some(process) = &mut self.machines[node].process else { return };
         let worked = process.keeper.step(local) > 0;
         let mail = process.core.has_mail();
@@ -310,6 +312,8 @@ impl World {
                         let kept = self.checks.votes(node, of, to, fence)?;
                         self.coverage.hit("kept-vote-given", u64::from(kept));
                     }
+                    let durable = self.process(node).shared.words().durable.load(Acquire);
+                    let envelope = Holdings::fill_in(envelope, Durable(Position(durable)));
                     let bytes: Rc<[u8]> = envelope.encode(GROUP, &constants).as_bytes().into();
                     let to = usize::from(to.0);
                     let ends = (Endpoint::Node(node), Endpoint::Node(to));
@@ -472,6 +476,9 @@ impl World {
 
     /// Control hears another node. One that hears its leader does not help to depose it.
     fn hear(&mut self, node: usize, local: Nanos, envelope: Envelope) -> Result<(), Violation> {
+        if let Some(worker) = &mut self.process(node).worker {
+            worker.holdings.hear(&envelope);
+        }
         let control = &mut self.process(node).control;
         // A leader that learns of a newer term stands again, above it: that is no follower that gives its leader up.
         let follows = control.hears(local) && !control.leads();

@@ -392,6 +392,9 @@ impl Sync {
                     LaneOutput::Ended(ended) => whole = ended,
                     LaneOutput::Event(_) => {}
                     LaneOutput::Answer(..) => unreachable!("node {asker} asks only"),
+                    LaneOutput::Ask(_, LaneRequest::Snapshot(_))
+                    | LaneOutput::Resume(_)
+                    | LaneOutput::Install(_) => unreachable!("no log begins later"),
                 }
             }
         }

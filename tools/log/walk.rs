@@ -109,6 +109,7 @@ fn describe(reader: &LogReader, trouble: &Trouble, resumed: Option<Predecessor>)
             format!("segment file {} is missing", segment_name(base))
         }
         (Cause::Frame(error), _) => error.to_string(),
+        (Cause::Gone(first), _) => format!("it has left: the log begins at {first}"),
         (Cause::Host(error), _) => format!("cannot be read: {error}"),
     };
     let rule = match header.and_then(|segment| segment.header.err()) {

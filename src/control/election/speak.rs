@@ -3,7 +3,7 @@
 use super::{CALL_NS, Election, Phase};
 use crate::control::event::Event;
 use crate::control::message::{Announce, Message};
-use crate::types::{Nanos, NodeId};
+use crate::types::{Nanos, NodeId, Position};
 
 /// Sign of life between members that are settled, ns.
 const SIGN_OF_LIFE_NS: u64 = 500 * Nanos::MILLISECOND;
@@ -32,7 +32,12 @@ impl Election {
 
     pub(super) fn announcement(&self) -> Message {
         let (standing, instance) = (self.standing, self.settings.instance);
-        Message::Announce(Announce { standing, instance, disk: self.disk })
+        Message::Announce(Announce {
+            standing,
+            instance,
+            holds: Position::default(),
+            disk: self.disk,
+        })
     }
 
     pub(super) fn announce_to(&mut self, node: NodeId) {

@@ -33,6 +33,11 @@ impl Sources {
         Self { nodes: after.into_iter().chain(before).map(known).collect(), failures_in_row: 0 }
     }
 
+    /// All of them.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().map(|known| known.node)
+    }
+
     /// Who is asked next: who failed least, and of those the leader last, for it has other things to do.
     pub(super) fn next(&self, leader: NodeId) -> Option<NodeId> {
         let best = self.nodes.iter().min_by_key(|known| (known.failures, known.node == leader))?;

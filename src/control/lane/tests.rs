@@ -225,6 +225,7 @@ fn a4_a_source_that_has_no_more_or_is_silent_or_does_not_fit_is_left_for_the_nex
                 lane.handle(now, LaneInput::Tick);
                 outputs(&mut lane)
             }
+            CatchUpFailure::Gone | CatchUpFailure::Damaged => unreachable!("not in the list"),
         };
         let failed = LaneOutput::Event(Event::CatchUpFailed { from: source, why });
         assert!(told.contains(&failed), "{told:?}");

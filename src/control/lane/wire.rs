@@ -10,10 +10,10 @@ use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{LaneAnswer, LaneRequest, MatchAnswer, RangeRequest};
+use super::{LaneAnswer, LaneRequest, MatchAnswer, RangeRequest, SnapshotRequest};
 use crate::frame::crc::crc32c;
 use crate::limits::LANE_PIECE_BYTES;
-use crate::link::{MatchQuestion, MatchReply, Purpose};
+use crate::link::{MatchQuestion, MatchReply, Purpose, SnapshotPiece as Piece};
 use crate::types::{Chain, Commit, Generation, GroupId, Leadership, NodeId, Position, Term};
 
 /// First two bytes of every frame: "Ql".
@@ -27,6 +27,9 @@ const KIND_MATCH: u8 = 1;
 const KIND_RANGE: u8 = 2;
 const KIND_MATCHED: u8 = 3;
 const KIND_BYTES: u8 = 4;
+const KIND_GONE: u8 = 5;
+const KIND_SNAPSHOT: u8 = 6;
+const KIND_PART: u8 = 7;
 
 const PURPOSE_LEADER_SYNC: u8 = 1;
 const PURPOSE_CATCH_UP: u8 = 2;
@@ -35,6 +38,7 @@ const PURPOSE_REPAIR: u8 = 3;
 const REPLY_ASK_LOWER: u8 = 0;
 const REPLY_AGREED: u8 = 1;
 const REPLY_UNKNOWN: u8 = 2;
+const REPLY_GONE: u8 = 3;
 
 /// What stands before every body.
 #[derive(
@@ -46,7 +50,7 @@ pub struct CatchUpHeader {
     pub magic: U16,
     /// [`LANE_VERSION`].
     pub version: u8,
-    /// 1 match question, 2 range request, 3 match answer, 4 bytes.
+    /// 1 match question, 2 range request, 3 match answer, 4 bytes, 5 gone, 6 snapshot request, 7 part of a snapshot.
     pub kind: u8,
     /// Bytes of the body.
     pub length: U32,
@@ -118,7 +122,7 @@ pub struct LanePurpose {
 )]
 #[repr(C)]
 pub struct LaneMatchedBody {
-    /// Agreed: the lower of the two ends.
+    /// Agreed: the lower of the two ends. Gone: where the log begins.
     pub position: U64,
     /// Ask lower: generation to ask at or below.
     pub generation: U64,
@@ -128,7 +132,7 @@ pub struct LaneMatchedBody {
     pub term: U32,
     /// Agreed: the chain at `position`.
     pub chain: U32,
-    /// 0 ask lower, 1 agreed, 2 it cannot tell.
+    /// 0 ask lower, 1 agreed, 2 it cannot tell, 3 gone.
     pub reply: u8,
     /// 0.
     pub reserved: [u8; 7],
@@ -148,6 +152,44 @@ pub struct LaneBytesBody {
     pub committed: U64,
 }
 
+/// Body that says that a range has left.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct LaneGoneBody {
+    /// Where the log begins.
+    pub first: U64,
+}
+
+/// Body of a request for a snapshot.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct LaneSnapshotBody {
+    /// The newest at or below this position.
+    pub at_most: U64,
+    /// First byte.
+    pub from: U64,
+}
+
+/// What stands before the bytes of a snapshot and of the log that leads up to it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct LanePartBody {
+    /// Position of the snapshot; 0: there is none.
+    pub position: U64,
+    /// Bytes of the whole.
+    pub total: U64,
+    /// First byte of these.
+    pub from: U64,
+}
+
+const _: () = assert!(size_of::<LaneGoneBody>() == 8 && size_of::<LaneSnapshotBody>() == 16);
+const _: () = assert!(size_of::<LanePartBody>() == size_of::<LaneBytesBody>());
 const _: () = assert!(size_of::<CatchUpHeader>() == LANE_HEADER_BYTES);
 const _: () = assert!(size_of::<LaneMatchBody>() == 40 && size_of::<LaneRangeBody>() == 32);
 const _: () = assert!(size_of::<LaneMatchedBody>() == 40 && size_of::<LaneBytesBody>() == 24);
@@ -289,6 +331,11 @@ const fn bounds(kind: u8, end: LaneEnd) -> Option<(usize, usize)> {
             Some((size_of::<LaneMatchedBody>(), size_of::<LaneMatchedBody>()))
         }
         (LaneEnd::Asker, KIND_BYTES) => Some((size_of::<LaneBytesBody>(), LANE_BODY_BYTES_MAX)),
+        (LaneEnd::Source, KIND_SNAPSHOT) => {
+            Some((size_of::<LaneSnapshotBody>(), size_of::<LaneSnapshotBody>()))
+        }
+        (LaneEnd::Asker, KIND_GONE) => Some((size_of::<LaneGoneBody>(), size_of::<LaneGoneBody>())),
+        (LaneEnd::Asker, KIND_PART) => Some((size_of::<LanePartBody>(), LANE_BODY_BYTES_MAX)),
         _ => None,
     }
 }
@@ -330,6 +377,7 @@ fn message(header: &CatchUpHeader, body: &[u8]) -> Option<LaneMessage> {
                     chain: Chain(body.chain.get()),
                 },
                 REPLY_UNKNOWN => MatchReply::Unknown,
+                REPLY_GONE => MatchReply::Gone(Position(body.position.get())),
                 _ => return None,
             };
             let end = Position(body.end.get());
@@ -346,6 +394,26 @@ fn message(header: &CatchUpHeader, body: &[u8]) -> Option<LaneMessage> {
                 committed: Commit(Position(head.committed.get())),
                 bytes: Arc::from(bytes),
             })
+        }
+        KIND_GONE => {
+            let body = LaneGoneBody::read_from_bytes(body).ok()?;
+            LaneMessage::Answer(LaneAnswer::Gone { number, first: Position(body.first.get()) })
+        }
+        KIND_SNAPSHOT => {
+            let body = LaneSnapshotBody::read_from_bytes(body).ok()?;
+            let (at_most, from) = (Position(body.at_most.get()), body.from.get());
+            LaneMessage::Request(LaneRequest::Snapshot(SnapshotRequest { number, at_most, from }))
+        }
+        KIND_PART => {
+            let (head, bytes) = LanePartBody::read_from_prefix(body).ok()?;
+            let (total, from) = (head.total.get(), head.from.get());
+            let end = from.checked_add(bytes.len() as u64)?;
+            if end > total {
+                return None;
+            }
+            let position = Position(head.position.get());
+            let piece = Piece { position, total, from, bytes: bytes.to_vec() };
+            LaneMessage::Answer(LaneAnswer::Part { number, piece })
         }
         _ => return None,
     })
@@ -413,6 +481,36 @@ pub fn encode(out: &mut Vec<u8>, message: &LaneMessage, to: NodeId, nodes: &Lane
             };
             frame(out, KIND_BYTES, *number, to, nodes, &[head.as_bytes(), bytes]);
         }
+        LaneMessage::Request(LaneRequest::Snapshot(_))
+        | LaneMessage::Answer(LaneAnswer::Gone { .. } | LaneAnswer::Part { .. }) => {
+            encode_gone(out, message, to, nodes);
+        }
+    }
+}
+
+/// The frames that are about what has left.
+fn encode_gone(out: &mut Vec<u8>, message: &LaneMessage, to: NodeId, nodes: &LaneNodes) {
+    match message {
+        LaneMessage::Request(LaneRequest::Snapshot(request)) => {
+            let body = LaneSnapshotBody {
+                at_most: U64::new(request.at_most.0),
+                from: U64::new(request.from),
+            };
+            frame(out, KIND_SNAPSHOT, request.number, to, nodes, &[body.as_bytes()]);
+        }
+        LaneMessage::Answer(LaneAnswer::Gone { number, first }) => {
+            let body = LaneGoneBody { first: U64::new(first.0) };
+            frame(out, KIND_GONE, *number, to, nodes, &[body.as_bytes()]);
+        }
+        LaneMessage::Answer(LaneAnswer::Part { number, piece }) => {
+            let head = LanePartBody {
+                position: U64::new(piece.position.0),
+                total: U64::new(piece.total),
+                from: U64::new(piece.from),
+            };
+            frame(out, KIND_PART, *number, to, nodes, &[head.as_bytes(), &piece.bytes]);
+        }
+        LaneMessage::Request(_) | LaneMessage::Answer(_) => {}
     }
 }
 
@@ -428,6 +526,10 @@ fn matched(answer: &MatchAnswer) -> LaneMatchedBody {
             body.position = U64::new(position.0);
             body.chain = U32::new(chain.0);
             REPLY_AGREED
+        }
+        MatchReply::Gone(first) => {
+            body.position = U64::new(first.0);
+            REPLY_GONE
         }
         // Who could have read it did not: that is not to know.
         MatchReply::Filed(_) | MatchReply::Unknown => REPLY_UNKNOWN,
@@ -487,11 +589,18 @@ mod tests {
             LaneRequest::Match(question(Purpose::LeaderSync)),
             LaneRequest::Match(question(catch_up)),
             LaneRequest::Range(range),
+            LaneRequest::Snapshot(SnapshotRequest { number, at_most: position, from: 77 }),
         ];
         let answers = [
             answer(MatchReply::Agreed { position, chain: Chain(8) }),
             answer(MatchReply::AskBelow(leadership)),
             answer(MatchReply::Unknown),
+            answer(MatchReply::Gone(position)),
+            LaneAnswer::Gone { number, first: position },
+            LaneAnswer::Part {
+                number,
+                piece: Piece { position, total: 9000, from: 5, bytes: vec![3; 700] },
+            },
             bytes(&[]),
             bytes(&[7; 3000]),
         ];

@@ -164,3 +164,20 @@ fn nobody_else_in_the_group_is_said_at_once() {
     let said = outputs(&mut repairs);
     assert!(said.contains(&RepairOutput::Order(RepairOrder::Leave)), "{said:?}");
 }
+
+#[test]
+fn d17_a_file_that_leaves_is_repaired_no_more_and_the_next_one_has_its_turn() {
+    let mut repairs = machine();
+    let next = Position(2 * SEGMENT);
+    repairs.handle(Nanos(1), RepairReport::Damaged(BASE));
+    repairs.handle(Nanos(1), RepairReport::Damaged(next));
+    needs(&mut repairs, 2);
+    let (node, number) = asked(&mut repairs).unwrap();
+    repairs.handle(Nanos(3), RepairReport::Left(BASE));
+    assert_eq!(outputs(&mut repairs), [RepairOutput::Order(RepairOrder::Examine(next))]);
+    told(&mut repairs, 4, node, answer(number, SEGMENT + 64, &[7; 64]));
+    assert_eq!(outputs(&mut repairs), [], "nobody waits for that any more");
+    repairs.handle(Nanos(5), RepairReport::Left(next));
+    assert_eq!((outputs(&mut repairs).len(), repairs.damaged_segments().count()), (0, 0));
+    assert_eq!(repairs.deadline(), Nanos(u64::MAX));
+}

@@ -34,7 +34,7 @@ pub(super) fn rebuild<D: Disk, H: HotTier>(
     let below = below.min(scan.marks.commit.position());
     let first = below
         .segment_base(segment_bytes)
-        .max(settings.log_start)
+        .max(scan.log_start)
         .max(Position(tail_base.0.saturating_sub(most)));
     if !intact {
         scan.hot.clear();

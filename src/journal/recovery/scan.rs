@@ -14,10 +14,11 @@ use crate::journal::recovery_table::{Decision, Finding, Zone, decide};
 use crate::journal::seal::Seal;
 use crate::journal::segment_file::file_offset;
 use crate::journal::segment_header::{HeaderError, SegmentHeader};
+use crate::journal::snapshot::{SnapshotReader, snapshots};
 use crate::journal::syncer::note_term;
 use crate::journal::terms::TermTable;
-use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
-use crate::types::{Commit, CutEpoch, Generation, Position};
+use crate::limits::{FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use crate::types::{Commit, CutEpoch, Generation, Leadership, Position};
 
 /// Bytes read at a time: more than the largest frame.
 pub(super) const READ_BYTES: usize = 2 * 1024 * 1024;
@@ -51,6 +52,8 @@ pub(super) struct Marks {
 
 /// Everything the examination found out.
 pub(super) struct Scan<M, V> {
+    /// The lowest position that must be there.
+    pub(super) log_start: Position,
     pub(super) files: BTreeMap<Position, Found>,
     /// Left by an earlier recovery that was cut short.
     pub(super) leftovers: Vec<String>,
@@ -93,12 +96,17 @@ pub(super) fn examine<D: Disk, H: HotTier>(
     same_tier: bool,
 ) -> Result<Scan<H::Memory, H::View>, RecoveryError> {
     let (files, leftovers) = find_files(disk, settings)?;
+    let log_start = log_start(disk, settings, &files)?;
     let mut start = Predecessor::genesis(settings.group);
     let mut first_generation = Generation::default();
-    if let Some(header) = files.get(&settings.log_start).and_then(|found| found.header.as_ref()) {
+    let mut terms = TermTable::new([]);
+    if let Some(header) = files.get(&log_start).and_then(|found| found.header.as_ref()) {
         first_generation = header.generation;
-        if settings.log_start > Position(0) {
+        if log_start > Position(0) {
             start = header.before;
+            // The last frame that has left was of it: where two logs part may be just there.
+            let leadership = Leadership { generation: header.generation, term: start.term };
+            terms.push(leadership, Position(log_start.0 - FRAME_ALIGNMENT as u64));
         }
     }
     let marks = marks(&files, previous, start);
@@ -107,7 +115,7 @@ pub(super) fn examine<D: Disk, H: HotTier>(
         files: &files,
         marks: &marks,
         generation: first_generation,
-        terms: TermTable::new([]),
+        terms,
         bases: BTreeMap::new(),
         at: start,
     };
@@ -137,7 +145,8 @@ pub(super) fn examine<D: Disk, H: HotTier>(
     let known = Known { settings, files: &files, marks: &marks, previous };
     let lost_seals = known.lost_seals(stop, decide(stop.finding, zone), tail.position);
     let finding = if lost_seals.is_some() { Finding::SealsLost } else { stop.finding };
-    Ok(Scan {
+    let scan = Scan {
+        log_start,
         leftovers,
         first_generation,
         terms,
@@ -155,7 +164,43 @@ pub(super) fn examine<D: Disk, H: HotTier>(
         hot_whole,
         marks,
         files,
-    })
+    };
+    has_start(&scan)?;
+    Ok(scan)
+}
+
+/// Where the log begins: at its birth, or, where segments have left, with the oldest file that is there, if a snapshot covers
+/// all before it.
+fn log_start<D: Disk>(
+    disk: &D,
+    settings: &RecoverySettings,
+    files: &BTreeMap<Position, Found>,
+) -> Result<Position, RecoveryError> {
+    let written = files.iter().find(|(_, found)| !found.blank);
+    let Some((&lowest, found)) = written.filter(|(base, _)| **base > settings.log_start) else {
+        return Ok(settings.log_start);
+    };
+    let stamps = snapshots(disk).map_err(io_error("listing", "the snapshots"))?;
+    let covers = |position: Position| {
+        position >= lowest && SnapshotReader::open(disk, settings.group, position).is_ok()
+    };
+    let covered = found.header.is_some() && stamps.into_iter().any(covers);
+    Ok(if covered { lowest } else { settings.log_start })
+}
+
+/// Of a log whose beginning is in neither tier, with files of it further on, nothing is left that could be answered for.
+fn has_start<M, V>(scan: &Scan<M, V>) -> Result<(), RecoveryError> {
+    let written = scan.files.iter().find(|(_, found)| found.header.is_some());
+    match written {
+        Some((&lowest, _))
+            if scan.decision != Decision::Damage
+                && scan.tail.position == scan.log_start
+                && lowest > scan.log_start =>
+        {
+            Err(RecoveryError::NoStart { name: segment_name(lowest), lowest })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn zone(marks: &Marks, position: Position) -> Zone {

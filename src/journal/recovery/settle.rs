@@ -51,7 +51,7 @@ struct Settling<'a, D, M, V> {
 impl<D: Disk, M: SegmentMemory, V> Settling<'_, D, M, V> {
     /// Base of the file that takes the log's seal: the last one that holds any of it.
     fn last_base(&self) -> Position {
-        seal_base(self.scan.tail.position, self.settings.log_start, self.settings.segment_bytes)
+        seal_base(self.scan.tail.position, self.scan.log_start, self.settings.segment_bytes)
     }
 
     /// Nothing on the disk has to change but for prepared files.

@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::counts::Refused;
 use super::net::LaneStream;
 use super::pace::Pace;
-use crate::control::lane::RangeRequest;
 use crate::control::lane::wire::{
     LANE_BODY_BYTES_MAX, LANE_HEADER_BYTES, LANE_REQUEST_BYTES_MAX, LaneEnd, LaneError,
     LaneMessage, LaneNodes, decode, encode,
 };
+use crate::control::lane::{RangeRequest, SnapshotRequest};
 use crate::types::{Nanos, NodeId};
 
 /// A node that dialled says something within this, ns.
@@ -28,6 +28,15 @@ const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 const RANGES_MAX: usize = 16;
 /// Reads of one turn, at most: the others have their turn too.
 const READS_MAX: usize = 8;
+
+/// Bytes that the other side wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    /// Of the log.
+    Range(RangeRequest),
+    /// Of a snapshot.
+    Snapshot(SnapshotRequest),
+}
 
 /// Why a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +64,7 @@ pub(super) struct Connection {
     output: Vec<u8>,
     /// Bytes of it that went out.
     sent: usize,
-    ranges: VecDeque<RangeRequest>,
+    ranges: VecDeque<Wanted>,
     /// The stream may have more for this side.
     more: bool,
     heard: Nanos,
@@ -185,7 +194,7 @@ impl Connection {
     }
 
     /// A range that the other side wants.
-    pub(super) fn queue(&mut self, range: RangeRequest) -> Result<(), Ending> {
+    pub(super) fn queue(&mut self, range: Wanted) -> Result<(), Ending> {
         if self.ranges.len() == RANGES_MAX {
             return Err(Ending::Refused(Refused::TooMany));
         }
@@ -194,7 +203,7 @@ impl Connection {
     }
 
     /// The next range to be read, if there is room for its bytes, and for whom.
-    pub(super) fn next_range(&mut self) -> Option<(NodeId, RangeRequest)> {
+    pub(super) fn next_range(&mut self) -> Option<(NodeId, Wanted)> {
         self.paced = false;
         let room = self.output.len() - self.sent < OUTPUT_BYTES_MAX;
         let node = self.node.filter(|_| room)?;
@@ -202,7 +211,7 @@ impl Connection {
     }
 
     /// It is not its time yet.
-    pub(super) fn put_off(&mut self, range: RangeRequest) {
+    pub(super) fn put_off(&mut self, range: Wanted) {
         self.ranges.push_front(range);
         self.paced = true;
     }

@@ -7,13 +7,15 @@ use super::error::{ConfigError, ConfigErrors, Rule};
 use super::keys::{Default, KEYS, Key, find};
 use super::layers::{Layers, is_auto};
 use super::settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, ScrubbingSettings, Settings,
-    SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, RetentionSettings,
+    ScrubbingSettings, Settings, SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings,
+    TransportSettings, Values,
 };
 use super::value::Value;
 use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
+use crate::journal::retention::RetentionLimits;
 use crate::limits::{COMMAND_PREFIX_BYTES, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, NODES_MAX};
 use crate::link::Durability;
 use crate::service::book::BookLimits;
@@ -232,6 +234,14 @@ impl Reader<'_> {
                 interval_bytes: self.number("snapshot.interval_bytes"),
                 kept: self.number("snapshot.kept") as usize,
                 bytes_per_second: self.number("snapshot.bytes_per_second"),
+            },
+            retention: RetentionSettings {
+                limits: RetentionLimits {
+                    size_bytes: self.number("retention.size_bytes"),
+                    age_ns: self.number("retention.age_s") * Nanos::SECOND,
+                    member_bytes: self.number("retention.member_bytes"),
+                },
+                archive: self.path("retention.archive_dir"),
             },
             disk: DiskSettings {
                 low_bytes: self.number("disk.low_bytes"),

@@ -5,9 +5,10 @@ use super::words::{Idle, RungName, Scheduling, TransportKind};
 use crate::limits::{
     CATCH_UP_BYTES_PER_SECOND_DEFAULT, COMMAND_BYTES_MAX, DATAGRAM_BYTES_DEFAULT,
     DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, DISK_FULL_BYTES_DEFAULT, DISK_LOW_BYTES_DEFAULT,
-    NODES_MAX, REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT,
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX, SESSION_REPLY_BYTES_DEFAULT,
-    SESSIONS_DEFAULT, SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
+    NODES_MAX, REPLY_BYTES_MAX, REPLY_SPACE_BYTES_DEFAULT, RETENTION_BYTES_DEFAULT,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SESSION_IN_FLIGHT_MAX,
+    SESSION_REPLY_BYTES_DEFAULT, SESSIONS_DEFAULT, SESSIONS_MAX, SOCKET_BUFFER_BYTES_DEFAULT,
+    WINDOW_BYTES_DEFAULT,
 };
 use crate::service::ServiceKind;
 
@@ -398,15 +399,39 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "snapshot.kept",
-        number(1, 64, ""),
+        number(2, 64, ""),
         Default::Number(2),
-        "Snapshots that are kept; older ones are removed.",
+        "Snapshots that are kept; older ones are removed. The log stays from the oldest of them on.",
     ),
     key(
         "snapshot.bytes_per_second",
         bytes(64 << 10, 1 << 40),
         Default::Number(64 << 20),
         "How fast the replay worker reads the log and writes a snapshot, at most, so that the disk stays free for the log.",
+    ),
+    key(
+        "retention.size_bytes",
+        bytes(0, 1 << 50),
+        Default::Number(RETENTION_BYTES_DEFAULT),
+        "Segments leave when the log on the disk is larger than this, all kept snapshots cover them, and no member lacks them; 0: the log's size is no reason.",
+    ),
+    key(
+        "retention.age_s",
+        number(0, 1 << 32, "s"),
+        Default::Number(0),
+        "Segments leave, likewise, when all in them is older than this; 0: age is no reason.",
+    ),
+    key(
+        "retention.member_bytes",
+        bytes(0, 1 << 50),
+        Default::Number(4 * RETENTION_BYTES_DEFAULT),
+        "Segments that a member lacks stay until the log is larger than this; then it is to take a snapshot, and the log from there on.",
+    ),
+    key(
+        "retention.archive_dir",
+        Takes::Path,
+        Default::Absent("segments leave for good"),
+        "Folder of this node's own into which a segment is copied before it leaves; one that cannot be copied stays.",
     ),
     key(
         "disk.low_bytes",

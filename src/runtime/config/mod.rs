@@ -20,8 +20,9 @@ pub use keys::{Default, KEYS, Key, SERVICES, Takes, VARIABLE_PREFIX, nearest, va
 pub use layers::{Assigned, Layers, default_file};
 pub use members::{MemberLine, MemberLineError, line_error, read_members, write_members};
 pub use settings::{
-    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, ScrubbingSettings, Settings,
-    SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings, TransportSettings, Values,
+    CatchUpSettings, GroupSettings, MemberSettings, NodeSettings, RetentionSettings,
+    ScrubbingSettings, Settings, SnapshotSettings, SyncSettings, ThreadSettings, TimingSettings,
+    TransportSettings, Values,
 };
 pub use show::{reference_json, reference_markdown, settings_json, settings_toml};
 pub use value::Value;

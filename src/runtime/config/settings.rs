@@ -9,6 +9,7 @@ use super::layers::Assigned;
 use super::words::{Idle, Scheduling, TransportKind};
 use crate::control::disk::DiskSettings;
 use crate::io::faults::FaultSettings;
+use crate::journal::retention::RetentionLimits;
 use crate::link::Durability;
 use crate::service::ServiceKind;
 use crate::service::book::BookLimits;
@@ -52,6 +53,8 @@ pub struct Values {
     pub catch_up: CatchUpSettings,
     /// Snapshots.
     pub snapshot: SnapshotSettings,
+    /// How much of the log stays.
+    pub retention: RetentionSettings,
     /// The disk.
     pub disk: DiskSettings,
     /// The scrub of the durable files.
@@ -210,6 +213,16 @@ pub struct SnapshotSettings {
     pub kept: usize,
     /// Bytes read and written in a second, at most.
     pub bytes_per_second: u64,
+}
+
+/// `[retention]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RetentionSettings {
+    /// Size and age of the log.
+    pub limits: RetentionLimits,
+    /// Where segments are copied before they leave.
+    pub archive: Option<PathBuf>,
 }
 
 /// `[scrub]`.

@@ -7,6 +7,7 @@ use super::mend::{Damaged, mend};
 use super::{NodeError, NodeOptions, host};
 use crate::io::files::{HostDisk, LOCK_NAME, boot_id};
 use crate::io::hot_tier::HOT_PATH_FILE;
+use crate::journal::incoming::{INCOMING_FOLDER, IncomingSettings, install};
 use crate::journal::node_state::{NodeState, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
@@ -17,7 +18,7 @@ use crate::runtime::environment::{
     Environment, FileOf, LaneNet, LiveNetwork, MemoryOf, Storage, Transport, ViewOf,
 };
 use crate::runtime::events::{EVENTS_NAME, EventSink};
-use crate::types::Incarnation;
+use crate::types::{CutEpoch, Incarnation, Position};
 
 /// What a node owns, and the log in it.
 pub(super) struct Opened<E: Storage> {
@@ -29,6 +30,8 @@ pub(super) struct Opened<E: Storage> {
     pub(super) recovered: Recovered<MemoryOf<E>, ViewOf<E>>,
     pub(super) shared: Shared,
     warnings: Vec<String>,
+    /// A snapshot of another node that has taken the place of the log.
+    installed: Option<Position>,
 }
 
 impl<E: Environment> Opened<E> {
@@ -49,8 +52,15 @@ impl<E: Environment> Opened<E> {
             settings.group.segment_bytes,
         );
         recovery.hot_bytes = 2 * settings.group.window_bytes;
-        let own =
-            ["events.1.jsonl", "hot/", SNAPSHOT_FOLDER, EVENTS_NAME, LOCK_NAME, HOT_PATH_FILE];
+        let own = [
+            "events.1.jsonl",
+            "hot/",
+            SNAPSHOT_FOLDER,
+            INCOMING_FOLDER,
+            EVENTS_NAME,
+            LOCK_NAME,
+            HOT_PATH_FILE,
+        ];
         recovery.known_names = own.iter().map(ToString::to_string).collect();
         if let Some(name) = settings.node.admin_socket.file_name() {
             recovery.known_names.push(name.to_string_lossy().into_owned());
@@ -59,6 +69,9 @@ impl<E: Environment> Opened<E> {
             boot_id: boot_id().map_err(host("reading the boot id"))?,
             first_incarnation: first_incarnation(),
         };
+        let incoming = IncomingSettings::new(settings.group.id, settings.group.segment_bytes);
+        let epoch = store.state().map_or(CutEpoch(0), |state| state.cut_epoch());
+        let installed = install(&disk, &incoming, epoch).map_err(host("installing a snapshot"))?;
         let mut recovered = recover(&disk, &mut hot, &recovery, &store, boot);
         if let Err(RecoveryError::Damage { ranges, certain }) = &recovered {
             let state = store.state();
@@ -74,7 +87,16 @@ impl<E: Environment> Opened<E> {
             recovered.state = store.update(NodeState::observe).map_err(NodeError::NodeState)?;
         }
         let shared = storage.words(&hot).map_err(host("making the shared page"))?;
-        Ok(Self { lock: folder, disk, hot, store: Arc::new(store), recovered, shared, warnings })
+        Ok(Self {
+            lock: folder,
+            disk,
+            hot,
+            store: Arc::new(store),
+            recovered,
+            shared,
+            warnings,
+            installed,
+        })
     }
 }
 
@@ -125,6 +147,11 @@ impl<E: Environment> Front<E> {
 fn announce<E: Environment>(events: &mut EventSink, opened: &Opened<E>, network: &E::Network) {
     let recovered = &opened.recovered;
     events.line(1191, &format!("started: {}", recovered.report));
+    if let Some(position) = opened.installed {
+        let text =
+            format!("the log is another node's from here on, up to its snapshot at {position}");
+        events.line(1191, &text);
+    }
     if let Some(cut) = &recovered.report.cut {
         let text = format!(
             "{} entries from {} to {} were torn and cut; they are kept in {}",

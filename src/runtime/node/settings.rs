@@ -24,6 +24,7 @@ use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
 use crate::journal::terms::TermStartAt;
 use crate::link::Shared;
+use crate::replica::retainer::RetainerSettings;
 use crate::replica::snapshotter::SnapshotSettings;
 use crate::replica::{CoreSettings, Peer};
 use crate::runtime::carrier::CarrierSettings;
@@ -245,6 +246,15 @@ pub(super) fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
         limits: state_limits(settings),
         interval_bytes: settings.snapshot.interval_bytes,
         kept: settings.snapshot.kept,
+    }
+}
+
+pub(super) fn retainer_settings(settings: &Settings) -> RetainerSettings {
+    RetainerSettings {
+        group: settings.group.id,
+        segment_bytes: settings.group.segment_bytes,
+        limits: settings.retention.limits,
+        mutants: Mutants::NONE,
     }
 }
 

@@ -9,11 +9,12 @@ use crossbeam_channel::{Sender, bounded};
 use super::open::{Front, Opened};
 use super::settings::{
     carrier_settings, core_settings, describe, election_settings, group_constants, hot_settings,
-    lane_machine, syncer_settings,
+    lane_machine, retainer_settings, syncer_settings,
 };
 use super::{NodeError, host};
 use crate::control::constants::Door;
 use crate::control::election::{Election, ElectionSettings};
+use crate::io::archive::ArchiveFolder;
 use crate::io::clock::{Anchor, Anchoring, HostClock};
 use crate::io::cpu::{self, Refused};
 use crate::io::files::HostDisk;
@@ -26,6 +27,7 @@ use crate::journal::snapshot::Stamp;
 use crate::journal::syncer::Syncer;
 use crate::link::{CoreWakers, Durability, KeeperLink, Outlet, Shared, SyncLink, Wake, link};
 use crate::replica::ladder::in_force;
+use crate::replica::retainer::Retainer;
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{Core, CoreSettings, Start};
 use crate::runtime::carrier::Carrier;
@@ -39,6 +41,8 @@ use crate::runtime::environment::{
 use crate::runtime::idle::Idler;
 use crate::runtime::lane_desk::LaneDesk;
 use crate::runtime::outlook::Outlook;
+use crate::runtime::renewal::Renewal;
+use crate::runtime::retention::{RetentionDesk, RetentionWork, archive, retention};
 use crate::runtime::scrub::{RepairDesk, scrubbing};
 use crate::runtime::snapshots::SnapshotThread;
 use crate::runtime::threads::{Common, CoreThread, KeeperThread, SyncThread, idle_kind};
@@ -90,6 +94,9 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     let core_settings = core_settings(settings, recovered.identity(), multicast);
     let durability = in_force(&state).unwrap_or(settings.group.durability);
     let machine = election(settings, &recovered, durability);
+    let (retention_work, retention) = retention_parts::<E>(settings, &disk, &shared);
+    let segment_bytes = core_settings.segment_bytes;
+    let renewal = Renewal { disk: disk.clone(), segment_bytes, asked: None };
     let durable =
         Durable::<E> { disk, hot, store: &store, shared: &shared, sync_link, keeper_link };
     let Machines { log, syncer, keeper, start } =
@@ -99,17 +106,13 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
     core.set_outlet(outlet);
     let idle = idle_kind(settings.threads.idle);
     let idler = Idler::new(idle, core_parker, Arc::clone(&shared_cpu));
-    let common = Common {
-        shared: Arc::clone(&shared),
-        ended: Arc::clone(&ended),
-        core_waker: core_waker.clone(),
-    };
+    let common = common(&shared, &ended, &core_waker);
     let core_thread = CoreThread::new(core, idler, wall.reader(), &common);
     let sync_thread = SyncThread::new(syncer, sync_parker, settings.sync.group_delay_ns, &common);
     let (keeper_thread, from_keeper) = KeeperThread::new(keeper, keeper_parker, &common);
-    let bytes_per_second = settings.snapshot.bytes_per_second;
+    let (rate, others) = (settings.snapshot.bytes_per_second, (retention_work, scrub));
     let (snapshot_thread, snapshots) =
-        SnapshotThread::new(snapshotter, newest, scrub, bytes_per_second, &common);
+        SnapshotThread::new(snapshotter, others, newest, &common, rate);
     let core_number = Arc::new(AtomicU32::new(0));
     let control_thread = ControlThread {
         group: settings.group.id,
@@ -132,6 +135,8 @@ pub(super) fn wire<E: Environment, S: Service + Clone>(
         description,
         keeper: from_keeper,
         snapshots,
+        retention,
+        renewal,
         contention: Watch::new(Arc::clone(&core_number), shared_cpu),
         sync_failures: bounded(1),
     };
@@ -156,6 +161,24 @@ fn election<M, V>(
 ) -> Election {
     let of = election_settings(settings, &recovered.state, recovered.stateless, &recovered.terms);
     Election::new(ElectionSettings { durability, ..of })
+}
+
+fn common(shared: &Shared, ended: &Arc<AtomicBool>, core_waker: &Waker) -> Common {
+    let (shared, ended, core_waker) = (Arc::clone(shared), Arc::clone(ended), core_waker.clone());
+    Common { shared, ended, core_waker }
+}
+
+/// What lets segments leave, and control's side of it.
+fn retention_parts<E: Environment>(
+    settings: &Settings,
+    disk: &E::Disk,
+    shared: &Shared,
+) -> (RetentionWork<E::Disk>, RetentionDesk) {
+    let folder = settings.retention.archive.as_deref().map(ArchiveFolder::new);
+    let archive = folder.map(archive);
+    let machine =
+        Retainer::new(disk.clone(), Arc::clone(shared), retainer_settings(settings), archive);
+    retention(machine, settings.node.id, settings.members.iter().map(|member| member.id))
 }
 
 /// A node's catch-up lane.

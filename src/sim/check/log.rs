@@ -359,8 +359,30 @@ impl Logs {
         };
     }
 
+    /// A snapshot of another node has taken the place of the log: it is of what is committed, and goes further.
+    fn installed(&mut self, node: usize, position: Position) -> Checked {
+        let Some(index) = self.committed.iter().position(|end| end.position == position) else {
+            let text =
+                format!("node {node} took a snapshot at {position}, where nothing was committed");
+            return Err(Violation::new("snapshot_committed", text));
+        };
+        let known = &mut self.nodes[node];
+        if index < known.committed {
+            let text =
+                format!("node {node} took a snapshot at {position} and gave up committed entries");
+            return Err(Violation::new("committed_cut", text));
+        }
+        known.ends = self.committed[..=index].to_vec();
+        known.durable = known.durable.min(position);
+        known.promised = known.promised.min(position);
+        Ok(())
+    }
+
     /// What came back after a crash: a prefix, with everything that was durable, or it is known that it may not be.
     pub(super) fn started(&mut self, node: usize, started: &Started) -> Checked {
+        if let Some(position) = started.installed {
+            self.installed(node, position)?;
+        }
         let known = &mut self.nodes[node];
         let tail = started.tail;
         let Some(last) = known.ends.iter().rposition(|end| *end == tail) else {

@@ -8,6 +8,7 @@ mod holes;
 mod ladder;
 mod power;
 mod quorum;
+mod retention;
 mod rules;
 mod schedules;
 mod stage;
