@@ -22,6 +22,8 @@ mod forward_tests;
 pub mod ladder;
 mod leader;
 pub mod matching;
+#[cfg(test)]
+mod matching_tests;
 mod observe;
 mod pull;
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod rules;
 mod schedules;
 mod stage;
 mod startup;
+mod terms;
 
 use super::Plan;
 use super::faults::{Fault, Strike};
