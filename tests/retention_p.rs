@@ -6,6 +6,7 @@
 #[path = "support/group.rs"]
 mod group;
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -314,10 +315,15 @@ fn gone_client(group: &Group) -> (Vec<String>, Vec<(ClientSequence, Done)>, Sess
 
 /// Another client goes on with that session, through one node, and sends the commands again.
 fn send_again(group: &Group, node: usize, ticket: &str, commands: &[String]) -> Vec<Value> {
-    let hex = |text: &String| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let lines: String = commands.iter().map(|command| hex(command) + "\n").collect();
+    let mut kept = format!("{ticket}\n");
+    for command in commands {
+        for byte in command.bytes() {
+            write!(kept, "{byte:02x}").unwrap();
+        }
+        kept.push('\n');
+    }
     let file = group.path().join("session");
-    fs::write(&file, format!("{ticket}\n{lines}")).unwrap();
+    fs::write(&file, kept).unwrap();
     let session = file.to_str().unwrap();
     let sent = group.run(node, "send", &["--json", "--input", "/dev/null", "--session", session]);
     assert!(sent.status.success(), "{}{}", out(&sent), err(&sent));

@@ -296,7 +296,7 @@ fn a_leader_sync_that_gets_no_snapshot_ends_by_name_and_asks_for_an_older_one_ne
         assert_eq!(ended, [failed(why), LaneOutput::Ended(false)]);
         assert_eq!(lane.deadline(), Nanos(u64::MAX), "nothing is left of it");
         let damaged = why == CatchUpFailure::Damaged;
-        let at_most = lane.gone.of(SOURCE).map(|known| known.at_most());
+        let at_most = lane.gone.of(SOURCE).map(gone::Ceiling::at_most);
         assert_eq!(at_most, damaged.then_some(Position(5999)));
     }
     // One that is silent is given up, too.

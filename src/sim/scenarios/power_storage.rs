@@ -35,7 +35,7 @@ impl About {
             Self::Leaving => parse_segment_name(name).is_some(),
             Self::Incoming => name.starts_with("incoming/"),
             Self::Cut => name.starts_with("quarantine/") && !name.contains("damaged-"),
-            Self::Repair => name.contains("damaged-") || name.ends_with(".new"),
+            Self::Repair => name.contains("damaged-") || name.strip_suffix(".new").is_some(),
         };
         names.iter().filter(tells).collect()
     }

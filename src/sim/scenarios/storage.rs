@@ -177,6 +177,14 @@ fn r14_a_snapshot_that_rots_falls_back_to_the_older_one() {
     assert!(!left.contains(&newest) && left.len() == 2, "{newest} of {left:?}");
 }
 
+#[test]
+fn r6_a_blank_node_gets_a_snapshot_of_nodes_that_have_started_since_their_logs_began() {
+    let mut script = steady(3).at(1_500, Fault::Blackout, 0, 100).at(2_500, Fault::Wipe, 1, 200);
+    script.plan.durability.follower = crate::link::Rung::Disk;
+    let coverage = script.play().outcome.coverage;
+    assert!(coverage.of("snapshot-installed") > 0, "{coverage:?}");
+}
+
 /// Node 1 leads, node 2 never does, and node 0 may, but its log ends where that of the others does not begin any more.
 fn left_behind() -> Script {
     let mut script = steady(3).priorities(&[1, 2, 0]).at(300, Fault::Isolate, 2, 2_500);
