@@ -2,6 +2,7 @@
 
 use super::world::{Event, World};
 use crate::control::repair::{RepairEvent, RepairOutput};
+use crate::journal::files::first_segment;
 use crate::journal::parse_segment_name;
 use crate::journal::scrub::ScrubEvent;
 use crate::limits::SEGMENT_HEADER_BYTES;
@@ -62,6 +63,18 @@ impl World {
         let founded = self.founders.count_ones() as usize == self.plan.voters().count();
         let others = (0..self.plan.nodes).filter(|&other| other != node && self.is_blank(other));
         founded && others.count() + 1 < self.plan.majority() && !self.is_blank(node)
+    }
+
+    /// Nothing of its log is damaged any more, or nothing that any other node has: what has left all other logs nobody can give
+    /// it, and its own retention does not let it go, for its replay worker takes no snapshot above the damage.
+    pub(super) fn is_mended(&self, node: usize) -> bool {
+        let Some(process) = self.machines[node].process.as_ref() else { return false };
+        let others = self.machines.iter().filter(|machine| machine.node != node);
+        let lowest = others.map(|other| first_segment(&other.disk).ok().flatten());
+        let lowest = lowest.map(Option::unwrap_or_default).min().unwrap_or_default();
+        let mut damaged = process.repairs.damaged_segments().peekable();
+        self.rotten[node].is_none()
+            || (damaged.peek().is_some() && damaged.all(|base| base < lowest))
     }
 
     /// A turn of who reads the files of a node again.
