@@ -2,7 +2,6 @@
 
 use super::world::{Event, World};
 use crate::control::repair::{RepairEvent, RepairOutput};
-use crate::journal::files::first_segment;
 use crate::journal::parse_segment_name;
 use crate::journal::scrub::ScrubEvent;
 use crate::limits::SEGMENT_HEADER_BYTES;
@@ -65,18 +64,6 @@ impl World {
         founded && others.count() + 1 < self.plan.majority() && !self.is_blank(node)
     }
 
-    /// Nothing of its log is damaged any more, or nothing that any other node has: what has left all other logs nobody can give
-    /// it, and its own retention does not let it go, for its replay worker takes no snapshot above the damage.
-    pub(super) fn is_mended(&self, node: usize) -> bool {
-        let Some(process) = self.machines[node].process.as_ref() else { return false };
-        let others = self.machines.iter().filter(|machine| machine.node != node);
-        let lowest = others.map(|other| first_segment(&other.disk).ok().flatten());
-        let lowest = lowest.map(Option::unwrap_or_default).min().unwrap_or_default();
-        let mut damaged = process.repairs.damaged_segments().peekable();
-        self.rotten[node].is_none()
-            || (damaged.peek().is_some() && damaged.all(|base| base < lowest))
-    }
-
     /// A turn of who reads the files of a node again.
     pub(super) fn mend(&mut self, node: usize, local: Nanos) {
         for _ in 0..STEPS {
@@ -115,12 +102,18 @@ impl World {
                 }
                 RepairOutput::Event(event) => {
                     let repaired = matches!(event, RepairEvent::Repaired { .. });
+                    let covered = matches!(event, RepairEvent::Covered { .. });
                     let unfit = matches!(event, RepairEvent::Unfit { .. });
                     self.coverage.hit("file-repaired", u64::from(repaired));
+                    self.coverage.hit("repaired-by-snapshot", u64::from(covered));
                     self.coverage.hit("repair-refused", u64::from(unfit));
                     self.trace.line(self.now, || format!("node {node}: {event}"));
                 }
             }
+        }
+        let Some(process) = &mut self.machines[node].process else { return };
+        if let Some(worker) = process.worker.as_mut().filter(|_| process.mender.take_brought()) {
+            worker.brought();
         }
     }
 }

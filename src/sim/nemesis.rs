@@ -439,7 +439,7 @@ impl World {
         });
         let first = ends.next().flatten();
         first.is_some()
-            && (0..self.plan.nodes).all(|node| self.is_mended(node))
+            && self.rotten.iter().all(Option::is_none)
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
             && !self.timers_are_overdue()
