@@ -6,8 +6,9 @@
 //! all of it is synced, renamed and the directory synced. So whatever a crash leaves is the whole of it, or a file that the
 //! next start removes, and nothing of the log is cut for it.
 //!
-//! Then the damaged segment leaves, with all that lies below it: to `quarantine/`, the lowest first, each move durable before the next.
-//! So the log is one run after a crash, too. A snapshot from which the rest of the log cannot be reached goes the same way.
+//! Then the damaged segment leaves, with all that lies below it: to `quarantine/`, the lowest first, each move durable before
+//! the next. So the log is one run after a crash, too. A snapshot from which the rest of the log cannot be reached goes the
+//! same way.
 
 #[cfg(test)]
 mod tests;

@@ -61,11 +61,11 @@ fn piece(repairs: &mut Repairs, now: u64, position: Position, bytes: usize) -> N
 }
 
 fn orders(said: &[RepairOutput]) -> Vec<&RepairOrder> {
-    let order = |output| match output {
-        &RepairOutput::Order(ref order) => Some(order),
+    let orders = said.iter().filter_map(|output| match output {
+        RepairOutput::Order(order) => Some(order),
         _ => None,
-    };
-    said.iter().filter_map(order).collect()
+    });
+    orders.collect()
 }
 
 fn gives_up(repairs: &mut Repairs, why: &NotRepaired) {
