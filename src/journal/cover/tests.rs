@@ -165,39 +165,51 @@ fn what_cannot_be_reached_from_its_own_page_leaves_too_and_never_without_cover()
     assert_eq!(rig.tail().position.0, limit);
 }
 
+/// Power fails after so many changes, and the disk is what `seed` leaves of it. Whether the node was mended before, and whether
+/// its start named the damage.
+fn power_fails(theirs: &MemoryDisk, at: Position, changes: u64, seed: u64) -> (bool, bool) {
+    let base = Position(2 * SEGMENT);
+    let mut rig = grown();
+    let tail = rig.tail();
+    damage(&rig, base);
+    rig.crash_process();
+    rig.disk.stop_after(changes);
+    let all = |disk: &MemoryDisk| -> io::Result<()> {
+        let own = log(disk, tail.position.0);
+        if own.cover(base)?.is_none() {
+            assert_eq!(transfer(theirs, &own)?, SnapshotTaken::Whole(at));
+            assert!(own.cover(base)?.is_some());
+        }
+        Ok(())
+    };
+    let done = all(&rig.disk).is_ok();
+    rig.power_loss(seed);
+    // Nothing is ever cut: the damage is named, as before, or it is mended.
+    let named = rig.disk.list().unwrap().contains(&segment_name(base));
+    assert!(!(done && named), "what was done is done");
+    if named {
+        let refused = rig.start();
+        assert!(matches!(refused, Err(RecoveryError::Damage { .. })), "{changes}: {refused:?}");
+        all(&rig.disk).unwrap();
+    }
+    rig.start().unwrap();
+    assert_eq!(rig.tail(), tail, "after {changes} changes");
+    verify(&rig.disk, GROUP, at, &mut |_| Ok(())).unwrap();
+    (done, named)
+}
+
 #[test]
 fn power_may_fail_at_any_change_of_taking_and_covering() {
+    const SEEDS: u64 = 8;
     let (theirs, at) = source();
-    let mut refused = 0;
-    for changes in 0.. {
-        let mut rig = grown();
-        let tail = rig.tail();
-        damage(&rig, BASE);
-        rig.crash_process();
-        rig.disk.stop_after(changes);
-        let all = |disk: &MemoryDisk| -> io::Result<()> {
-            let own = log(disk, tail.position.0);
-            if own.cover(BASE)?.is_none() {
-                assert_eq!(transfer(&theirs.disk, &own)?, SnapshotTaken::Whole(at));
-                assert!(own.cover(BASE)?.is_some());
-            }
-            Ok(())
-        };
-        let done = all(&rig.disk).is_ok();
-        rig.power_loss(changes * 13 + 3);
-        // Nothing is ever cut: it is named, as before, or it is mended.
-        if rig.disk.list().unwrap().contains(&segment_name(BASE)) {
-            let named = rig.start();
-            assert!(matches!(named, Err(RecoveryError::Damage { .. })), "{changes}: {named:?}");
-            refused += 1;
-            all(&rig.disk).unwrap();
+    let (mut changes, mut refused, mut done) = (0, 0, false);
+    while !done {
+        for seed in 0..SEEDS {
+            let named;
+            (done, named) = power_fails(&theirs.disk, at, changes, changes * 13 + seed);
+            refused += u64::from(named);
         }
-        rig.start().unwrap();
-        assert_eq!(rig.tail(), tail, "after {changes} changes");
-        verify(&rig.disk, GROUP, at, &mut |_| Ok(())).unwrap();
-        if done {
-            assert!(refused > 5, "{refused}");
-            return;
-        }
+        changes += 1;
     }
+    assert!(refused > 5 * SEEDS && refused < changes * SEEDS, "{refused}");
 }
