@@ -142,6 +142,8 @@ pub(super) struct Started {
     pub(super) installed: Option<Position>,
     /// Bytes of its files had changed.
     pub(super) rotted: bool,
+    /// Its disk is one of another founding: what it has is worth nothing here.
+    pub(super) stranger: bool,
 }
 
 /// The machine.
@@ -260,6 +262,7 @@ impl Machine {
             torn: recovered.report.cut.is_some(),
             installed,
             rotted: false,
+            stranger: false,
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));
@@ -313,6 +316,7 @@ impl Machine {
         let settings = control_settings(plan, self.node, seed, &recovered);
         let control = Election::new(ElectionSettings { durability, ..settings });
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
+        log.set_terms_max(plan.terms_max);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
         let mut views = Vec::new();
