@@ -6,6 +6,7 @@ mod elections;
 mod failures;
 mod holes;
 mod ladder;
+mod planted;
 mod power;
 mod quorum;
 mod retention;
