@@ -203,6 +203,15 @@ pub enum MatchReply {
     /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
     /// them makes [`MatchReply::Agreed`] of it.
     Filed(Position),
+    /// It does not remember leaderships that are so old: whoever can read the durable files looks there.
+    Older {
+        /// Of which was asked.
+        leadership: Leadership,
+        /// Up to here the other node has frames of it.
+        end: Position,
+        /// From here on it remembers all leaderships.
+        below: Position,
+    },
     /// They part below this position, where the log begins: what was before has left.
     Gone(Position),
     /// It cannot tell: no frame of it ends there.
@@ -728,6 +737,10 @@ shared_words! {
     segments_blocked,
     /// Datagrams passed on between the leader and clients that do not reach it (core).
     forwarded,
+    /// Local queries answered (core).
+    local_answers,
+    /// Local queries refused: too stale, behind, no room (core).
+    local_refusals,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

@@ -9,6 +9,7 @@ mod flags;
 mod init;
 mod kept_session;
 mod node;
+mod query;
 mod send;
 #[cfg(feature = "sim")]
 mod simulate;
@@ -37,6 +38,7 @@ enum Command {
     Demo(demo::Args),
     Node(node::Args),
     Send(send::Args),
+    Query(query::Args),
     Snapshot(snapshot::Args),
     Status(status::Args),
     Tail(tail::Args),
@@ -57,6 +59,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Node(args) => node::run(&args),
         Command::Send(args) => send::run(&args),
+        Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Status(args) => status::run(&args),

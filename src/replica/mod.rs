@@ -21,7 +21,12 @@ mod forward;
 mod forward_tests;
 pub mod ladder;
 mod leader;
+mod local;
+#[cfg(test)]
+mod local_tests;
 pub mod matching;
+#[cfg(test)]
+mod matching_tests;
 mod observe;
 mod pull;
 #[cfg(test)]

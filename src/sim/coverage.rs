@@ -43,6 +43,10 @@ pub const STATES: &[&str] = &[
     "timer-fired",
     "event-out",
     "event-after-failover",
+    "local-answered",
+    "local-fresh",
+    "local-too-stale",
+    "local-behind",
 ];
 
 /// Counts by name.

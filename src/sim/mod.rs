@@ -21,6 +21,7 @@ mod naps;
 mod nemesis;
 mod paths;
 mod plan;
+mod reader;
 mod replay;
 mod retention;
 #[cfg(test)]

@@ -50,6 +50,9 @@ impl World {
             let at = Nanos(self.random.below(100 * Nanos::MILLISECOND));
             self.wake_client(client, at);
         }
+        for reader in 0..self.plan.askers {
+            self.wake_reader(reader, Nanos(50 * Nanos::MILLISECOND));
+        }
         self.draw_strike();
         self.draw_hand_over();
         self.draw_rot();
@@ -299,16 +302,20 @@ impl World {
             Fault::DataCut => all(&mut self.paths, Traffic::Data),
             Fault::Isolate => {
                 all(&mut self.paths, Traffic::Both);
-                (0..self.plan.clients).for_each(|c| self.paths.cut_client(c, node, cut));
+                let ends = self.plan.clients + self.plan.askers;
+                (0..ends).for_each(|end| self.paths.cut_client(end, node, cut));
             }
             Fault::Partition => {
                 for from in 0..nodes {
                     for to in (0..nodes).filter(|&to| side(from) != side(to)) {
                         self.paths.cut(from, to, Traffic::Both, cut);
                     }
-                    for client in 0..self.plan.clients {
-                        if side(from) != side(32 + client) {
-                            self.paths.cut_client(client, from, cut);
+                    // A reader stands beside a client.
+                    let clients = (0..self.plan.clients).map(|client| (client, client));
+                    let readers = (0..self.plan.askers).map(|at| (self.plan.clients + at, at));
+                    for (end, beside) in clients.chain(readers) {
+                        if side(from) != side(32 + beside) {
+                            self.paths.cut_client(end, from, cut);
                         }
                     }
                 }

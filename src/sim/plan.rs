@@ -4,6 +4,7 @@
 use super::faults::Fault;
 use super::stories::Story;
 use crate::client::SESSION_TIMEOUT_NS_DEFAULT;
+use crate::limits::TERM_STARTS_MAX;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -72,12 +73,16 @@ pub struct Plan {
     pub faults: u32,
     /// How long a control thread may be held up, at most, between its look at the core and what it does about it, ns.
     pub look_ns: u64,
+    /// Starts of terms that a core remembers.
+    pub terms_max: usize,
     /// How long the first election of a group that starts waits for all voters, ns.
     pub start_wait_ns: u64,
     /// Clients ask nodes to pass on what a leader out of reach and they say to each other.
     pub forward: bool,
     /// So many of the clients only ask questions.
     pub readers: usize,
+    /// Readers besides: they ask nodes by themselves.
+    pub askers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
     /// Bytes of the log that stay, and twice that for a member that lacks them; snapshots are taken as often. 0: all stays.
@@ -89,6 +94,14 @@ pub(super) const MILLION: u64 = 1_000_000;
 
 /// Of each four seeds, the one with timers and events: no draw is spent on it, so that the others stay as they were.
 const EFFECTS_OF_FOUR: u64 = 2;
+/// Of so many seeds one has readers; no draw is spent on it either.
+const ASKERS_EVERY: u64 = 5;
+
+/// Readers of a seed's world.
+fn askers(seed: u64) -> usize {
+    let some = seed.is_multiple_of(ASKERS_EVERY);
+    if some { 1 + (seed / ASKERS_EVERY % 2) as usize } else { 0 }
+}
 
 impl Plan {
     /// Whether the service uses timers and events.
@@ -145,9 +158,11 @@ impl Plan {
             mutant: None,
             faults: u32::MAX,
             look_ns: 0,
+            terms_max: TERM_STARTS_MAX,
             start_wait_ns: Nanos::SECOND,
             forward: true,
             readers: 0,
+            askers: askers(seed),
             stories: Vec::new(),
             retention_bytes: 0,
         };
@@ -241,6 +256,7 @@ impl Plan {
             self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
             // In half of them the log on the disk is short, too.
             self.retention_bytes = [0, 128 * 1024][index(&mut random, 2)];
+            self.terms_max = [TERM_STARTS_MAX, 3][index(&mut random, 2)];
         }
     }
 

@@ -97,6 +97,7 @@ impl Story {
             Self::Usurped => {
                 plan.clients = plan.clients.max(2);
                 plan.readers = 1;
+                plan.askers = plan.askers.max(1);
             }
             Self::Returning => {
                 (plan.clients, plan.in_flight, plan.command_bytes_max) = (4, 16, 200);

@@ -16,6 +16,7 @@ use super::machine::{GROUP, Machine, Part};
 use super::nemesis::Phase;
 use super::paths::Paths;
 use super::plan::Plan;
+use super::reader::SimReader;
 use super::replay::Captured;
 use super::trace::Trace;
 use super::wire::{Endpoint, Sent};
@@ -77,6 +78,8 @@ pub(super) enum Event {
     Run { node: usize, part: Part, life: u64 },
     /// A client runs.
     Client(usize),
+    /// A reader runs.
+    Reader(usize),
     /// A fault strikes, and the next one is drawn.
     Drawn(Strike),
     /// A fault of a story or of a script strikes.
@@ -153,6 +156,7 @@ pub(super) struct World {
     pub(super) behind_a_door: Option<(usize, u64)>,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<SimClient>,
+    pub(super) readers: Vec<SimReader>,
     pub(super) paths: Paths,
     pub(super) checks: Checks,
     pub(super) coverage: Coverage,
@@ -198,7 +202,8 @@ pub(super) fn run_script(plan: &Plan, script: &[(u64, Strike)]) -> Outcome {
     play_out(world)
 }
 
-fn play_out(mut world: World) -> Outcome {
+/// Plays on to the end, or to the first broken promise.
+pub(super) fn play_out(mut world: World) -> Outcome {
     let mut violation = None;
     while !world.is_over() {
         if let Err(broken) = world.play() {
@@ -238,6 +243,12 @@ impl World {
                 SimClient::new(client, plan, clock(), seed)
             })
             .collect();
+        let readers = (0..plan.askers)
+            .map(|reader| {
+                let seed = plan.seed.wrapping_mul(37).wrapping_add(reader as u64 + 1);
+                SimReader::new(plan.clients + reader, plan, clock(), seed)
+            })
+            .collect();
         Self {
             plan: plan.clone(),
             now: Nanos(0),
@@ -252,6 +263,7 @@ impl World {
             random,
             machines,
             clients,
+            readers,
             paths: Paths::new(plan),
             checks: Checks::new(plan),
             coverage: Coverage::default(),
@@ -310,6 +322,11 @@ impl World {
             Event::Client(client) => {
                 if self.clients[client].wake_at == at {
                     return self.step_client(client);
+                }
+            }
+            Event::Reader(reader) => {
+                if self.readers[reader].wake_at == at {
+                    return self.step_reader(reader);
                 }
             }
             Event::Drawn(strike) => {
@@ -385,7 +402,10 @@ impl World {
     pub(super) fn transmit(&mut self, from: Endpoint) {
         let port = match from {
             Endpoint::Node(node) => &self.machines[node].port,
-            Endpoint::Client(client) => &self.clients[client].port,
+            Endpoint::Client(client) => match client.checked_sub(self.clients.len()) {
+                Some(reader) => &self.readers[reader].port,
+                None => &self.clients[client].port,
+            },
         };
         let outbox = core::mem::take(&mut port.borrow_mut().outbox);
         for Sent { to, bytes } in outbox {
@@ -437,7 +457,15 @@ impl World {
                     self.wake_client(client, at);
                 }
             }
-            _ => {}
+            Endpoint::Client(end) => {
+                let reader = end - self.clients.len();
+                self.readers[reader].port.borrow_mut().arrive(from, bytes);
+                let at = self.now.plus(self.random.below(20_000));
+                if at < self.readers[reader].wake_at {
+                    self.wake_reader(reader, at);
+                }
+            }
+            Endpoint::Node(_) => {}
         }
     }
 }
