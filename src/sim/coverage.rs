@@ -24,6 +24,7 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "disk-stall-told",
     "lead-given-up",
+    "intruder",
     "durability-changed",
     "pull",
     "leader-sync",

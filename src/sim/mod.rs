@@ -28,6 +28,7 @@ mod retention;
 mod scenarios;
 mod steps;
 mod stories;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod trace;

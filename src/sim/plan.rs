@@ -255,12 +255,28 @@ impl Plan {
         }
     }
 
+    /// The world of a seed with this story instead of its own, for a group of the size that it asks for.
+    #[cfg(test)]
+    pub(super) fn telling(seed: u64, story: Story) -> Self {
+        let mut plan = Self::draw(seed, Some(story.size().unwrap_or(3)));
+        let mut random = Prng::new(seed);
+        plan.tell(&mut random, false);
+        plan.stories = vec![story];
+        story.set_up(&mut plan, &mut random);
+        plan
+    }
+
     /// Stories are told, in a world that is made for them: busy, and without much else.
     fn tell(&mut self, random: &mut Prng, any_size: bool) {
-        let story = Story::ALL[index(random, Story::ALL.len() as u64)];
+        let mut story = Story::ALL[index(random, Story::ALL.len() as u64)];
         self.stories = vec![story];
         if random.below(4) == 0 {
             self.stories.push(Story::ALL[index(random, Story::ALL.len() as u64)]);
+        }
+        let mut apart = Prng::new(self.seed ^ 0x4150_4152);
+        if apart.below(4) == 0 {
+            story = Story::APART[index(&mut apart, Story::APART.len() as u64)];
+            self.stories = vec![story];
         }
         self.start_wait_ns = [100 * Nanos::MILLISECOND, Nanos::SECOND][index(random, 2)];
         self.think_ns = [1, 3][index(random, 2)] * Nanos::MILLISECOND;

@@ -167,9 +167,15 @@ pub(super) struct World {
     pub(super) founders: u32,
     /// Nodes whose process dies at their next vote, until when, and for how long.
     pub(super) dies_voting: Vec<Option<(Nanos, u64)>>,
+    /// By node: until when an end that it cannot escape is on its way.
+    pub(super) doomed_until: Vec<Nanos>,
     pub(super) captured: Vec<Captured>,
     /// Nodes without state, or with damage, a bit each.
     pub(super) blank: u32,
+    /// Nodes of another founding, a bit each.
+    pub(super) strangers: u32,
+    /// The next core that is given bytes of another log stands still: until when that holds, and for how long.
+    pub(super) stalls_pulling: Option<(Nanos, u64)>,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
     queue: BinaryHeap<Scheduled>,
@@ -265,7 +271,10 @@ impl World {
             phase: Phase::Chaos,
             founders: 0,
             dies_voting: vec![None; plan.nodes],
+            doomed_until: vec![Nanos(0); plan.nodes],
             blank: 0,
+            strangers: 0,
+            stalls_pulling: None,
             captured: (0..plan.nodes).map(|_| Captured::default()).collect(),
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),

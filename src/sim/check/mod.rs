@@ -161,6 +161,11 @@ impl Checks {
         self.logs.fence_sent(node, to);
     }
 
+    /// The core of `node` says that it was fenced, and where its log ended then.
+    pub(super) fn fenced(&mut self, node: usize, at: Leadership, tail: Position) -> Checked {
+        self.logs.fenced(node, at, tail)
+    }
+
     /// Control of `node` tells its core to take over a log.
     pub(super) fn take_over(&mut self, node: usize) {
         self.logs.take_over(node);
