@@ -14,8 +14,8 @@ use crate::types::{Chain, GroupId, Position};
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
 pub struct LogFiles<'a, D: Disk> {
-    disk: &'a D,
-    segment_bytes: u64,
+    pub(super) disk: &'a D,
+    pub(super) segment_bytes: u64,
     open: RefCell<Option<(Position, D::File)>>,
 }
 
@@ -105,7 +105,11 @@ impl<'a, D: Disk> LogFiles<'a, D> {
     ///
     /// # Errors
     /// Where the log begins, if what stands there has left.
-    pub fn chain_at(&self, group: GroupId, position: Position) -> Result<Option<Chain>, Position> {
+    pub(super) fn chain_at(
+        &self,
+        group: GroupId,
+        position: Position,
+    ) -> Result<Option<Chain>, Position> {
         match gone_below(self.disk, position) {
             Ok(Some(first)) => Err(first),
             // What the host cannot read is not known.
@@ -123,12 +127,21 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         group: GroupId,
         base: Position,
     ) -> io::Result<Option<Predecessor>> {
+        Ok(self.header(group, base)?.map(|header| header.before))
+    }
+
+    /// The header page of the segment at `base`, as [`LogFiles::before_segment`].
+    pub(super) fn header(
+        &self,
+        group: GroupId,
+        base: Position,
+    ) -> io::Result<Option<SegmentHeader>> {
         let mut page = [0; SEGMENT_HEADER_BYTES];
         let Some(read) = self.with_file(base, |file| file.read_at(&mut page, 0))? else {
             return Ok(None);
         };
         let header = SegmentHeader::decode_segment(&page[..read?], group, self.segment_bytes, base);
-        Ok(header.ok().map(|header| header.before))
+        Ok(header.ok())
     }
 
     /// Does something with the file of a segment. None: there is none.

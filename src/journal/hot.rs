@@ -225,6 +225,18 @@ impl<M: SegmentMemory> HotLog<M> {
         self.terms.latest_at_or_below(leadership, self.tail.position)
     }
 
+    /// From where on it remembers all starts of terms; older ones are in the durable files alone. None: it remembers all.
+    #[must_use]
+    pub fn forgot_terms_below(&self) -> Option<Position> {
+        self.terms.forgot_below(self.tail.position)
+    }
+
+    /// Remembers no more starts of terms than this: tests make it few.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn set_terms_max(&mut self, most: usize) {
+        self.terms.set_most(most);
+    }
+
     /// Leadership of the last frame.
     #[must_use]
     pub fn last_leadership(&self) -> Leadership {

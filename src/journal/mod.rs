@@ -7,6 +7,7 @@ pub mod hot;
 pub mod incoming;
 mod index;
 pub mod keeper;
+mod match_point;
 pub mod memory;
 pub mod memory_disk;
 pub mod mender;

@@ -29,6 +29,10 @@ pub struct TermSpan {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TermTable {
     starts: VecDeque<TermStartAt>,
+    /// How many, at most.
+    most: usize,
+    /// There were older ones: they are in the durable files alone, or have left the log.
+    forgot: bool,
     /// A leader of a newer term has written padding, but its term start, which names the generation, is not here yet.
     unnamed: Option<Position>,
 }
@@ -37,7 +41,12 @@ impl TermTable {
     /// A table of these starts (the newest of them, if there are too many), which must ascend.
     #[must_use]
     pub fn new(starts: impl IntoIterator<Item = TermStartAt>) -> Self {
-        let mut table = Self { starts: VecDeque::with_capacity(TERM_STARTS_MAX), unnamed: None };
+        let mut table = Self {
+            starts: VecDeque::with_capacity(TERM_STARTS_MAX),
+            most: TERM_STARTS_MAX,
+            forgot: false,
+            unnamed: None,
+        };
         for start in starts {
             table.push(start.leadership, start.base);
         }
@@ -62,10 +71,30 @@ impl TermTable {
         {
             return;
         }
-        if self.starts.len() == TERM_STARTS_MAX {
+        // The first frame of a log opens its first term.
+        self.forgot |= self.starts.is_empty() && base > Position(0);
+        if self.starts.len() == self.most {
             self.starts.pop_front();
+            self.forgot = true;
         }
         self.starts.push_back(TermStartAt { leadership, base });
+    }
+
+    /// Remembers no more than so many, from now on.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most.clamp(1, TERM_STARTS_MAX);
+        while self.starts.len() > self.most {
+            self.starts.pop_front();
+            self.forgot = true;
+        }
+    }
+
+    /// From where on it knows all starts of a log that ends at `end`. None: it knows all that there are.
+    #[must_use]
+    pub fn forgot_below(&self, end: Position) -> Option<Position> {
+        let first = self.starts.front().map(|start| start.base);
+        self.forgot.then(|| first.or(self.unnamed).unwrap_or(end))
     }
 
     /// Forgets every start at or above `position`.
@@ -152,6 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_stays_so_when_all_that_is_known_is_cut() {
+        let mut table = TermTable::new([]);
+        table.set_most(2);
+        table.push(leadership(1, 1), Position(0));
+        table.push(leadership(1, 2), Position(128));
+        assert_eq!(table.forgot_below(Position(512)), None);
+        table.push(leadership(1, 3), Position(256));
+        assert_eq!(table.forgot_below(Position(512)), Some(Position(128)));
+        table.cut(Position(64));
+        assert_eq!(table.forgot_below(Position(64)), Some(Position(64)));
+        // A log that begins above the first frame of all begins with a term that others began.
+        let start = TermStartAt { leadership: leadership(1, 4), base: Position(4064) };
+        assert_eq!(TermTable::new([start]).forgot_below(Position(8192)), Some(Position(4064)));
+    }
+
+    #[test]
     fn forgets_the_oldest_when_full_and_never_grows() {
         let mut table = TermTable::new([]);
         let capacity = table.starts.capacity();
@@ -161,6 +206,7 @@ mod tests {
         assert_eq!(table.starts.capacity(), capacity);
         assert_eq!(table.iter().count(), TERM_STARTS_MAX);
         assert_eq!(table.latest_at_or_below(leadership(1, 3), Position(1 << 20)), None);
+        assert_eq!(table.forgot_below(Position(1 << 20)), Some(Position(4 * 64)));
         assert!(table.latest_at_or_below(leadership(1, 4), Position(1 << 20)).is_some());
     }
 }

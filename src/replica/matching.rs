@@ -24,14 +24,27 @@ pub const GONE: u8 = 2;
 fn span_below<M: SegmentMemory>(log: &HotLog<M>, limit: Leadership) -> Span {
     match log.latest_at_or_below(limit) {
         Some(TermSpan { leadership, end, .. }) => Span { leadership, end },
-        None => Span { leadership: Leadership::default(), end: Position(0) },
+        None => Span::NONE,
     }
+}
+
+/// Whether this log may have frames at or below `limit` whose leaderships it does not remember; then: from where on it does.
+fn forgotten<M: SegmentMemory>(log: &HotLog<M>, limit: Leadership) -> Option<Position> {
+    log.forgot_terms_below().filter(|_| log.latest_at_or_below(limit).is_none())
 }
 
 #[derive(Clone, Copy)]
 struct Span {
     leadership: Leadership,
     end: Position,
+}
+
+impl Span {
+    /// No frame is so old.
+    const NONE: Self = Self {
+        leadership: Leadership { generation: Generation { counter: 0, random: 0 }, term: Term(0) },
+        end: Position(0),
+    };
 }
 
 /// A follower's question: its latest frames at or below `limit`.
@@ -56,14 +69,23 @@ pub fn question<M: SegmentMemory>(
 #[must_use]
 pub fn answer<M: SegmentMemory>(log: &HotLog<M>, question: &MatchRequest) -> MatchAnswer {
     let asked = leadership(question.generation, question.term);
+    if let Some(below) = forgotten(log, asked) {
+        // The lane has what is in files; this log is matched with what it remembers.
+        return answered(question, Span::NONE, (GONE, log.hot_base().max(below), Chain(0)));
+    }
     let span = span_below(log, asked);
     let same = span.leadership == asked;
     let position = if same { span.end.min(Position(question.end.get())) } else { span.end };
-    let (agreed, position, chain) = match log.predecessor_at(position) {
+    let told = match log.predecessor_at(position) {
         Some(at) => (if same { AGREED } else { ASK_LOWER }, position, at.chain),
         // Not held any more, or no end of a frame here although the term is the same: both mean the hot log cannot tell.
         None => (GONE, log.hot_base(), Chain(0)),
     };
+    answered(question, span, told)
+}
+
+fn answered(question: &MatchRequest, span: Span, told: (u8, Position, Chain)) -> MatchAnswer {
+    let (agreed, position, chain) = told;
     MatchAnswer {
         request: question.request,
         position: U64::new(position.0),
@@ -91,6 +113,10 @@ pub fn lane_question<M: SegmentMemory>(
 /// The answer to a question that came from control to control.
 #[must_use]
 pub fn reply<M: SegmentMemory>(log: &HotLog<M>, question: &MatchQuestion) -> MatchReply {
+    if let Some(below) = forgotten(log, question.leadership) {
+        let &MatchQuestion { leadership, end, .. } = question;
+        return MatchReply::Older { leadership, end, below };
+    }
     let Span { leadership, end } = span_below(log, question.leadership);
     if leadership != question.leadership {
         return MatchReply::AskBelow(leadership);
@@ -136,7 +162,10 @@ pub fn judge<M: SegmentMemory>(log: &HotLog<M>, answer: &MatchAnswer) -> Verdict
     let leaders = Chain(answer.chain.get());
     match answer.agreed {
         AGREED => agreed(log, position, leaders),
-        ASK_LOWER => Verdict::AskBelow(leadership(answer.generation, answer.term)),
+        ASK_LOWER => match below(log, leadership(answer.generation, answer.term)) {
+            Verdict::Nonsense => Verdict::Gone(log.tail().position),
+            verdict => verdict,
+        },
         GONE => Verdict::Gone(position),
         _ => Verdict::Nonsense,
     }
@@ -147,9 +176,17 @@ pub fn judge<M: SegmentMemory>(log: &HotLog<M>, answer: &MatchAnswer) -> Verdict
 pub fn judge_reply<M: SegmentMemory>(log: &HotLog<M>, reply: MatchReply) -> Verdict {
     match reply {
         MatchReply::Agreed { position, chain } => agreed(log, position, chain),
-        MatchReply::AskBelow(below) => Verdict::AskBelow(below),
-        MatchReply::Filed(_) | MatchReply::Gone(_) | MatchReply::Unknown => Verdict::Nonsense,
+        MatchReply::AskBelow(limit) => below(log, limit),
+        MatchReply::Filed(_)
+        | MatchReply::Older { .. }
+        | MatchReply::Gone(_)
+        | MatchReply::Unknown => Verdict::Nonsense,
     }
+}
+
+/// A node asks for nothing below what it remembers of its own log: nothing is cut there, as if it had nothing so old.
+fn below<M: SegmentMemory>(log: &HotLog<M>, limit: Leadership) -> Verdict {
+    forgotten(log, limit).map_or(Verdict::AskBelow(limit), |_| Verdict::Nonsense)
 }
 
 fn agreed<M: SegmentMemory>(log: &HotLog<M>, position: Position, leaders: Chain) -> Verdict {

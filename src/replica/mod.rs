@@ -25,6 +25,8 @@ mod local;
 #[cfg(test)]
 mod local_tests;
 pub mod matching;
+#[cfg(test)]
+mod matching_tests;
 mod observe;
 mod pull;
 #[cfg(test)]

@@ -248,7 +248,8 @@ impl<D: Disk> Carrier<D> {
             }
             CarrierOrder::Answer(to, answer) => {
                 let files = LogFiles::new(&self.disk, self.settings.segment_bytes);
-                let answer = answer.filed(|position| files.chain_at(self.settings.group, position));
+                let reply = files.filed(self.settings.group, answer.reply);
+                let answer = MatchAnswer { reply, ..answer };
                 let message = LaneMessage::Answer(LaneAnswer::Match(answer));
                 let asked =
                     |c: &&mut Connection| c.end() == LaneEnd::Source && c.node() == Some(to);

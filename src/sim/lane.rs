@@ -161,11 +161,11 @@ impl World {
         LaneAnswer::Bytes { number, from, end, committed: source.committed, bytes }
     }
 
-    /// The answer, with the chain that only the files hold.
+    /// The answer, with what only the files hold.
     fn filed(&self, node: usize, answer: MatchAnswer) -> MatchAnswer {
         let machine = &self.machines[node];
         let files = LogFiles::new(&machine.disk, machine.segment_bytes);
-        answer.filed(|position| files.chain_at(GROUP, position))
+        MatchAnswer { reply: files.filed(GROUP, answer.reply), ..answer }
     }
 
     /// What is lost breaks the connection: the asker learns of it after a while.

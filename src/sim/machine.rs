@@ -316,6 +316,7 @@ impl Machine {
         let settings = control_settings(plan, self.node, seed, &recovered);
         let control = Election::new(ElectionSettings { durability, ..settings });
         let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
+        log.set_terms_max(plan.terms_max);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
         let mut views = Vec::new();

@@ -4,6 +4,7 @@
 use super::faults::Fault;
 use super::stories::Story;
 use crate::client::SESSION_TIMEOUT_NS_DEFAULT;
+use crate::limits::TERM_STARTS_MAX;
 use crate::link::{Durability, Rung};
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::prng::Prng;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub faults: u32,
     /// How long a control thread may be held up, at most, between its look at the core and what it does about it, ns.
     pub look_ns: u64,
+    /// Starts of terms that a core remembers.
+    pub terms_max: usize,
     /// How long the first election of a group that starts waits for all voters, ns.
     pub start_wait_ns: u64,
     /// Clients ask nodes to pass on what a leader out of reach and they say to each other.
@@ -155,6 +158,7 @@ impl Plan {
             mutant: None,
             faults: u32::MAX,
             look_ns: 0,
+            terms_max: TERM_STARTS_MAX,
             start_wait_ns: Nanos::SECOND,
             forward: true,
             readers: 0,
@@ -252,6 +256,7 @@ impl Plan {
             self.command_bytes_max = [200, 1_000, 4_000][index(&mut random, 3)];
             // In half of them the log on the disk is short, too.
             self.retention_bytes = [0, 128 * 1024][index(&mut random, 2)];
+            self.terms_max = [TERM_STARTS_MAX, 3][index(&mut random, 2)];
         }
     }
 

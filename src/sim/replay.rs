@@ -37,6 +37,19 @@ impl Captured {
         self.control.push_back(Rc::clone(bytes));
     }
 
+    /// What the core of `from` sent, oldest first.
+    #[cfg(test)]
+    pub(super) fn data_of(&self, from: usize) -> Vec<Rc<[u8]>> {
+        let own = self.data.iter().filter(|(sender, _)| *sender == from);
+        own.map(|(_, bytes)| Rc::clone(bytes)).collect()
+    }
+
+    /// All that cores and control threads sent, oldest first.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> (Vec<(usize, Rc<[u8]>)>, Vec<Rc<[u8]>>) {
+        (self.data.iter().cloned().collect(), self.control.iter().cloned().collect())
+    }
+
     /// Of one core to another: but for heartbeats, which are many and say little.
     pub(super) fn data(&mut self, from: usize, bytes: &Rc<[u8]>) {
         let Ok((header, kind, _)) = parse(bytes, super::machine::GROUP) else { return };

@@ -209,9 +209,9 @@ impl World {
         self.look_at_disk(node, local);
         let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
-            self.fact(node, &fact);
+            self.fact(node, &fact)?;
             if let CoreToControl::Fenced { leadership, recency, .. } = fact {
-                self.checks.fenced(node, leadership, recency.tail.0)?;
+                self.checks.ended_at_fence(node, leadership, recency.tail.0)?;
             }
             match fact {
                 CoreToControl::Lane(fact) => self.tell_lane(node, LaneInput::Core(fact)),
@@ -259,12 +259,16 @@ impl World {
         }
     }
 
-    fn fact(&mut self, node: usize, fact: &CoreToControl) {
+    fn fact(&mut self, node: usize, fact: &CoreToControl) -> Result<(), Violation> {
         self.trace.line(self.now, || format!("node {node}: {fact:?}"));
         match fact {
             CoreToControl::Event(CoreEvent::Cut { from, to, .. }) => {
                 self.coverage.hit("cut", 1);
                 self.checks.cut_told(node, *from, *to);
+            }
+            CoreToControl::Fenced { leadership, recency, .. } => {
+                let now = self.process(node).core.observe();
+                self.checks.fenced(node, (*leadership, recency.tail.0), &now)?;
             }
             CoreToControl::Event(CoreEvent::DiskFailed) => {
                 self.coverage.hit("disk-failed", 1);
@@ -279,6 +283,7 @@ impl World {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Does what control wants; returns whether the process lives on.

@@ -202,7 +202,8 @@ pub(super) fn run_script(plan: &Plan, script: &[(u64, Strike)]) -> Outcome {
     play_out(world)
 }
 
-fn play_out(mut world: World) -> Outcome {
+/// Plays on to the end, or to the first broken promise.
+pub(super) fn play_out(mut world: World) -> Outcome {
     let mut violation = None;
     while !world.is_over() {
         if let Err(broken) = world.play() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::limits::LANE_PIECE_BYTES;
 use crate::link::{MatchQuestion, MatchReply, Purpose, SharedWords, SnapshotPiece};
-use crate::types::{Chain, Commit, Generation, Leadership, Position, Term};
+use crate::types::{Commit, Generation, Leadership, Position, Term};
 
 /// What one node asks of another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -85,21 +85,6 @@ pub struct MatchAnswer {
     pub reply: MatchReply,
     /// Up to here it answers for its log.
     pub end: Position,
-}
-
-impl MatchAnswer {
-    /// The answer with the chain that only the durable files hold, if it stands there. An error of `chain_at` says where the
-    /// log begins.
-    #[must_use]
-    pub fn filed(self, chain_at: impl FnOnce(Position) -> Result<Option<Chain>, Position>) -> Self {
-        let MatchReply::Filed(position) = self.reply else { return self };
-        let reply = match chain_at(position) {
-            Ok(Some(chain)) => MatchReply::Agreed { position, chain },
-            Ok(None) => MatchReply::Unknown,
-            Err(first) => MatchReply::Gone(first),
-        };
-        Self { reply, ..self }
-    }
 }
 
 /// What a node that is asked for bytes knows of itself.

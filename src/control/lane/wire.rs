@@ -532,7 +532,7 @@ fn matched(answer: &MatchAnswer) -> LaneMatchedBody {
             REPLY_GONE
         }
         // Who could have read it did not: that is not to know.
-        MatchReply::Filed(_) | MatchReply::Unknown => REPLY_UNKNOWN,
+        MatchReply::Filed(_) | MatchReply::Older { .. } | MatchReply::Unknown => REPLY_UNKNOWN,
     };
     body
 }

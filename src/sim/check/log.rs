@@ -285,7 +285,12 @@ impl Logs {
     }
 
     /// D7, within one step: what the core says of its log at a fence is all that it has after it.
-    pub(super) fn fenced(&mut self, node: usize, at: Leadership, tail: Position) -> Checked {
+    pub(super) fn ended_at_fence(
+        &mut self,
+        node: usize,
+        at: Leadership,
+        tail: Position,
+    ) -> Checked {
         let seen = self.nodes[node].fenced_at.take_if(|(fence, _)| *fence == at);
         match seen {
             Some((_, end)) if end != tail => {
@@ -295,6 +300,23 @@ impl Logs {
             }
             _ => Ok(()),
         }
+    }
+
+    /// D7: what a core's answer to a fence says of its log holds, until it has a role or takes over a log again.
+    pub(super) fn fenced(
+        &self,
+        node: usize,
+        (to, tail): (Leadership, Position),
+        now: &Observation,
+    ) -> Checked {
+        let pulls = self.nodes[node].pull_fence.is_some_and(|at| at >= to);
+        let stands = now.fence == to && now.doing == Doing::Idle && !pulls;
+        if stands && now.tail.position > tail {
+            let end = now.tail.position;
+            let text = format!("node {node} answered the fence {to} with {tail}, and has {end}");
+            return Err(Violation::new("fence", text));
+        }
+        Ok(())
     }
 
     pub(super) fn take_over(&mut self, node: usize) {

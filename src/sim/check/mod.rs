@@ -20,6 +20,7 @@ use super::reader::Read;
 use crate::control::message::Standing;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
+use crate::replica::Observation;
 use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
 
 /// A promise that was broken.
@@ -162,8 +163,23 @@ impl Checks {
     }
 
     /// The core of `node` says that it was fenced, and where its log ended then.
-    pub(super) fn fenced(&mut self, node: usize, at: Leadership, tail: Position) -> Checked {
-        self.logs.fenced(node, at, tail)
+    pub(super) fn ended_at_fence(
+        &mut self,
+        node: usize,
+        at: Leadership,
+        tail: Position,
+    ) -> Checked {
+        self.logs.ended_at_fence(node, at, tail)
+    }
+
+    /// Control of `node` reads its core's answer to a fence: up to where its log went then. It has got to `now` since.
+    pub(super) fn fenced(
+        &self,
+        node: usize,
+        answer: (Leadership, Position),
+        now: &Observation,
+    ) -> Checked {
+        self.logs.fenced(node, answer, now)
     }
 
     /// Control of `node` tells its core to take over a log.

@@ -3,17 +3,24 @@
 
 mod disks;
 mod elections;
+mod failures;
+mod holes;
 mod ladder;
 mod planted;
 mod power;
 mod quorum;
 mod retention;
 mod rules;
+mod schedules;
+mod stage;
+mod startup;
+mod terms;
 
 use super::Plan;
 use super::faults::{Fault, Strike};
 use super::world::{Outcome, run_script};
 use crate::link::{Durability, Rung};
+use crate::mutants::Mutant;
 use crate::types::Nanos;
 
 const MS: u64 = Nanos::MILLISECOND;
@@ -55,6 +62,37 @@ impl Script {
         let strike = Strike { fault, aimed: true, node, other, sides: 1, lasts_ns };
         self.strikes.push((ms * MS, strike));
         self
+    }
+
+    /// As [`Script::way`], of the nodes with these numbers, whoever leads.
+    fn on(mut self, ms: u64, fault: Fault, nodes: (usize, usize), for_ms: u64) -> Self {
+        self = self.way(ms, fault, nodes, for_ms);
+        self.strikes.last_mut().expect("just pushed").1.aimed = false;
+        self
+    }
+
+    /// Nodes with these numbers (a bit each), and all clients if `clients`, are parted from all others.
+    fn part_off(mut self, ms: u64, nodes: u64, clients: bool, for_ms: u64) -> Self {
+        self = self.on(ms, Fault::Partition, (0, 0), for_ms);
+        self.strikes.last_mut().expect("just pushed").1.sides =
+            nodes | if clients { 0xFF << 32 } else { 0 };
+        self
+    }
+
+    /// A rule is taken out.
+    fn without(mut self, rule: Mutant) -> Self {
+        self.plan.mutant = Some(rule);
+        self
+    }
+
+    /// Plays it, whatever becomes of it.
+    fn played(self) -> Played {
+        Played { outcome: run_script(&self.plan, &self.strikes) }
+    }
+
+    /// Plays it, and says which checker notices something.
+    fn noticed(self) -> Option<&'static str> {
+        self.played().outcome.violation.map(|(_, broken)| broken.checker)
     }
 
     /// The nodes of `side`, counted from the leader, and all clients are parted from the others.

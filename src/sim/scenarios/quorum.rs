@@ -61,6 +61,21 @@ fn r2_of_six_four_decide_and_three_do_not() {
     assert_eq!(without(6, 1..4).answered(1200, 3000), 0);
 }
 
+/// A leader goes on alone with all clients; the next one has less, and dies; who follows?
+fn longer_log() -> Script {
+    let script = Script::of(3).priorities(&[2, 1, 1]).part_off(1000, 0b001, true, 600);
+    script.on(1590, Fault::Crash, (1, 1), 1500)
+}
+
+#[test]
+fn g93_a_shorter_log_of_a_newer_term_beats_a_longer_one_that_nobody_acknowledged() {
+    let played = longer_log().play();
+    let nodes: Vec<_> = played.leads().iter().map(|(_, node)| *node).collect();
+    assert_eq!(nodes, [0, 1, 2]);
+    let cut = played.lines("node 0: Event(Cut {");
+    assert!(cut.len() == 1 && cut[0].0 >= 1600, "what only it had is cut: {cut:?}");
+}
+
 #[test]
 fn g94_one_acknowledged_command_survives_a_leader_that_has_more() {
     // The old leader goes on for a moment with commands that only it has; what was acknowledged before is with the others.

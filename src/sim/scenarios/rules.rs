@@ -12,7 +12,7 @@ fn voter_and_observer() -> Script {
 
 impl Played {
     /// Commands of each client with their places in the order, by their numbers.
-    fn assert_in_order(&self) {
+    pub(super) fn assert_in_order(&self) {
         let told = self.lines("told: Placed");
         let word = |text: &str, name: &str| -> u64 {
             let rest = text.split(name).nth(1).expect("the trace names it");
@@ -33,14 +33,14 @@ impl Played {
     }
 
     /// Answers that this client had between these times, ms.
-    fn heard_by(&self, client: usize, from: u64, to: u64) -> usize {
+    pub(super) fn heard_by(&self, client: usize, from: u64, to: u64) -> usize {
         let lines = self.lines(&format!("client {client}: Ended"));
         lines.iter().filter(|(at, _)| (from..to).contains(at)).count()
     }
 }
 
 /// Clients with much under way.
-fn busy(mut script: Script) -> Script {
+pub(super) fn busy(mut script: Script) -> Script {
     script.plan.in_flight = 16;
     script.plan.think_ns /= 5;
     script.plan.commands = 2000;
