@@ -46,8 +46,8 @@ impl Captured {
 
     /// All that cores and control threads sent, oldest first.
     #[cfg(test)]
-    pub(super) fn all(&self) -> (Vec<(usize, Rc<[u8]>)>, Vec<Rc<[u8]>>) {
-        (self.data.iter().cloned().collect(), self.control.iter().cloned().collect())
+    pub(super) fn all(&self) -> (Words, VecDeque<Rc<[u8]>>) {
+        (self.data.clone(), self.control.clone())
     }
 
     /// Of one core to another: but for heartbeats, which are many and say little.
