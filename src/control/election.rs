@@ -51,6 +51,7 @@ use super::disk::DiskState;
 use super::event::{Event, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
+use super::rejoin::next_generation;
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
 use crate::types::{Generation, Leadership, Nanos, NodeId, Position, Tail, Term};
 
@@ -746,9 +747,11 @@ impl Election {
     /// A term above everything that anybody spoke of.
     fn next_leadership(&self) -> Leadership {
         let base = self.highest.max(self.promised);
-        if base.generation.counter == 0 {
-            let random = self.settings.generation_random;
-            let generation = Generation { counter: 1, random };
+        // Nodes without state may have logs (of a backup, say). What they found is above all that a log holds: of the
+        // generation that they know of, others may live who went on after it.
+        let log = self.glance.recency.last.generation;
+        if base.generation.counter == 0 || (!self.is_founded() && base.generation <= log) {
+            let generation = next_generation(log, self.settings.generation_random);
             return Leadership { generation, term: Term(1) };
         }
         Leadership { term: Term(base.term.0 + 1), ..base }
