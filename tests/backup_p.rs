@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use group::{CALM, Caller, Group, PATIENCE, SMALL, err, numbered, out, quorate};
 use quorate::client::Outcome;
+use quorate::io::log_reader::{LogReader, ReadOptions, Tiers};
 use serde_json::Value;
 
 /// Bytes of a segment of [`SMALL`].
@@ -68,6 +69,14 @@ fn first(folder: &Path) -> u64 {
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let base = |name: String| u64::from_str_radix(name.strip_suffix(".qlog")?, 16).ok();
     names.filter_map(base).min().unwrap_or(u64::MAX)
+}
+
+/// Base of the last segment file of a node that was not prepared alone.
+fn last(folder: &Path) -> u64 {
+    let options = ReadOptions { uncommitted: true, tiers: Tiers::Durable };
+    let reader = LogReader::open(folder, options).unwrap();
+    let entered = reader.segments().iter().filter(|segment| segment.header.is_ok());
+    entered.map(|segment| segment.base.0).max().unwrap_or(0)
 }
 
 fn grow(group: &mut Group, caller: &mut Caller, segments: u64) {
@@ -150,19 +159,35 @@ fn wait(what: &str, until: impl Fn() -> bool) {
     }
 }
 
-/// A client that has commands applied whose replies it never got, kept as `quorate send --session` keeps them.
-fn give_up(group: &mut Group, session: &Path) {
-    let statuses = group.wait_until("one leads", |statuses| {
+fn leader(group: &mut Group) -> usize {
+    let statuses = group.wait_until("one leads and the others follow it", |statuses| {
         statuses.iter().any(|status| status["role"] == "leader" && status["quorum"] == true)
             && statuses.iter().all(|status| status["leader"] == statuses[0]["leader"])
     });
-    let lead = statuses[0]["leader"].as_u64().unwrap() as usize;
+    statuses[0]["leader"].as_u64().unwrap() as usize
+}
+
+/// Stops a process where it is, and waits until none of its threads runs any more.
+fn stand_still(group: &Group, node: usize) {
+    group.signal(node, "STOP");
+    let tasks = format!("/proc/{}/task", group.process(node));
+    wait("it stands still", || {
+        fs::read_dir(&tasks).unwrap().all(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
+    });
+}
+
+/// A client that has commands applied whose replies it never got, kept as `quorate send --session` keeps them.
+fn give_up(group: &mut Group, session: &Path) {
+    let lead = leader(group);
     group.settle();
     let followers: Vec<_> = (0..3).filter(|node| *node != lead).collect();
     let mut caller = group.client("gives up");
     caller.call(b"first");
     for node in &followers {
-        group.signal(*node, "STOP");
+        stand_still(group, *node);
     }
     let late = ["late 0", "late 1", "late 2"];
     for command in late {
@@ -215,6 +240,12 @@ fn identity(group: &Group) -> String {
 fn g108_a_backup_becomes_a_group_of_its_own_with_the_state_and_the_replies_it_had_p() {
     let settings = [SMALL, CALM].concat();
     let mut old = Group::start(3, "book", &settings);
+    // Led more than once: the new group's terms are above those of the log.
+    for _ in 0..2 {
+        old.settle();
+        let lead = leader(&mut old);
+        assert!(old.run(lead, "step-down", &[]).status.success());
+    }
     send_orders(&old, 1..60);
     let statuses = old.settle();
     let snapshot = json(&old.run(0, "snapshot", &["--json"]));
@@ -302,6 +333,53 @@ fn g110_what_was_decided_before_the_backup_is_answered_by_the_new_group_as_it_wa
     assert_eq!(ended.code(), Some(3));
     assert!(new.told(2).contains("of group"), "{}", new.told(2));
     new.stop_all();
+}
+
+#[test]
+fn g108_blank_nodes_of_a_restored_group_take_its_log_also_when_they_are_cut_short_p() {
+    // Nothing of the log leaves, and there is no snapshot: all of it is taken, at a mebibyte a second.
+    let whole = [
+        "snapshot.interval_bytes=0",
+        "catch_up.bytes_per_second=1 MiB",
+        "group.state_hash_interval=16",
+    ];
+    let settings = [SMALL, CALM, &whole].concat();
+    let mut old = Group::start(1, "echo", &settings);
+    let mut caller = old.client("load");
+    for _ in 0..2 {
+        grow(&mut old, &mut caller, 12);
+        old.kill(0);
+        old.start_node(0);
+        old.settle();
+    }
+    let to = old.path().join("old");
+    let taken = backup(&old, 0, &to);
+    let end = taken["position"].as_u64().unwrap();
+    old.stop_all();
+
+    let mut new = Group::found(3, "echo", &settings);
+    json(&restore(&new, 0, &to, &["--as-new-group", &identity(&new)]));
+    (0..3).for_each(|node| new.start_node(node));
+    let has = |new: &Group| {
+        let status = new.status(2);
+        status.and_then(|status| status["positions"]["durable"].as_u64()).unwrap_or(0)
+    };
+    loop {
+        wait("some of it is taken", || has(&new) > end / 8);
+        new.kill(2);
+        // What is on its disk now is where it goes on; a busy host may have looked too late.
+        if last(new.data(2)) < end - SEGMENT {
+            break;
+        }
+        lose(&new, 2);
+        new.start_node(2);
+    }
+    new.start_node(2);
+    agree(&mut new);
+    assert!(new.events_with(2, "Q-1119") > 0, "{}", new.told(2));
+    assert_eq!(new.events_with(2, "Q-1153"), 0, "it had no need of a snapshot");
+    new.stop_all();
+    new.replay_all();
 }
 
 /// What is there of a backup that is being written.

@@ -748,13 +748,15 @@ impl Election {
     fn next_leadership(&self) -> Leadership {
         let base = self.highest.max(self.promised);
         // Nodes without state may have logs (of a backup, say). What they found is above all that a log holds: of the
-        // generation that they know of, others may live who went on after it.
-        let log = self.glance.recency.last.generation;
-        if base.generation.counter == 0 || (!self.is_founded() && base.generation <= log) {
-            let generation = next_generation(log, self.settings.generation_random);
-            return Leadership { generation, term: Term(1) };
+        // generation that they know of, others may live who went on after it. Terms never go down in a log.
+        let log = self.glance.recency.last;
+        let term = Term(base.term.0.max(log.term.0) + 1);
+        if base.generation.counter == 0 || (!self.is_founded() && base.generation <= log.generation)
+        {
+            let random = self.settings.generation_random;
+            return Leadership { generation: next_generation(log.generation, random), term };
         }
-        Leadership { term: Term(base.term.0 + 1), ..base }
+        Leadership { term, ..base }
     }
 
     /// A number below `below`, the same until [`Election::draw`] is called. 0 when `below` is 0.

@@ -55,6 +55,7 @@ fn a_group_whose_nodes_have_logs_and_no_state_opens_a_generation_above_the_logs(
         assert_eq!(rig.settle(), restored[0], "the one with the log leads");
         let (led, _) = rig.leaders[0];
         assert_eq!(led.generation, Generation { counter: 2, random }, "{restored:?}");
+        assert_eq!(led.term, Term(4), "terms never go down in a log");
         assert!(rig.nodes.iter().all(|node| node.settings.standing == Standing::Clean));
     }
 }
