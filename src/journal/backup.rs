@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! backup.manifest              what it is; written last
-//! <base>.qlog                  segments, header pages without the seals of the node; the last one sealed at the end of the backup
+//! <base>.qlog                  segments, without the seals of the node; the last one is sealed where the backup ends
 //! snapshots/<position>.qsnap   as they were
 //! ```
 //!

@@ -26,8 +26,8 @@ use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::session::State;
 use crate::stream::datagram::{
-    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer, MatchRequest, NakRange,
-    parse,
+    DATAGRAM_VERSION, DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer,
+    MatchRequest, NakRange, parse,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Receiver, Sender};
@@ -483,7 +483,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             DatagramError::Version { version } => {
                 self.counters.dropped_version += 1;
                 if !mem::replace(&mut self.foreign_version_told, true) {
-                    self.event(CoreEvent::ForeignVersion { version });
+                    let spoken = DATAGRAM_VERSION;
+                    self.event(CoreEvent::ForeignVersion { version, spoken });
                 }
             }
             DatagramError::Group { group } => {
