@@ -84,6 +84,13 @@ pub const LANE_CHUNK_BYTES_DEFAULT: usize = 2048;
 /// Default memory that all lanes of a node share, in bytes.
 pub const LANE_POOL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
+/// Longest question that a node answers by itself, in bytes: it travels in one datagram.
+pub const LOCAL_QUESTION_BYTES_MAX: usize = 1024;
+/// Longest reply to one, in bytes.
+pub const LOCAL_REPLY_BYTES_MAX: usize = 64 * 1024;
+/// Such questions that wait at one node at once; more are refused.
+pub const LOCAL_QUERIES_MAX: usize = 256;
+
 /// Timers of a service that may be pending at once.
 pub const TIMERS_MAX: usize = 16 * 1024;
 /// Timers that one command, or one batch, may change: so many can be undone.
@@ -158,6 +165,10 @@ const _: () = assert!(
     "one message of the largest size always finds room, whatever the others hold"
 );
 const _: () = assert!(DATAGRAM_BYTES_DEFAULT > DATAGRAM_HEADER_BYTES + FRAME_HEADER_BYTES);
+const _: () = assert!(
+    LOCAL_QUESTION_BYTES_MAX + DATAGRAM_HEADER_BYTES + 64 <= DATAGRAM_BYTES_DEFAULT,
+    "a question and what is asked of its answer fit in one datagram"
+);
 const _: () = assert!(
     SESSION_REPLY_BYTES_DEFAULT >= 2 * REPLY_BYTES_MAX,
     "a session keeps one of the largest replies while the next is made"

@@ -730,6 +730,10 @@ shared_words! {
     segments_blocked,
     /// Datagrams passed on between the leader and clients that do not reach it (core).
     forwarded,
+    /// Local queries answered (core).
+    local_answers,
+    /// Local queries refused: too stale, behind, no room (core).
+    local_refusals,
 }
 
 /// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.

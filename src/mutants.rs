@@ -96,6 +96,14 @@ pub enum Mutant {
     ForgetTimers,
     /// The cursor goes past events that nobody was given.
     CursorAhead,
+    /// A follower takes what it hears of its leader for what the leader says now.
+    FreshOnHearing,
+    /// A leader answers what is committed without asking whether it still leads.
+    ConfirmWithoutQuorum,
+    /// A state counts as fresh before what was committed is applied to it.
+    FreshUnapplied,
+    /// A node answers from a state that does not hold the entry that was asked for.
+    IgnoreDemand,
     /// Segments leave though no snapshot covers them.
     TrimUncovered,
     // From here on: rules that the simulator does not plant.
@@ -187,6 +195,10 @@ impl Mutant {
         (Self::ForgetTimers, "forget-timers", &["liveness"]),
         (Self::CursorAhead, "cursor-ahead", &["events"]),
         (Self::NoElectionByAll, "no-election-by-all", &["liveness"]),
+        (Self::FreshOnHearing, "fresh-on-hearing", &["local_lag"]),
+        (Self::ConfirmWithoutQuorum, "confirm-without-quorum", &["local_lag"]),
+        (Self::FreshUnapplied, "fresh-unapplied", &["local_lag"]),
+        (Self::IgnoreDemand, "ignore-demand", &["local_demand"]),
         (Self::TrimUncovered, "trim-uncovered", &["recovery", "liveness", "assertion"]),
     ];
 

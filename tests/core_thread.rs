@@ -17,19 +17,19 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quorate::client::{Outcome, Refusal};
+use quorate::client::{Demand, Outcome, Refusal};
 use quorate::link::Wake;
 use quorate::runtime::config::{Founding, FoundingMember, Settings, TransportKind};
 use quorate::runtime::environment::{Host, LiveNetwork, Transport};
 use quorate::runtime::{
-    ConnectError, ConnectOptions, Ended, HostClient, Node, NodeError, NodeOptions,
+    ConnectError, ConnectOptions, Ended, HostClient, HostReader, Node, NodeError, NodeOptions,
 };
 use quorate::service::book::BookLimits;
 use quorate::service::generator::Generator;
 use quorate::service::{BuiltIn, Context, ServiceKind};
 use quorate::stream::datagram::DatagramHeader;
 use quorate::stream::network::{Destination, Network};
-use quorate::types::{GroupId, Nanos, Timestamp};
+use quorate::types::{GroupId, Nanos, NodeId, Timestamp};
 use watched::{Watch, Watched};
 
 /// Allocations by thread id, modulo the table.
@@ -232,6 +232,27 @@ impl Group {
         client
     }
 
+    /// A node that is late still looks at what it is given, and looking allocates.
+    fn wait_until_all_have_applied(&self, client: &mut HostClient) {
+        let applied = |node: &Node| node.words().applied.load(Ordering::Acquire);
+        let tail = |node: &Node| node.words().verified.load(Ordering::Acquire);
+        let deadline = client.now().plus(60 * Nanos::SECOND);
+        loop {
+            let end = self.nodes.iter().map(tail).max();
+            if self.nodes.iter().all(|node| Some(applied(node)) == end) {
+                return;
+            }
+            assert!(client.now() < deadline, "a node does not get there");
+            client.turn_within(Nanos::MILLISECOND, |_| {});
+        }
+    }
+
+    fn reader(&self) -> HostReader {
+        let mut options = ConnectOptions::of(&self.settings[0], "core thread test");
+        options.faults = None;
+        HostReader::new(&options).unwrap()
+    }
+
     /// A client that reaches the followers alone.
     fn client_behind_a_follower(&self) -> HostClient<BlindNetwork> {
         let leader = self.nodes[0].words().leader.load(Ordering::Relaxed) - 1;
@@ -323,6 +344,7 @@ fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
     let mut client = group.client();
     let mut orders = Generator::new(1);
     send_orders(&mut client, &mut orders, 640);
+    group.wait_until_all_have_applied(&mut client);
     let (inside, outside) = (&SEGMENTS.inside, &SEGMENTS.outside);
     assert_eq!(outside.load(Ordering::Relaxed), 0, "every slice given to apply is in the map");
     assert!(inside.load(Ordering::Relaxed) >= 10, "looked at on each node");
@@ -358,6 +380,12 @@ fn the_core_thread_allocates_nothing_and_applies_what_lies_in_the_map() {
         client.turn_within(Nanos::MILLISECOND, |_| replied = true);
     }
     assert!(replied, "the query was answered");
+    // Each node by itself, which asks the leader, which asks a quorum.
+    let demand = Demand { within_ns: 0, wait_ns: 10 * Nanos::SECOND, ..Demand::default() };
+    for node in 0..3 {
+        let mut reader = group.reader();
+        reader.ask(NodeId(node), &question, demand).expect("it answers");
+    }
     let after = count();
     COUNTING.store(0, Ordering::SeqCst);
     assert_eq!(before, after, "allocations and frees on the core threads");

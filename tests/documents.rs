@@ -33,6 +33,9 @@ use quorate::stream::datagram::{
     DatagramHeader, DatagramKind, HelloBody, LaneHeader, MatchAnswer, MatchRequest, NakRange,
     RefuseBody, StatusBody, WelcomeBody,
 };
+use quorate::stream::local::{
+    CommitAnswer, CommitQuestion, LocalAnswerBody, LocalOutcome, LocalQueryBody,
+};
 use quorate::stream::message::{AnswerHeader, AnswerKind, RequestHeader, RequestKind};
 use quorate::types::{
     Chain, Commit, CutEpoch, Durable, Generation, GroupId, Incarnation, Leadership, NodeId,
@@ -107,6 +110,11 @@ fn offsets_and_sizes_are_the_compilers() {
         fields!(WelcomeBody: nonce session epoch last_client_sequence command_bytes_max
                 in_flight_max),
         fields!(RefuseBody: nonce reason reserved),
+        fields!(LocalQueryBody: nonce number within at_least wait),
+        fields!(LocalAnswerBody: nonce number outcome reserved code length term reserved_term
+                applied sequence lag heard),
+        fields!(CommitQuestion: number),
+        fields!(CommitAnswer: number commit),
         fields!(RequestHeader: length kind flags reserved client_sequence received_through),
         fields!(AnswerHeader: length outcome flags code client_sequence sequence),
         fields!(ControlDatagram: magic version kind node flags group generation term last_term first
@@ -141,6 +149,7 @@ fn kinds_have_the_numbers_of_the_page() {
     assert_eq!(told("Kinds of datagrams"), real(DatagramKind::from_u8));
     assert_eq!(told("Kinds of requests"), real(RequestKind::from_u8));
     assert_eq!(told("Outcomes"), real(AnswerKind::from_u8));
+    assert_eq!(told("Outcomes of local queries"), real(LocalOutcome::from_u8));
 }
 
 #[test]

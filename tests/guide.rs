@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate::Engine;
-use quorate::client::{Answer, Outcome, Refusal, Request};
+use quorate::client::{Answer, Demand, Outcome, Refusal, Request};
 use quorate::conformance::{service, storage, transport};
 use quorate::control::event::Event;
 use quorate::frame::payload::batch_items;
@@ -479,6 +479,22 @@ fn an_environment_of_ones_own() -> Outcomes {
     engines[1].execute(b"b\x07", patience)?;
 
     assert_eq!(engines[2].query(b"", patience)?.reply, 199_u64.to_le_bytes());
+
+    let sold = engines[1].execute(b"b\x08", patience)?.sequence;
+    for engine in &engines {
+        // With the sale of before, which this node may not have heard of yet.
+        let own = Demand { at_least: sold, wait_ns: 5 * Nanos::SECOND, ..Demand::default() };
+        let read = engine.query_local(b"", own)?;
+        assert_eq!(read.reply, 198_u64.to_le_bytes());
+        // With all that anybody has been told up to 20 ms ago.
+        let young = Demand {
+            within_ns: 20 * Nanos::MILLISECOND,
+            wait_ns: 5 * Nanos::SECOND,
+            ..Demand::default()
+        };
+        let read = engine.query_local(b"", young)?;
+        println!("entry {}, {:?} ns old", read.lag.sequence, read.lag.lag_ns);
+    }
     Ok(())
 }
 

@@ -42,6 +42,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Makes the bytes of a file those of another version.
+type Change = fn(&mut [u8], u8);
+
 /// Another version in each block of a file, with the checksum that such a file would have.
 fn reversion(bytes: &mut [u8], version: &[u8], at: usize, block: usize, crc_at: usize) {
     for block in bytes.chunks_mut(block) {
@@ -64,7 +67,7 @@ fn g111_a_node_refuses_each_file_of_another_version_by_name_and_changes_nothing_
     let snapshot = format!("snapshots/{}", snapshot.file_name().to_string_lossy());
     let first = "0000000000000000.qlog";
     let before = files(&data);
-    let kinds: [(&str, &str, fn(&mut [u8], u8)); 3] = [
+    let kinds: [(&str, &str, Change); 3] = [
         (first, "segment format", |bytes, version| {
             reversion(&mut bytes[..128], &[version, 0], 8, 128, 124);
         }),

@@ -10,6 +10,7 @@ mod flags;
 mod init;
 mod kept_session;
 mod node;
+mod query;
 mod restore;
 mod send;
 #[cfg(feature = "sim")]
@@ -39,6 +40,7 @@ enum Command {
     Demo(demo::Args),
     Node(node::Args),
     Send(send::Args),
+    Query(query::Args),
     Snapshot(snapshot::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -61,6 +63,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Node(args) => node::run(&args),
         Command::Send(args) => send::run(&args),
+        Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Backup(args) => backup::run(&args),

@@ -122,6 +122,8 @@ fn human(out: &mut dyn Write, status: &Value) -> std::io::Result<()> {
         "quorum_losses",
         "no_quorum_refusals",
         "forwarded",
+        "local_answers",
+        "local_refusals",
         "commands_applied",
         "back_pressure",
         "no_space_refusals",

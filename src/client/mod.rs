@@ -12,15 +12,21 @@
 //! [`Answer`]; only when the session is lost, or the program gives up waiting, is that [`Outcome::Unknown`]. A program that
 //! kept its commands can ask later, as long as the group keeps the session: a client with the [`SessionTicket`] of the
 //! earlier one sends them again, under the same numbers, and each ends as it was decided.
+//!
+//! A [`Reader`] is the other way to ask: one node by itself, without a session, from a state that may be old and says how old.
 
 mod connect;
 mod core;
 mod outbox;
+mod reader;
 mod session;
 mod settings;
 mod ticket;
 
 pub use self::core::{Claim, Client};
+pub use reader::{
+    Demand, Lag, READS_MAX, ReadOutcome, ReadRefusal, Reader, ReaderCounters, Reading,
+};
 pub use settings::{
     CLIENT_NAME_BYTES_MAX, ClientSettings, ClientSettingsError, FORWARD_AFTER_NS_DEFAULT,
     SESSION_TIMEOUT_NS_DEFAULT,

@@ -27,10 +27,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let mut hash_due = None;
         let mut session_outcome = None;
         let mut setting = None;
+        let mut term = self.locals.applied_term;
         for (position, header, payload) in self.log.frames(at, end).take(APPLY_ENTRIES_MAX) {
             assert_eq!(position, at, "frames follow one another");
             at = position.plus(header.span());
             applied += 1;
+            term = header.term();
             let kind = header.kind().expect("only verified frames are applied");
             let done = self.state.apply_frame(kind, &header, payload);
             match done.outcome {
@@ -60,6 +62,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
         assert!(applied > 0, "committed entries are held until they are applied");
         self.applied = Applied(at);
+        self.locals.applied_term = term;
         self.share_applied();
         if let Some((sequence, hash)) = hash_due {
             let words = self.shared.words();

@@ -12,6 +12,7 @@ use super::effects::Outgoing;
 use super::follower::Following;
 use super::forward::Forwarding;
 use super::leader::Leading;
+use super::local::Locals;
 use super::settings::CoreSettings;
 use super::take_over::TakeOver;
 use crate::frame::Predecessor;
@@ -27,7 +28,7 @@ use crate::service::{Role, Service};
 use crate::session::State;
 use crate::stream::datagram::{
     DATAGRAM_VERSION, DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer,
-    MatchRequest, NakRange, parse,
+    MatchRequest, NakRange, StatusBody, parse,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Receiver, Sender};
@@ -83,6 +84,7 @@ pub struct Core<N, M, S> {
     pub(super) clients: Clients,
     pub(super) outgoing: Outgoing,
     pub(super) forwarding: Forwarding,
+    pub(super) locals: Locals,
     pub(super) work: Work,
     /// Nothing of an older leadership is accepted or acknowledged.
     pub(super) fence: Leadership,
@@ -140,6 +142,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let sender = super::leader::sender(&settings, tail);
         let receiver = super::follower::receiver(&settings, tail);
         let clients = Clients::new(&settings);
+        let locals = Locals::new(&settings, &log, start.applied.0);
         assert!(own < settings.peers.len());
         let provisional = settings.identity.provisional;
         let match_requests = settings.seed >> 1;
@@ -157,6 +160,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             clients,
             outgoing: Outgoing::default(),
             forwarding: Forwarding::new(),
+            locals,
             work: Work::Idle,
             fence: start.fence,
             commit: start.commit,
@@ -192,6 +196,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         } else {
             // The log must not change until sync has saved and recorded what is cut; the leader is answered meanwhile.
             work += self.receive(now);
+            work += self.serve_locals(now);
             self.send_status(now);
         }
         self.wake_others(now);
@@ -202,6 +207,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         // D9: first of all, so that nothing is accepted by a leader that slept through the end of its leadership.
         self.check_quorum(now);
         let mut work = self.receive(now);
+        work += self.serve_locals(now);
         work += match self.work {
             Work::Leader(_) => self.lead(now),
             Work::Follower(_) => self.follow(now),
@@ -243,7 +249,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let wake = self.wake_control.then_some(self.wake_control_at);
         let counters = Some(self.counters_due.plus(COUNTERS_SOFT_NS));
         let soft = [role.soft, wake, counters].into_iter().flatten().min();
-        Deadlines { soft, ..role }
+        let sharp = [role.sharp, self.locals.deadline()].into_iter().flatten().min();
+        Deadlines { sharp, soft }
     }
 
     /// Whether anything in the mailboxes waits: looked at once more after the parked flag is set.
@@ -412,13 +419,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 self.forwarding.take(body);
                 return self.pass_on(now, from, &header);
             }
-            let Self { clients, counters, .. } = self;
-            let taken = clients.on_lane(now.at, from, &header, kind, body, counters);
+            let counters = &mut self.counters;
+            let taken = self.clients.on_lane(now.at, from, &header, kind, body, counters);
             return self.after_lane(now, from, taken);
         }
         if kind == DatagramKind::Hello {
-            let hello = HelloBytes::copy(body);
-            return self.hear_hello(now, from, &header, &hello);
+            return self.hear_hello(now, from, &header, &HelloBytes::copy(body));
+        }
+        if kind == DatagramKind::LocalQuery {
+            return self.hear_local(index, now);
         }
         // Between nodes: only from an address on the list, under its own number.
         let Some(peer) = self.peer(&header, from) else {
@@ -436,15 +445,9 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         match kind {
             DatagramKind::Data => {
                 // Split borrow: the bytes lie in the network's ring, and go from there straight into the map.
-                if let Work::Follower(following) = &mut self.work {
-                    following.on_data(
-                        now.at,
-                        &header,
-                        body,
-                        &mut self.receiver,
-                        &mut self.log,
-                        &mut self.counters,
-                    );
+                let Self { work, receiver, log, counters, .. } = self;
+                if let Work::Follower(following) = work {
+                    following.on_data(now.at, &header, body, receiver, log, counters);
                 }
             }
             DatagramKind::Heartbeat => self.on_heartbeat(now, &header),
@@ -455,8 +458,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 self.overhear_nak(now, &ranges.ranges[..count]);
             }
             DatagramKind::Status => {
-                if let Ok((status, _)) = crate::stream::datagram::StatusBody::read_from_prefix(body)
-                {
+                if let Ok((status, _)) = StatusBody::read_from_prefix(body) {
                     self.on_status(now, peer, &header, &status);
                 } else {
                     self.counters.dropped_garbage += 1;
@@ -474,7 +476,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
                 }
             }
             DatagramKind::Welcome | DatagramKind::Refuse => self.answer_forwarded(index, now),
+            DatagramKind::CommitQuestion => self.on_commit_question(index, now, peer),
+            DatagramKind::CommitAnswer => self.on_commit_answer(index, peer),
             DatagramKind::Hello | DatagramKind::Redirect => self.counters.dropped_garbage += 1,
+            DatagramKind::LocalQuery | DatagramKind::LocalAnswer => {
+                self.counters.dropped_garbage += 1;
+            }
         }
     }
 

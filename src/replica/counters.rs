@@ -32,6 +32,9 @@ pub(super) struct Counters {
     pub(super) no_space_refusals: u64,
     /// Datagrams passed on between clients and the leader.
     pub(super) forwarded: u64,
+    /// Local queries answered, and refused.
+    pub(super) local_answers: u64,
+    pub(super) local_refusals: u64,
 }
 
 impl Counters {
@@ -93,6 +96,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         words.no_quorum_refusals.store(counters.no_quorum_refusals, Relaxed);
         words.no_space_refusals.store(counters.no_space_refusals, Relaxed);
         words.forwarded.store(counters.forwarded, Relaxed);
+        words.local_answers.store(counters.local_answers, Relaxed);
+        words.local_refusals.store(counters.local_refusals, Relaxed);
     }
 
     /// Shares what this node is doing.

@@ -108,6 +108,16 @@ impl Following {
         now.since(self.echo.1) < timeout_ns
     }
 
+    /// How long ago, ns; none before the first word.
+    pub(super) fn heard_ago(&self, now: Nanos) -> Option<u64> {
+        (self.echo.0 > Nanos(0)).then(|| now.since(self.echo.1))
+    }
+
+    /// Commit position that the leader told.
+    pub(super) fn leader_commit(&self) -> Position {
+        self.leader_commit
+    }
+
     /// The leader no longer holds in memory what is missing here.
     pub(super) fn is_behind(&self) -> bool {
         self.behind.is_some()

@@ -21,6 +21,9 @@ mod forward;
 mod forward_tests;
 pub mod ladder;
 mod leader;
+mod local;
+#[cfg(test)]
+mod local_tests;
 pub mod matching;
 mod observe;
 mod pull;

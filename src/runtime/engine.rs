@@ -11,6 +11,7 @@
 
 mod asking;
 mod folder;
+mod reading;
 
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -28,6 +29,7 @@ use super::config::{ConfigErrors, Layers, Settings};
 use super::control_thread::Ended;
 use super::environment::{Environment, Host, Transport};
 use super::host_client::{ConnectError, ConnectOptions, HostClient};
+use super::host_reader::HostReader;
 use super::node::{Node, NodeError, NodeOptions, leadership};
 use crate::control::event::Event;
 use crate::link::{Inlet, SharedWords, outlet};
@@ -62,6 +64,7 @@ pub struct Engine<E: Environment = Host> {
     events: Receiver<Event>,
     service_events: Inlet,
     asker: Mutex<Option<Asker<<E as Transport>::Network>>>,
+    reader: Mutex<Option<HostReader<<E as Transport>::Network>>>,
     /// The node is the only one of its group, and its folder was chosen by the program.
     own_folder: bool,
 }
@@ -206,8 +209,17 @@ impl<E: Environment> EngineBuilder<E> {
         let node = Node::start_in(&environment, &settings, service, options);
         let node = Some(node.map_err(EngineError::Node)?);
         let own_folder = matches!(start.base, Base::Folder(_));
-        let asker = Mutex::new(None);
-        Ok(Engine { node, environment, settings, events, service_events, asker, own_folder })
+        let (asker, reader) = (Mutex::new(None), Mutex::new(None));
+        Ok(Engine {
+            node,
+            environment,
+            settings,
+            events,
+            service_events,
+            asker,
+            reader,
+            own_folder,
+        })
     }
 }
 

@@ -89,7 +89,7 @@ impl World {
         let strikes = story.strikes(&mut self.fault_random, self.plan.nodes);
         self.trace.line(self.now, || format!("story: {story:?}"));
         let end = strikes.iter().map(|(at, strike)| at + strike.lasts_ns).max().unwrap_or(0);
-        if story == Story::NeverLeads {
+        if story.lags_first() {
             self.tell_last_story();
         }
         for (at, strike) in strikes {
@@ -98,6 +98,11 @@ impl World {
         }
         let gap = self.fault_random.below(STORY_GAP_NS);
         self.next_story(end + gap);
+    }
+
+    /// The process or the machine of a node ends at `at`, whatever comes before.
+    pub(super) fn doom(&mut self, node: usize, at: Nanos) {
+        self.doomed_until[node] = self.doomed_until[node].max(at);
     }
 
     /// A process dies.
@@ -118,6 +123,7 @@ impl World {
         self.rotten[node] = None;
         self.checks.wiped(node);
         self.blank |= 1 << node;
+        self.strangers &= !(1 << node);
         if !self.plan.observers[node] {
             self.founders |= 1 << node;
         }

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::ledger::{Ledger, REFUSED};
 use super::machine::GROUP;
 use super::plan::Plan;
+use super::reader::Wrote;
 use super::wire::{Endpoint, SharedPort, SimNetwork};
 use crate::client::{Client, ClientSettings, ClientState, Outcome, Request, SessionTicket};
 use crate::stream::prng::Prng;
@@ -81,6 +82,8 @@ pub(super) struct SimClient {
     pub(super) answered: u64,
     /// Sessions lost.
     pub(super) lives: u64,
+    /// The last command that it was told of: its entry, and its place.
+    pub(super) wrote: Option<Wrote>,
     /// Commands it may send.
     pub(super) budget: u64,
 }
@@ -106,6 +109,7 @@ impl SimClient {
             asleep_until: Nanos(0),
             answered: 0,
             lives: 1,
+            wrote: None,
             budget: plan.commands,
         }
     }
@@ -151,6 +155,7 @@ impl SimClient {
     pub(super) fn step(&mut self, now: Nanos, plan: &Plan, ended: &mut Vec<Ended>) {
         let local = self.clock.local(now);
         let (waiting, resolved, before) = (&mut self.waiting, &mut self.resolved, ended.len());
+        let wrote = &mut self.wrote;
         self.library.poll(local, |answer| {
             let Some(Waiting { number, sent_at, resumed, .. }) = waiting.remove(&answer.request)
             else {
@@ -158,6 +163,9 @@ impl SimClient {
                 return;
             };
             let told = told(answer.request, number, answer.outcome, answer.reply);
+            if let Told::Placed { place, .. } = told {
+                *wrote = (*wrote).max(Some((answer.sequence, place)));
+            }
             *resolved += u64::from(resumed && matches!(told, Told::Placed { .. }));
             ended.push(Ended { sent_at, told });
         });

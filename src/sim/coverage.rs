@@ -24,6 +24,7 @@ pub const STATES: &[&str] = &[
     "disk-failed",
     "disk-stall-told",
     "lead-given-up",
+    "intruder",
     "durability-changed",
     "pull",
     "leader-sync",
@@ -42,6 +43,10 @@ pub const STATES: &[&str] = &[
     "timer-fired",
     "event-out",
     "event-after-failover",
+    "local-answered",
+    "local-fresh",
+    "local-too-stale",
+    "local-behind",
 ];
 
 /// Counts by name.

@@ -87,7 +87,24 @@ faults! {
     OneDoor = "one-door",
     /// A client's program stands still, longer than its session lasts. Drawn by itself.
     Nap = "client-nap",
+    /// A machine comes back with a disk of another founding. Only stories tell of it, and of what follows.
+    OtherFounding = "other-founding",
+    /// What a node was told as a leader of older terms comes once more.
+    OldWords = "old-words",
+    /// The core of the next node that takes a log over stands still when it is given the first bytes.
+    PullStall = "take-over-stall",
 }
+
+/// Kinds that are drawn by themselves, or told of by stories alone.
+const APART: [Fault; 7] = [
+    Fault::HandOver,
+    Fault::OneDoor,
+    Fault::Ladder,
+    Fault::Nap,
+    Fault::OtherFounding,
+    Fault::OldWords,
+    Fault::PullStall,
+];
 
 /// One strike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,8 +143,7 @@ pub(super) fn draw_ladder(plan: &Plan) -> Vec<(u64, Strike)> {
 /// Draws the next strike and the time until it.
 pub(super) fn draw(random: &mut Prng, plan: &Plan) -> (u64, Strike) {
     let wait = random.below(2 * plan.fault_gap_ns) + 1;
-    let apart = [Fault::HandOver, Fault::OneDoor, Fault::Ladder, Fault::Nap];
-    let kinds = Fault::KINDS.iter().filter(|kind| !apart.contains(kind) && plan.has(**kind));
+    let kinds = Fault::KINDS.iter().filter(|kind| !APART.contains(kind) && plan.has(**kind));
     let some: Vec<_> = kinds.copied().collect();
     let fault =
         if some.is_empty() { Fault::Crash } else { some[random.below(some.len() as u64) as usize] };

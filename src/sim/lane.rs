@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::machine::GROUP;
+use super::nemesis::Phase;
 use super::wire::Endpoint;
 use super::world::{Event, World};
 use crate::control::election::Input;
@@ -13,7 +14,11 @@ use crate::control::lane::{
 };
 use crate::journal::files::{LogFiles, gone_below};
 use crate::link::ControlToCore;
+use crate::replica::Doing;
 use crate::types::{Nanos, NodeId};
+
+/// A take-over whose first bytes do not come that soon is not disturbed, ns.
+const PULL_SOON_NS: u64 = 500 * Nanos::MILLISECOND;
 
 /// What one control thread says to another on the lane.
 #[derive(Clone, Debug)]
@@ -91,6 +96,7 @@ impl World {
                     self.trace.line(self.now, || format!("node {node}: {bytes} bytes at {from}"));
                     let _ = self.process(node).control_link.to_lane.try_send(chunk);
                     self.wake_soon(node, super::machine::Part::Core);
+                    self.stall_pulling(node);
                 }
                 LaneOutput::Ask(to, request) => {
                     self.send_lane(node, to, &LaneLetter::Request(request));
@@ -118,6 +124,24 @@ impl World {
             }
         }
         true
+    }
+
+    /// The core of the next node that takes a log over before it stands will stand still, if it comes to that soon.
+    pub(super) fn stall_next_pull(&mut self, lasts_ns: u64) {
+        self.stalls_pulling = Some((self.now.plus(PULL_SOON_NS), lasts_ns));
+    }
+
+    /// It is given the first bytes.
+    fn stall_pulling(&mut self, node: usize) {
+        let without_role = self.process(node).core.observe().doing == Doing::Idle;
+        let armed = self.stalls_pulling.filter(|_| without_role && self.phase == Phase::Chaos);
+        if let Some((before, lasts_ns)) = armed {
+            self.stalls_pulling = None;
+            if self.now < before {
+                let core = super::machine::Part::Core as usize;
+                self.machines[node].paused_until[core] = self.now.plus(lasts_ns);
+            }
+        }
     }
 
     /// Bytes that a node may send to one that asks for them. A disk that cannot be read answers with none.

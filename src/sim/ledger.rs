@@ -1,6 +1,7 @@
 //! The service of simulated groups: a list of the commands that took effect, in their order.
 //!
-//! Its answers say all that a checker wants to know: a command's place in that order, and for a query how many there are.
+//! Its answers say all that a checker wants to know: a command's place in that order, and for a query how many there are and
+//! which is the last.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::BTreeMap;
@@ -138,7 +139,8 @@ impl Service for Ledger {
         Ok(())
     }
     fn query(&self, _request: &[u8], reply: &mut Reply<'_>) -> Result<(), Rejection> {
-        reply.write(&(self.entries.len() as u64).to_le_bytes())
+        reply.write(&(self.entries.len() as u64).to_le_bytes())?;
+        reply.write(&self.entries.last().copied().unwrap_or(0).to_le_bytes())
     }
     fn snapshot(&self, writer: &mut dyn Write) -> io::Result<()> {
         write_start(writer, MAGIC, VERSION)?;

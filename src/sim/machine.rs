@@ -142,6 +142,8 @@ pub(super) struct Started {
     pub(super) installed: Option<Position>,
     /// Bytes of its files had changed.
     pub(super) rotted: bool,
+    /// Its disk is one of another founding: what it has is worth nothing here.
+    pub(super) stranger: bool,
 }
 
 /// The machine.
@@ -260,6 +262,7 @@ impl Machine {
             torn: recovered.report.cut.is_some(),
             installed,
             rotted: false,
+            stranger: false,
         };
         self.life += 1;
         self.process = Some(self.process_of(plan, now, seed, Arc::new(store), recovered));

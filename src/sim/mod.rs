@@ -21,12 +21,14 @@ mod naps;
 mod nemesis;
 mod paths;
 mod plan;
+mod reader;
 mod replay;
 mod retention;
 #[cfg(test)]
 mod scenarios;
 mod steps;
 mod stories;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -50,6 +50,9 @@ impl World {
             let at = Nanos(self.random.below(100 * Nanos::MILLISECOND));
             self.wake_client(client, at);
         }
+        for reader in 0..self.plan.askers {
+            self.wake_reader(reader, Nanos(50 * Nanos::MILLISECOND));
+        }
         self.draw_strike();
         self.draw_hand_over();
         self.draw_rot();
@@ -105,6 +108,9 @@ impl World {
                 self.dies_voting[node] = Some((self.now.plus(500 * Nanos::MILLISECOND), lasts_ns));
             }
             Fault::Replay => self.replay(node, sides),
+            Fault::OldWords => self.replay_old_words(node),
+            Fault::PullStall => self.stall_next_pull(lasts_ns),
+            Fault::OtherFounding => self.estrange(strike),
             Fault::Wipe => {
                 self.wipe(node);
                 self.schedule(until, Event::Start(node));
@@ -147,15 +153,7 @@ impl World {
                 self.machines[node].disk.set_space(Some(0));
                 self.schedule(until, Event::Relent(*strike));
             }
-            Fault::ClientDies => {
-                let client = node % self.plan.clients;
-                let plan = self.plan.clone();
-                if sides & 1 == 0 {
-                    self.clients[client].restart(&plan);
-                } else {
-                    self.clients[client].resume(&plan);
-                }
-            }
+            Fault::ClientDies => self.end_client(node % self.plan.clients, sides & 1 == 1),
             Fault::HandOver => self.hand_over(strike.other),
             Fault::Nap => self.nap(strike),
             Fault::Ladder => self.change_durability(sides),
@@ -163,6 +161,15 @@ impl World {
                 self.cut(strike, true);
                 self.schedule(until, Event::Relent(*strike));
             }
+        }
+    }
+
+    /// A client's program dies; the next one goes on with its session, or not.
+    fn end_client(&mut self, client: usize, resumes: bool) {
+        if resumes {
+            self.clients[client].resume(&self.plan);
+        } else {
+            self.clients[client].restart(&self.plan);
         }
     }
 
@@ -183,6 +190,7 @@ impl World {
                 let shaky = |node: usize| {
                     let process = self.machines[node].process.as_ref();
                     process.is_none_or(|process| process.core.observe().provisional)
+                        || self.is_stranger(node)
                 };
                 let others = self.plan.voters().filter(|&node| node != strike.node);
                 others.filter(|&node| shaky(node)).count() + 1 < self.plan.majority()
@@ -191,7 +199,7 @@ impl World {
             Fault::OneWay | Fault::Lag => strike.node != strike.other,
             Fault::Bridge => self.plan.nodes > 2,
             // A minority may be blank: then everybody who may lead knows of everything that is committed.
-            Fault::Wipe | Fault::Rot => {
+            Fault::Wipe | Fault::Rot | Fault::OtherFounding => {
                 let blank = |&node: &usize| node != strike.node && self.is_blank(node);
                 let others = (0..self.plan.nodes).filter(blank).count();
                 founded && others + 1 < self.plan.majority() && !self.is_blank(strike.node)
@@ -244,6 +252,7 @@ impl World {
         // Perhaps in the middle of what its threads are writing.
         self.machines[node].disk.stop_after(seed % 16);
         let at = self.now.plus(seed % (2 * Nanos::MILLISECOND));
+        self.doom(node, at);
         self.schedule(at, Event::PowerOff { node, seed });
         self.schedule(until.max(at.plus(1)), Event::Start(node));
     }
@@ -262,6 +271,7 @@ impl World {
         self.trace.line(self.now, || format!("over: {strike:?}"));
         match strike.fault {
             Fault::DiskFull => self.machines[strike.node].disk.set_space(None),
+            Fault::OtherFounding => self.end_estrangement(strike.node),
             _ => self.cut(strike, false),
         }
     }
@@ -292,16 +302,20 @@ impl World {
             Fault::DataCut => all(&mut self.paths, Traffic::Data),
             Fault::Isolate => {
                 all(&mut self.paths, Traffic::Both);
-                (0..self.plan.clients).for_each(|c| self.paths.cut_client(c, node, cut));
+                let ends = self.plan.clients + self.plan.askers;
+                (0..ends).for_each(|end| self.paths.cut_client(end, node, cut));
             }
             Fault::Partition => {
                 for from in 0..nodes {
                     for to in (0..nodes).filter(|&to| side(from) != side(to)) {
                         self.paths.cut(from, to, Traffic::Both, cut);
                     }
-                    for client in 0..self.plan.clients {
-                        if side(from) != side(32 + client) {
-                            self.paths.cut_client(client, from, cut);
+                    // A reader stands beside a client.
+                    let clients = (0..self.plan.clients).map(|client| (client, client));
+                    let readers = (0..self.plan.askers).map(|at| (self.plan.clients + at, at));
+                    for (end, beside) in clients.chain(readers) {
+                        if side(from) != side(32 + beside) {
+                            self.paths.cut_client(end, from, cut);
                         }
                     }
                 }
@@ -378,6 +392,7 @@ impl World {
             self.machines[node].paused_until = [Nanos(0); 4];
             self.machines[node].disk_stalls_until = Nanos(0);
             self.dies_voting[node] = None;
+            self.end_estrangement(node);
             if self.machines[node].process.is_none() {
                 self.schedule(self.now.plus(1), Event::Start(node));
             }
@@ -391,12 +406,14 @@ impl World {
         }
     }
 
-    /// In half of the worlds only a majority comes back at first, none of which has forgotten anything.
+    /// In half of the worlds only a majority comes back at first, none of which has forgotten anything, or is about to: what
+    /// struck in the last moment of the chaos may still be on its way.
     fn cut_off_the_rest(&mut self) {
         let sides = self.fault_random.next_u64();
         let whole = |node: usize| {
             let process = self.machines[node].process.as_ref();
-            process.is_some_and(|process| !process.core.observe().provisional)
+            let whole = process.is_some_and(|process| !process.core.observe().provisional);
+            whole && self.doomed_until[node] < self.now
         };
         let electable = |node: &usize| self.plan.is_electable(*node);
         let mut order: Vec<usize> = self.plan.voters().filter(|&node| whole(node)).collect();

@@ -33,7 +33,7 @@ impl Paths {
         Self {
             nodes: plan.nodes,
             between: vec![Cuts::default(); plan.nodes * plan.nodes],
-            clients: vec![0; plan.clients * plan.nodes],
+            clients: vec![0; (plan.clients + plan.askers) * plan.nodes],
             calm: false,
         }
     }

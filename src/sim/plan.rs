@@ -78,6 +78,8 @@ pub struct Plan {
     pub forward: bool,
     /// So many of the clients only ask questions.
     pub readers: usize,
+    /// Readers besides: they ask nodes by themselves.
+    pub askers: usize,
     /// Faults that belong together, told over and over.
     pub stories: Vec<Story>,
     /// Bytes of the log that stay, and twice that for a member that lacks them; snapshots are taken as often. 0: all stays.
@@ -89,6 +91,14 @@ pub(super) const MILLION: u64 = 1_000_000;
 
 /// Of each four seeds, the one with timers and events: no draw is spent on it, so that the others stay as they were.
 const EFFECTS_OF_FOUR: u64 = 2;
+/// Of so many seeds one has readers; no draw is spent on it either.
+const ASKERS_EVERY: u64 = 5;
+
+/// Readers of a seed's world.
+fn askers(seed: u64) -> usize {
+    let some = seed.is_multiple_of(ASKERS_EVERY);
+    if some { 1 + (seed / ASKERS_EVERY % 2) as usize } else { 0 }
+}
 
 impl Plan {
     /// Whether the service uses timers and events.
@@ -148,6 +158,7 @@ impl Plan {
             start_wait_ns: Nanos::SECOND,
             forward: true,
             readers: 0,
+            askers: askers(seed),
             stories: Vec::new(),
             retention_bytes: 0,
         };
@@ -244,12 +255,28 @@ impl Plan {
         }
     }
 
+    /// The world of a seed with this story instead of its own, for a group of the size that it asks for.
+    #[cfg(test)]
+    pub(super) fn telling(seed: u64, story: Story) -> Self {
+        let mut plan = Self::draw(seed, Some(story.size().unwrap_or(3)));
+        let mut random = Prng::new(seed);
+        plan.tell(&mut random, false);
+        plan.stories = vec![story];
+        story.set_up(&mut plan, &mut random);
+        plan
+    }
+
     /// Stories are told, in a world that is made for them: busy, and without much else.
     fn tell(&mut self, random: &mut Prng, any_size: bool) {
-        let story = Story::ALL[index(random, Story::ALL.len() as u64)];
+        let mut story = Story::ALL[index(random, Story::ALL.len() as u64)];
         self.stories = vec![story];
         if random.below(4) == 0 {
             self.stories.push(Story::ALL[index(random, Story::ALL.len() as u64)]);
+        }
+        let mut apart = Prng::new(self.seed ^ 0x4150_4152);
+        if apart.below(4) == 0 {
+            story = Story::APART[index(&mut apart, Story::APART.len() as u64)];
+            self.stories = vec![story];
         }
         self.start_wait_ns = [100 * Nanos::MILLISECOND, Nanos::SECOND][index(random, 2)];
         self.think_ns = [1, 3][index(random, 2)] * Nanos::MILLISECOND;

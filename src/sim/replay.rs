@@ -5,19 +5,28 @@ use std::rc::Rc;
 
 use super::wire::Endpoint;
 use super::world::{Event, World};
-use crate::stream::datagram::{DatagramKind, parse};
-use crate::types::Nanos;
+use crate::stream::datagram::{DatagramKind, FLAG_LANE, parse};
+use crate::types::{Leadership, Nanos};
 
 /// Datagrams of each kind that are remembered for a node.
 const KEPT_MAX: usize = 512;
 /// Of each kind, as many come again at once.
 const BURST_MAX: usize = 48;
 
+/// Leaderships whose acknowledgements are remembered for a node, and how many of each.
+const REIGNS_MAX: usize = 4;
+const WORDS_MAX: usize = 128;
+
+/// Datagrams of cores, and who sent each.
+type Words = VecDeque<(usize, Rc<[u8]>)>;
+
 /// What was sent to one node: the newest, oldest first.
 #[derive(Default)]
 pub(super) struct Captured {
     control: VecDeque<Rc<[u8]>>,
-    data: VecDeque<(usize, Rc<[u8]>)>,
+    data: Words,
+    /// What it was told as a leader, apart: of the last leaderships the newest each.
+    reigns: VecDeque<(Leadership, Words)>,
 }
 
 impl Captured {
@@ -30,14 +39,32 @@ impl Captured {
 
     /// Of one core to another: but for heartbeats, which are many and say little.
     pub(super) fn data(&mut self, from: usize, bytes: &Rc<[u8]>) {
-        let kind = parse(bytes, super::machine::GROUP).map(|(_, kind, _)| kind);
-        if matches!(kind, Ok(DatagramKind::Heartbeat) | Err(_)) {
+        let Ok((header, kind, _)) = parse(bytes, super::machine::GROUP) else { return };
+        if kind == DatagramKind::Heartbeat {
             return;
+        }
+        if kind == DatagramKind::Status && header.flags & FLAG_LANE == 0 {
+            self.words(header.leadership(), from, bytes);
         }
         if self.data.len() == KEPT_MAX {
             self.data.pop_front();
         }
         self.data.push_back((from, Rc::clone(bytes)));
+    }
+
+    fn words(&mut self, of: Leadership, from: usize, bytes: &Rc<[u8]>) {
+        if self.reigns.iter().all(|(known, _)| *known < of) {
+            self.reigns.push_back((of, VecDeque::new()));
+            let old = self.reigns.len().saturating_sub(REIGNS_MAX);
+            self.reigns.drain(..old);
+        }
+        let Some((_, words)) = self.reigns.iter_mut().find(|(known, _)| *known == of) else {
+            return; // what came again is known, or forgotten
+        };
+        if words.len() == WORDS_MAX {
+            words.pop_front();
+        }
+        words.push_back((from, Rc::clone(bytes)));
     }
 }
 
@@ -62,6 +89,20 @@ impl World {
         after = 0;
         for (from, bytes) in data {
             after += self.random.below(Nanos::MILLISECOND / 10);
+            let (from, to) = (Endpoint::Node(from), Endpoint::Node(node));
+            self.schedule(self.now.plus(after), Event::Arrive { from, to, bytes });
+        }
+    }
+
+    /// What `node` was told as a leader of older terms comes again.
+    pub(super) fn replay_old_words(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let fence = process.core.observe().fence;
+        let reigns = self.captured[node].reigns.iter().filter(|(of, _)| *of < fence);
+        let words: Vec<_> = reigns.flat_map(|(_, words)| words.iter().cloned()).collect();
+        let mut after = 0;
+        for (from, bytes) in words {
+            after += self.random.below(20_000);
             let (from, to) = (Endpoint::Node(from), Endpoint::Node(node));
             self.schedule(self.now.plus(after), Event::Arrive { from, to, bytes });
         }

@@ -210,6 +210,9 @@ impl World {
         let facts: Vec<_> = self.process(node).control_link.from_core.try_iter().collect();
         for fact in facts {
             self.fact(node, &fact);
+            if let CoreToControl::Fenced { leadership, recency, .. } = fact {
+                self.checks.fenced(node, leadership, recency.tail.0)?;
+            }
             match fact {
                 CoreToControl::Lane(fact) => self.tell_lane(node, LaneInput::Core(fact)),
                 CoreToControl::Fenced { leadership, .. } => {
@@ -329,6 +332,9 @@ impl World {
                         }
                         control::event::Event::DurabilityChanged { .. } => {
                             self.coverage.hit("durability-changed", 1);
+                        }
+                        control::event::Event::Intruder { .. } => {
+                            self.coverage.hit("intruder", 1);
                         }
                         control::event::Event::GaveUpLead { .. } => {
                             self.coverage.hit("lead-given-up", 1);
@@ -463,6 +469,7 @@ impl World {
             if self.now < before && self.phase == super::nemesis::Phase::Chaos {
                 let at = self.now.plus(self.random.below(2 * took + 400_000));
                 let life = self.machines[node].life;
+                self.doom(node, at);
                 self.schedule(at, Event::Die { node, life, down_ns });
             }
         }
@@ -501,6 +508,8 @@ impl World {
         let started = self.machines[node].start(&self.plan, local, seed);
         match started {
             Ok(mut started) => {
+                started.stranger = self.is_stranger(node);
+                started.stateless |= started.stranger;
                 started.rotted = self.is_blank(node) && !started.stateless;
                 let (tail, provisional) = (started.tail, started.provisional);
                 self.trace.line(self.now, || {

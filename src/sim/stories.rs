@@ -39,10 +39,16 @@ pub enum Story {
     Echoes,
     /// Two who know nothing of each other found the group, each a generation of its own.
     Founders,
+    /// The leader is cut off, who could follow it takes over the log of one who never leads, and it is back before that is done.
+    Heir,
+    /// A node comes back with the disk of another founding, and the leader goes.
+    Foundling,
+    /// One lacks a piece in the middle, the other the end, and the leader dies.
+    Riddled,
 }
 
 impl Story {
-    /// All of them.
+    /// Those that are drawn with the rest of a world.
     pub const ALL: &'static [Self] = &[
         Self::Rivals,
         Self::Usurped,
@@ -58,11 +64,13 @@ impl Story {
         Self::Echoes,
         Self::Founders,
     ];
+    /// Those that take the place of another, drawn apart, so that the other worlds stay what they were.
+    pub const APART: &'static [Self] = &[Self::Heir, Self::Foundling, Self::Riddled];
 
     /// The size of a group in which it comes to most, where any size will do.
     pub(super) const fn size(self) -> Option<usize> {
         match self {
-            Self::Usurped | Self::LateLook => Some(3),
+            Self::Usurped | Self::LateLook | Self::Riddled => Some(3),
             Self::Returning => Some(5),
             _ => None,
         }
@@ -71,6 +79,11 @@ impl Story {
     /// Its strikes go for who leads then, and not for who led when it began.
     pub(super) const fn follows_the_lead(self) -> bool {
         matches!(self, Self::Dynasty | Self::HandedRound | Self::NeverLeads)
+    }
+
+    /// At its beginning whoever may lead next lags behind one who never leads.
+    pub(super) const fn lags_first(self) -> bool {
+        matches!(self, Self::NeverLeads | Self::Heir)
     }
 
     /// What the world must be like for it.
@@ -84,6 +97,7 @@ impl Story {
             Self::Usurped => {
                 plan.clients = plan.clients.max(2);
                 plan.readers = 1;
+                plan.askers = plan.askers.max(1);
             }
             Self::Returning => {
                 (plan.clients, plan.in_flight, plan.command_bytes_max) = (4, 16, 200);
@@ -91,7 +105,13 @@ impl Story {
             }
             Self::Dynasty => plan.loss = 100_000,
             Self::Founders => plan.detour = (300_000, 300 * MS),
-            Self::NeverLeads if plan.nodes > 2 => {
+            Self::Riddled => {
+                (plan.clients, plan.in_flight, plan.command_bytes_max) = (4, 16, 200);
+                plan.commands = 1_000;
+                plan.think_ns = MS;
+                plan.readers = 0;
+            }
+            Self::NeverLeads | Self::Heir if plan.nodes > 2 => {
                 for priority in &mut plan.priorities {
                     *priority = [0, 1, 2][random.below(3) as usize];
                 }
@@ -125,6 +145,9 @@ impl Story {
             Self::Dark => told.at(0, Fault::Blackout, 0, 20 * MS),
             Self::Echoes => told.echoes(),
             Self::Founders => told.founders(),
+            Self::Heir => told.heir(),
+            Self::Foundling => told.foundling(),
+            Self::Riddled => told.riddled(),
         }
         told.strikes
     }
@@ -228,6 +251,8 @@ impl Teller<'_> {
         for _ in 0..12 {
             let when = alone + self.draw(5 * MS, 150 * MS);
             self.at(when, Fault::Replay, 0, 0);
+            let when = alone + self.draw(2 * MS, 150 * MS);
+            self.at(when, Fault::OldWords, 0, 0);
         }
     }
 
@@ -258,6 +283,36 @@ impl Teller<'_> {
         let at = self.draw(20 * MS, 55 * MS);
         let away = self.draw(300 * MS, 600 * MS);
         self.at(at, Fault::Isolate, 0, away);
+    }
+
+    fn heir(&mut self) {
+        let at = self.draw(20 * MS, 55 * MS);
+        let away = self.draw(170 * MS, 280 * MS);
+        self.at(at, Fault::Isolate, 0, away);
+        let stall = self.draw(60 * MS, 400 * MS);
+        self.at(at + 140 * MS, Fault::PullStall, 0, stall);
+    }
+
+    fn foundling(&mut self) {
+        let lasts = self.draw(400 * MS, 900 * MS);
+        self.at(0, Fault::OtherFounding, 1, lasts);
+        let at = self.draw(20 * MS, 300 * MS);
+        let away = self.draw(100 * MS, 500 * MS);
+        let fault = [Fault::Isolate, Fault::Crash, Fault::ControlCut][self.draw(0, 2) as usize];
+        self.at(at, fault, 0, away);
+    }
+
+    fn riddled(&mut self) {
+        let hole = self.draw(5 * MS, 30 * MS);
+        let end = hole + self.draw(2 * MS, 8 * MS);
+        let lag = end + self.draw(0, 6 * MS);
+        let dies = lag + self.draw(MS, 15 * MS);
+        // It cannot say what it lacks.
+        self.way(0, Fault::Lag, 1, 0, dies);
+        self.way(hole, Fault::Lag, 0, 1, end - hole);
+        self.way(lag, Fault::Lag, 0, 2, dies - lag + MS);
+        let down = self.draw(250 * MS, 500 * MS);
+        self.at(dies, Fault::Crash, 0, down);
     }
 
     fn echoes(&mut self) {

@@ -99,6 +99,15 @@ fn d7_seeds_212_and_77129_what_is_appended_before_a_fence_in_the_same_step_is_no
     }
 }
 
+/// The power of a node failed 1.4 ms after it had been counted into the quorum that is healed first: it had been struck in the
+/// last moment of the chaos.
+#[test]
+fn seed_5000841_who_is_about_to_lose_its_power_is_not_counted_into_the_healed_quorum() {
+    let outcome = run(&Plan::draw(5_000_841, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("power-loss") > 0);
+}
+
 /// The last frame that was durable rotted before a seal said that it was, and then the power failed.
 #[test]
 fn k11_seed_5000523_rot_that_looks_torn_leaves_a_node_that_says_it_may_have_forgotten() {

@@ -16,6 +16,7 @@ use super::machine::{GROUP, Machine, Part};
 use super::nemesis::Phase;
 use super::paths::Paths;
 use super::plan::Plan;
+use super::reader::SimReader;
 use super::replay::Captured;
 use super::trace::Trace;
 use super::wire::{Endpoint, Sent};
@@ -77,6 +78,8 @@ pub(super) enum Event {
     Run { node: usize, part: Part, life: u64 },
     /// A client runs.
     Client(usize),
+    /// A reader runs.
+    Reader(usize),
     /// A fault strikes, and the next one is drawn.
     Drawn(Strike),
     /// A fault of a story or of a script strikes.
@@ -153,6 +156,7 @@ pub(super) struct World {
     pub(super) behind_a_door: Option<(usize, u64)>,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<SimClient>,
+    pub(super) readers: Vec<SimReader>,
     pub(super) paths: Paths,
     pub(super) checks: Checks,
     pub(super) coverage: Coverage,
@@ -163,9 +167,15 @@ pub(super) struct World {
     pub(super) founders: u32,
     /// Nodes whose process dies at their next vote, until when, and for how long.
     pub(super) dies_voting: Vec<Option<(Nanos, u64)>>,
+    /// By node: until when an end that it cannot escape is on its way.
+    pub(super) doomed_until: Vec<Nanos>,
     pub(super) captured: Vec<Captured>,
     /// Nodes without state, or with damage, a bit each.
     pub(super) blank: u32,
+    /// Nodes of another founding, a bit each.
+    pub(super) strangers: u32,
+    /// The next core that is given bytes of another log stands still: until when that holds, and for how long.
+    pub(super) stalls_pulling: Option<(Nanos, u64)>,
     /// Commands each client had answered when the faults ended.
     pub(super) answered_before: Vec<u64>,
     queue: BinaryHeap<Scheduled>,
@@ -232,6 +242,12 @@ impl World {
                 SimClient::new(client, plan, clock(), seed)
             })
             .collect();
+        let readers = (0..plan.askers)
+            .map(|reader| {
+                let seed = plan.seed.wrapping_mul(37).wrapping_add(reader as u64 + 1);
+                SimReader::new(plan.clients + reader, plan, clock(), seed)
+            })
+            .collect();
         Self {
             plan: plan.clone(),
             now: Nanos(0),
@@ -246,6 +262,7 @@ impl World {
             random,
             machines,
             clients,
+            readers,
             paths: Paths::new(plan),
             checks: Checks::new(plan),
             coverage: Coverage::default(),
@@ -254,7 +271,10 @@ impl World {
             phase: Phase::Chaos,
             founders: 0,
             dies_voting: vec![None; plan.nodes],
+            doomed_until: vec![Nanos(0); plan.nodes],
             blank: 0,
+            strangers: 0,
+            stalls_pulling: None,
             captured: (0..plan.nodes).map(|_| Captured::default()).collect(),
             answered_before: Vec::new(),
             queue: BinaryHeap::new(),
@@ -301,6 +321,11 @@ impl World {
             Event::Client(client) => {
                 if self.clients[client].wake_at == at {
                     return self.step_client(client);
+                }
+            }
+            Event::Reader(reader) => {
+                if self.readers[reader].wake_at == at {
+                    return self.step_reader(reader);
                 }
             }
             Event::Drawn(strike) => {
@@ -376,7 +401,10 @@ impl World {
     pub(super) fn transmit(&mut self, from: Endpoint) {
         let port = match from {
             Endpoint::Node(node) => &self.machines[node].port,
-            Endpoint::Client(client) => &self.clients[client].port,
+            Endpoint::Client(client) => match client.checked_sub(self.clients.len()) {
+                Some(reader) => &self.readers[reader].port,
+                None => &self.clients[client].port,
+            },
         };
         let outbox = core::mem::take(&mut port.borrow_mut().outbox);
         for Sent { to, bytes } in outbox {
@@ -428,7 +456,15 @@ impl World {
                     self.wake_client(client, at);
                 }
             }
-            _ => {}
+            Endpoint::Client(end) => {
+                let reader = end - self.clients.len();
+                self.readers[reader].port.borrow_mut().arrive(from, bytes);
+                let at = self.now.plus(self.random.below(20_000));
+                if at < self.readers[reader].wake_at {
+                    self.wake_reader(reader, at);
+                }
+            }
+            Endpoint::Node(_) => {}
         }
     }
 }

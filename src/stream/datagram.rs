@@ -55,6 +55,15 @@ pub enum DatagramKind {
     Redirect = 10,
     /// No, and why: [`RefuseBody`].
     Refuse = 11,
+    /// A client asks this node by itself: [`LocalQueryBody`](super::local::LocalQueryBody), and the question.
+    LocalQuery = 12,
+    /// The node answers: [`LocalAnswerBody`](super::local::LocalAnswerBody), and the reply.
+    LocalAnswer = 13,
+    /// A follower asks its leader how far everything reaches that anybody was told by now:
+    /// [`CommitQuestion`](super::local::CommitQuestion).
+    CommitQuestion = 14,
+    /// So far: [`CommitAnswer`](super::local::CommitAnswer).
+    CommitAnswer = 15,
 }
 
 impl DatagramKind {
@@ -73,6 +82,10 @@ impl DatagramKind {
             9 => Self::Welcome,
             10 => Self::Redirect,
             11 => Self::Refuse,
+            12 => Self::LocalQuery,
+            13 => Self::LocalAnswer,
+            14 => Self::CommitQuestion,
+            15 => Self::CommitAnswer,
             _ => return None,
         })
     }

@@ -11,6 +11,7 @@ mod gaps;
 mod index;
 pub mod lane;
 pub mod lanes;
+pub mod local;
 pub mod message;
 pub mod nak;
 pub mod network;

@@ -1,15 +1,15 @@
-//! Feeds datagrams made of arbitrary bytes to everything that reads them: the parser, the lanes of a node, a client. Used by
-//! the fuzz target `datagram` and by a property test; nothing may panic, and no memory may be lost.
+//! Feeds datagrams made of arbitrary bytes to everything that reads them: the parser, the lanes of a node, a client, a
+//! reader. Used by the fuzz target `datagram` and by a property test; nothing may panic, and no memory may be lost.
 //!
 //! The input is a row of records: one byte of length, one byte of mode, then that many bytes of a datagram. By its mode a
-//! datagram is taken as it is (0), or given a header that is let in (bit 0) and the right lane (bit 1), from the right
-//! address (bit 2).
+//! datagram is taken as it is (0), or given a header that is let in (bit 0) and the right lane, or question (bit 1), from
+//! the right address (bit 2).
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use quorate::client::{Client, ClientSettings};
+use quorate::client::{Client, ClientSettings, Demand, Reader};
 use quorate::stream::datagram::{
     DATAGRAM_MAGIC, DATAGRAM_VERSION, DatagramHeader, DatagramKind, FLAG_LANE, LaneHeader,
     WelcomeBody, parse,
@@ -23,6 +23,7 @@ use zerocopy::{FromBytes, IntoBytes};
 const GROUP: GroupId = GroupId(7);
 const SESSION: u64 = 3;
 const NODE_EPOCH: u64 = 5;
+const NONCE: u64 = 11;
 
 fn peer() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
@@ -68,6 +69,9 @@ pub(crate) fn feed(input: &[u8]) {
     let (sent, incoming) = (tap.sent.clone(), tap.next.clone());
     let mut client = Client::new(ClientSettings::new(GROUP, vec![peer()], 1), tap).expect("good");
     let mut now = Nanos(1_000_000);
+    let tap = Tap::default();
+    let answers = tap.next.clone();
+    let mut reader = Reader::new(GROUP, NONCE, tap);
     let client_epoch = welcome(&mut client, now, &sent, &incoming);
     let mut rest = input;
     while let [length, mode, behind @ ..] = rest {
@@ -80,6 +84,9 @@ pub(crate) fn feed(input: &[u8]) {
         *incoming.borrow_mut() = Some((from, dress(bytes, *mode, client_epoch)));
         client.poll(now, |answer| assert!(answer.reply.len() <= 1 << 20));
         assert!(client.unanswered() <= 256);
+        let number = reader.ask(now, peer(), bytes, Demand::default()).unwrap_or(1);
+        *answers.borrow_mut() = Some((from, dress_answer(bytes, *mode, number)));
+        reader.poll(now, |reading| assert!(reading.reply.len() <= 1 << 16));
     }
     lanes.close_all();
     for pool in lanes.pools() {
@@ -127,6 +134,19 @@ fn dress(bytes: &[u8], mode: u8, epoch: u64) -> Vec<u8> {
             let end = bytes.len().min(64 + size_of::<LaneHeader>());
             let room = end - 64;
             bytes[64..end].copy_from_slice(&lane.as_bytes()[..room]);
+        }
+    }
+    bytes
+}
+
+/// The same for an answer to a reader's question `number`.
+fn dress_answer(bytes: &[u8], mode: u8, number: u64) -> Vec<u8> {
+    let mut bytes = dress(bytes, mode & !2, 0);
+    if mode & 1 != 0 && bytes.len() >= size_of::<DatagramHeader>() {
+        bytes[3] = DatagramKind::LocalAnswer as u8;
+        if let (Some(body), true) = (bytes.get_mut(64..80), mode & 2 != 0) {
+            body[..8].copy_from_slice(&NONCE.to_le_bytes());
+            body[8..].copy_from_slice(&number.to_le_bytes());
         }
     }
     bytes

@@ -192,7 +192,7 @@ impl<S: Disk, T: Disk> Work<'_, '_, S, T> {
             header.crc = crc::chain(at.chain, &header, found.position, found.payload).0.into();
             at = at.after(&header);
             note(at);
-            out.frame(found.position, header.as_bytes(), found.payload)?;
+            out.frame(found.position, header.as_bytes(), found.payload);
             if found.header.kind() == Some(Kind::Padding) || out.bytes.len() >= PIECE_BYTES {
                 out.flush(pace)?;
             }
@@ -262,12 +262,11 @@ struct Out<'a, F> {
 }
 
 impl<F: DurableFile> Out<'_, F> {
-    fn frame(&mut self, position: Position, header: &[u8], payload: &[u8]) -> io::Result<()> {
+    fn frame(&mut self, position: Position, header: &[u8], payload: &[u8]) {
         // Between the end of a payload and the next frame there are zeros.
         self.bytes.resize(position.since(self.from) as usize, 0);
         self.bytes.extend_from_slice(header);
         self.bytes.extend_from_slice(payload);
-        Ok(())
     }
 
     fn flush(&mut self, pace: &mut Pace<'_>) -> io::Result<()> {

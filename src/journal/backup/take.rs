@@ -10,7 +10,7 @@ use crate::frame::Predecessor;
 use crate::journal::memory::{Disk, DurableFile, parse_segment_name, segment_name};
 use crate::journal::segment_file::{file_bytes, file_offset, seal_base, write_seal};
 use crate::journal::segment_header::{Content, SegmentHeader};
-use crate::journal::snapshot::{snapshot_name, snapshots, verify};
+use crate::journal::snapshot::{parse_snapshot_name, snapshot_name, snapshots, verify};
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::types::{GroupId, NodeId, Position, Timestamp};
 
@@ -58,7 +58,7 @@ pub fn take<S: Disk, T: Disk>(
 ) -> Result<Taken, BackupError> {
     for _ in 0..ATTEMPTS_MAX {
         for name in to.list().map_err(failed("listing", "the backup"))? {
-            if parse_segment_name(&name).is_some() || name.ends_with(".qsnap") {
+            if parse_segment_name(&name).is_some() || parse_snapshot_name(&name).is_some() {
                 to.remove(&name).map_err(failed("removing", &name))?;
             }
         }

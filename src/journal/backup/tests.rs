@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::Write as _;
 
 use super::*;
-use crate::journal::memory::{Disk, segment_name};
+use crate::journal::memory::{Disk, parse_segment_name, segment_name};
 use crate::journal::memory_disk::MemoryDisk;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
@@ -177,7 +177,9 @@ fn what_leaves_while_it_is_copied_is_held_or_the_work_begins_anew() {
         let mut pace = |_| {
             calls.set(calls.get() + 1);
             if calls.get() == call {
-                newer.iter().for_each(|&before| write_snapshot(&disk, before));
+                for before in newer {
+                    write_snapshot(&disk, before);
+                }
                 for name in disk.list()? {
                     let leaves = name < segment_name(Position(4 * SEGMENT))
                         || (name.starts_with("snapshots/")
@@ -232,7 +234,7 @@ impl Disk for Leaving {
         let names = self.disk.list()?;
         // Each attempt lists twice: for the segments, and then for the snapshots.
         self.lists.set(self.lists.get() + 1);
-        let lowest = names.iter().find(|name| name.ends_with(".qlog"));
+        let lowest = names.iter().find(|name| parse_segment_name(name).is_some());
         if let Some(lowest) = lowest.filter(|_| self.lists.get().is_multiple_of(2)) {
             self.disk.remove(lowest)?;
         }
@@ -290,14 +292,19 @@ fn every_damage_is_named_with_its_file_and_nothing_damaged_is_restored() {
     }
     // Two damages in two files are two names.
     let mut twice: Vec<_> = manifest.segments().take(2).map(segment_name).collect();
-    twice.iter().for_each(|name| backup.rot(name, 6000, |bytes| bytes[0] ^= 1));
+    let turn = || {
+        for base in manifest.segments().take(2) {
+            backup.rot(&segment_name(base), 6000, |bytes| bytes[0] ^= 1);
+        }
+    };
+    turn();
     let mut found: Vec<_> = checked(&backup).flaws.into_iter().map(|flaw| flaw.file).collect();
     found.dedup();
     found.sort();
     found.dedup();
     twice.sort();
     assert_eq!(found, twice);
-    twice.iter().for_each(|name| backup.rot(name, 6000, |bytes| bytes[0] ^= 1));
+    turn();
     for file in &manifest.files {
         let bytes = backup.bytes(&file.name).unwrap();
         backup.remove(&file.name).unwrap();

@@ -53,6 +53,17 @@ impl History {
         self.order.len() as u64
     }
 
+    /// The command at this place.
+    pub(super) fn at(&self, place: u64) -> Option<u64> {
+        self.order.get(place as usize).copied()
+    }
+
+    /// Commands that somebody had been told of before `time`.
+    pub(super) fn known_before(&self, time: Nanos) -> u64 {
+        let before = self.told.partition_point(|(at, _)| *at < time);
+        before.checked_sub(1).map_or(0, |index| self.told[index].1)
+    }
+
     pub(super) fn restarted(&mut self, node: usize) {
         self.applied[node] = 0;
         self.hashed[node] = 0;
@@ -168,8 +179,7 @@ impl History {
                 return Err(Violation::new("wrong_answer", format!("{outcome:?}")));
             }
         };
-        let before = self.told.partition_point(|(at, _)| *at < ended.sent_at);
-        let known = before.checked_sub(1).map_or(0, |index| self.told[index].1);
+        let known = self.known_before(ended.sent_at);
         // A command takes a place above all that was known when it was sent; a count reaches at least as far.
         let least = match ended.told {
             Told::Placed { .. } => known + 1,

@@ -26,6 +26,8 @@ struct Node {
     ahead: bool,
     /// For whom it voted, and what its word was worth then.
     votes: BTreeMap<Leadership, (NodeId, Standing)>,
+    /// It is part of a group that was founded, and has not forgotten it.
+    member: bool,
     /// Its votes up to here were on a disk that it has no more.
     wiped_at: Leadership,
     /// The core's fence in this life.
@@ -109,7 +111,11 @@ impl Leaderships {
     /// The node has forgotten everything.
     pub(super) fn wiped(&mut self, node: usize) {
         let known = &mut self.nodes[node];
-        known.wiped_at = known.wiped_at.max(known.promised);
+        // What it promised in another founding is no word of this group's.
+        if self.generation.is_none_or(|of| of == known.promised.generation) {
+            known.wiped_at = known.wiped_at.max(known.promised);
+        }
+        known.member = false;
         known.promised = Leadership::default();
         known.fence = Leadership::default();
     }
@@ -149,6 +155,12 @@ impl Leaderships {
             let text = format!("node {node} promised {to}, its core is fenced at {}", known.fence);
             return Err(Violation::new("fence", text));
         }
+        // D3: who is part of one founding has no part in another.
+        if known.member && to.generation != known.promised.generation {
+            let text = format!("node {node}, which promised {}, promises {to}", known.promised);
+            return Err(Violation::new("one_generation", text));
+        }
+        known.member |= promise.admitted || promise.readmitted.is_some();
         known.ahead = promise.ahead || (known.ahead && known.promised == to);
         known.promised = to;
         if let Some(vote) = promise.vote
@@ -192,6 +204,7 @@ impl Leaderships {
         }
         known.ahead |= fence > known.promised;
         known.promised = fence;
+        known.member = started.stranger || !started.stateless;
         let by = match (stateless, provisional) {
             (true, _) => Standing::Stateless,
             (false, true) => Standing::Provisional,

@@ -51,6 +51,8 @@ struct Node {
     pull_fence: Option<Leadership>,
     /// Its fence when it was last looked at.
     fence_seen: Leadership,
+    /// If nothing may have grown its log since: that fence, and where the log ended when it was first seen.
+    fenced_at: Option<(Leadership, Position)>,
     cuts: Cuts,
 }
 
@@ -86,6 +88,7 @@ impl Logs {
             fence_sent: Leadership::default(),
             pull_fence: None,
             fence_seen: Leadership::default(),
+            fenced_at: None,
             cuts: Cuts::default(),
         };
         Self {
@@ -187,6 +190,11 @@ impl Logs {
 
     fn promises(&mut self, node: usize, observed: &Observation) {
         let known = &mut self.nodes[node];
+        if observed.fence != known.fence_seen {
+            let pulls = known.pull_fence.is_some_and(|at| at >= observed.fence);
+            let rests = observed.doing == Doing::Idle && !pulls;
+            known.fenced_at = rests.then_some((observed.fence, observed.tail.position));
+        }
         known.fence_seen = observed.fence;
         let floor =
             |position: Position| observed.cutting_at.map_or(position, |at| position.min(at));
@@ -276,6 +284,19 @@ impl Logs {
         known.fence_sent = known.fence_sent.max(to);
     }
 
+    /// D7, within one step: what the core says of its log at a fence is all that it has after it.
+    pub(super) fn fenced(&mut self, node: usize, at: Leadership, tail: Position) -> Checked {
+        let seen = self.nodes[node].fenced_at.take_if(|(fence, _)| *fence == at);
+        match seen {
+            Some((_, end)) if end != tail => {
+                let text =
+                    format!("node {node} ended at {tail} at the fence {at}, and then at {end}");
+                Err(Violation::new("fence", text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn take_over(&mut self, node: usize) {
         let known = &mut self.nodes[node];
         known.pull_fence = Some(known.fence_sent);
@@ -338,6 +359,7 @@ impl Logs {
             fence_sent: Leadership::default(),
             pull_fence: None,
             fence_seen: Leadership::default(),
+            fenced_at: None,
             cuts: Cuts::default(),
         };
     }
@@ -404,7 +426,7 @@ impl Logs {
         known.durable = tail.position;
         known.promised = tail.position;
         (known.fence_sent, known.pull_fence) = (started.fence, None);
-        known.fence_seen = started.fence;
+        (known.fence_seen, known.fenced_at) = (started.fence, None);
         known.cuts = Cuts::default();
         // Recovery numbers no cuts of its own; the core's count goes on from the node state.
         known.cut_epoch = started.cut_epoch;

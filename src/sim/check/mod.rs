@@ -3,17 +3,20 @@
 mod effects;
 mod history;
 mod leadership;
+mod local;
 mod log;
 
 use effects::Effects;
 use history::History;
 use leadership::Leaderships;
+use local::Locals;
 use log::Logs;
 
 use super::client::Ended;
 use super::coverage::Coverage;
 use super::machine::{Process, SimCore, Started};
 use super::plan::Plan;
+use super::reader::Read;
 use crate::control::message::Standing;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
@@ -78,6 +81,10 @@ pub const CHECKERS: &[&str] = &[
     "answered_too_early",
     "acknowledged_lost",
     "linearizable",
+    "local_answer",
+    "local_lag",
+    "local_demand",
+    "local_backward",
     "wrong_answer",
     "liveness",
     "recovery",
@@ -88,6 +95,7 @@ pub(super) struct Checks {
     logs: Logs,
     leaderships: Leaderships,
     history: History,
+    locals: Locals,
     effects: Effects,
 }
 
@@ -99,6 +107,7 @@ impl Checks {
             logs: Logs::new(plan),
             leaderships: Leaderships::new(plan),
             history: History::new(plan.nodes),
+            locals: Locals::default(),
             effects: Effects::default(),
         }
     }
@@ -150,6 +159,11 @@ impl Checks {
     /// Control of `node` tells its core to fence.
     pub(super) fn fence_sent(&mut self, node: usize, to: Leadership) {
         self.logs.fence_sent(node, to);
+    }
+
+    /// The core of `node` says that it was fenced, and where its log ended then.
+    pub(super) fn fenced(&mut self, node: usize, at: Leadership, tail: Position) -> Checked {
+        self.logs.fenced(node, at, tail)
     }
 
     /// Control of `node` tells its core to take over a log.
@@ -215,6 +229,11 @@ impl Checks {
     /// A client was told something.
     pub(super) fn ended(&mut self, now: Nanos, ended: &Ended) -> Checked {
         self.history.ended(now, ended)
+    }
+
+    /// A reader was told something by a node whose process is in this life now.
+    pub(super) fn read(&mut self, read: &Read, life: u64, certain: Option<Nanos>) -> Checked {
+        self.locals.ended(&self.history, read, life, certain)
     }
 
     /// The end: everything acknowledged is there.

@@ -4,6 +4,7 @@
 mod disks;
 mod elections;
 mod ladder;
+mod planted;
 mod power;
 mod quorum;
 mod retention;

@@ -130,6 +130,10 @@ fn sender_of(lengths: &[usize]) -> HotLog<HeapMemory> {
     let mut sender = log(3);
     start_term(&mut sender, 1);
     for (n, &length) in lengths.iter().enumerate() {
+        // Frames of any length leave any room, also less than a term start takes.
+        if !sender.room_for(length.max(size_of::<TermStart>())) {
+            break;
+        }
         if n % 16 == 15 {
             let term = sender.tail().term.0 + 1;
             start_term(&mut sender, term);
