@@ -179,8 +179,14 @@ fn r14_a_snapshot_that_rots_falls_back_to_the_older_one() {
 
 #[test]
 fn r6_a_blank_node_gets_a_snapshot_of_nodes_that_have_started_since_their_logs_began() {
-    let mut script = steady(3).at(1_500, Fault::Blackout, 0, 100).at(2_500, Fault::Wipe, 1, 200);
-    script.plan.durability.follower = crate::link::Rung::Disk;
+    let mut script = steady(3);
+    for (turn, node) in [1, 2, 0].into_iter().enumerate() {
+        script = script.at(1_300 + 300 * turn as u64, Fault::Crash, node, 50);
+    }
+    // Not one beside which another is damaged: then the next time.
+    for at in [2_700, 2_900, 3_100] {
+        script = script.at(at, Fault::Wipe, 1, 100);
+    }
     let coverage = script.play().outcome.coverage;
     assert!(coverage.of("snapshot-installed") > 0, "{coverage:?}");
 }
