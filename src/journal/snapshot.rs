@@ -50,7 +50,7 @@ const SYNC_BYTES: u64 = 1024 * 1024;
 /// Longest name of a service in a stamp, in bytes; longer ones are cut there.
 const SERVICE_BYTES: usize = 32;
 /// What a file ends with that is not whole yet.
-const NEW_SUFFIX: &str = ".new";
+pub(super) const NEW_SUFFIX: &str = ".new";
 
 const _: () = assert!(SYNC_BYTES.is_multiple_of(SNAPSHOT_BLOCK_BYTES as u64));
 
@@ -226,6 +226,28 @@ pub fn verify<D: Disk>(
     let stamp = reader.stamp().clone();
     reader.finish().map_err(SnapshotError::State)?;
     Ok(stamp)
+}
+
+/// A snapshot that another version of the format wrote, and which that is. What only looks so, because it is damaged, is none:
+/// the stamp's version and checksum stay where they are in every version.
+///
+/// # Errors
+/// The host's.
+pub fn of_another_version<D: Disk>(disk: &D) -> io::Result<Option<(String, u32)>> {
+    for position in snapshots(disk)? {
+        let name = snapshot_name(position);
+        let mut stamp = [0; STAMP_BYTES];
+        let read = disk.open(&name).and_then(|file| file.read_at(&mut stamp, 0));
+        // What cannot be read is found out when it is needed.
+        if let Ok(STAMP_BYTES) = read
+            && let Ok((fields, _)) = Fields::ref_from_prefix(&stamp)
+            && let Err(SnapshotError::Version { found }) = Stamp::decode(&stamp)
+            && fields.crc.get() == fields.checksum()
+        {
+            return Ok(Some((name, found)));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes what a crash left of snapshots that were being written.

@@ -43,6 +43,24 @@ fn a_blank_group_is_founded_by_all_and_led_by_the_first() {
 }
 
 #[test]
+fn a_group_whose_nodes_have_logs_and_no_state_opens_a_generation_above_the_logs() {
+    // Whatever is drawn: the logs are of generation 1.5.
+    for (random, restored) in [(0, vec![0, 1, 2]), (77, vec![0, 1, 2]), (0, vec![1]), (77, vec![1])]
+    {
+        let drawn = |n| ElectionSettings { generation_random: random, ..settings(n, &[1; 3]) };
+        let mut rig = Rig::new((0..3).map(drawn));
+        for &node in &restored {
+            rig.nodes[node].recency = recency(3, 640);
+        }
+        assert_eq!(rig.settle(), restored[0], "the one with the log leads");
+        let (led, _) = rig.leaders[0];
+        assert_eq!(led.generation, Generation { counter: 2, random }, "{restored:?}");
+        assert_eq!(led.term, Term(4), "terms never go down in a log");
+        assert!(rig.nodes.iter().all(|node| node.settings.standing == Standing::Clean));
+    }
+}
+
+#[test]
 fn k3_blank_nodes_found_nothing_while_one_is_missing_and_do_when_it_comes() {
     let mut rig = Rig::blank(&[1, 1, 1]);
     rig.kill(1);
@@ -440,6 +458,33 @@ fn d3_generations_never_mix() {
     rig.run(500);
     assert_eq!(rig.leader(), Some(0));
     assert_eq!(rig.leaders.len(), 1);
+}
+
+/// While it had no state it heard of a newer generation than its group's. Later, long since a voter again, it stood in that one: nobody
+/// listened, and what it had promised there kept it out for good.
+#[test]
+fn d3_what_a_node_without_state_heard_of_another_generation_is_void_when_it_is_a_voter() {
+    let priorities = [1, 1, 2];
+    let lived = (0..2).map(|node| member(node, &priorities, 1));
+    let mut rig = Rig::new(lived.chain([settings(2, &priorities)]));
+    (rig.nodes[0].recency, rig.nodes[1].recency) = (recency(1, 64), recency(1, 64));
+    let leader = rig.settle();
+    let generation = Generation { counter: 1, random: 1 + leadership(1).generation.random };
+    let other = Leadership { generation, term: Term(40) };
+    let message = Message::Canvass { round: 1 };
+    let stranger = Envelope { from: NodeId(1), leadership: other, message };
+    rig.nodes[2].machine.handle(rig.now, Input::Message(stranger));
+    rig.obey(2);
+    rig.run(500);
+    let (node, incarnation) = (NodeId(2), rig.nodes[2].settings.incarnation);
+    let fact = CoreToControl::Readmit { node, incarnation, needed: Position(64) };
+    rig.nodes[leader].machine.handle(rig.now, Input::Core(fact));
+    rig.obey(leader);
+    rig.run(100);
+    assert_eq!(rig.nodes[2].settings.standing, Standing::Clean);
+    rig.kill(leader);
+    assert!(rig.until(3000, |rig| rig.leader() == Some(2)).is_some(), "{:?}", rig.leaders);
+    assert_eq!(rig.nodes[2].settings.promised.generation, leadership(1).generation);
 }
 
 #[test]
