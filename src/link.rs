@@ -205,15 +205,10 @@ pub enum MatchReply {
     /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
     /// them makes [`MatchReply::Agreed`] of it.
     Filed(Position),
-    /// It does not remember leaderships that are so old: whoever can read the durable files looks there.
-    Older {
-        /// Of which was asked.
-        leadership: Leadership,
-        /// Up to here the other node has frames of it.
-        end: Position,
-        /// From here on it remembers all leaderships.
-        below: Position,
-    },
+    /// It remembers no `leadership` that is so old, but all from `below` on: whoever can read the durable files looks there.
+    /// The other node has frames of it up to `end`.
+    #[allow(missing_docs)] // said above
+    Older { leadership: Leadership, end: Position, below: Position },
     /// They part below this position, where the log begins: what was before has left.
     Gone(Position),
     /// It cannot tell: no frame of it ends there.
