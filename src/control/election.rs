@@ -524,12 +524,16 @@ impl Election {
         let Phase::Persisting { intent, promise, recency } = self.phase else { return };
         self.takes_vote(&intent, &promise);
         self.promised = promise.leadership;
-        self.highest = self.highest.max(self.promised);
         self.may_ack_memory |= promise.may_ack_memory;
         if promise.admitted || promise.readmitted.is_some() {
             self.standing = Standing::Clean;
             self.outputs.push_back(Output::ToCore(ControlToCore::Admitted));
         }
+        // D3: what it heard of other generations while it was part of none is void from here on.
+        if self.is_founded() && self.highest.generation != self.promised.generation {
+            self.highest = self.promised;
+        }
+        self.highest = self.highest.max(self.promised);
         match intent {
             Intent::Vote { candidate, instance, granted, .. } => {
                 self.voted(now, candidate, granted, instance);

@@ -442,6 +442,33 @@ fn d3_generations_never_mix() {
     assert_eq!(rig.leaders.len(), 1);
 }
 
+/// While it had no state it heard of a newer generation than its group's. Later, long since a voter again, it stood in that one: nobody
+/// listened, and what it had promised there kept it out for good.
+#[test]
+fn d3_what_a_node_without_state_heard_of_another_generation_is_void_when_it_is_a_voter() {
+    let priorities = [1, 1, 2];
+    let lived = (0..2).map(|node| member(node, &priorities, 1));
+    let mut rig = Rig::new(lived.chain([settings(2, &priorities)]));
+    (rig.nodes[0].recency, rig.nodes[1].recency) = (recency(1, 64), recency(1, 64));
+    let leader = rig.settle();
+    let generation = Generation { counter: 1, random: 1 + leadership(1).generation.random };
+    let other = Leadership { generation, term: Term(40) };
+    let message = Message::Canvass { round: 1 };
+    let stranger = Envelope { from: NodeId(1), leadership: other, message };
+    rig.nodes[2].machine.handle(rig.now, Input::Message(stranger));
+    rig.obey(2);
+    rig.run(500);
+    let (node, incarnation) = (NodeId(2), rig.nodes[2].settings.incarnation);
+    let fact = CoreToControl::Readmit { node, incarnation, needed: Position(64) };
+    rig.nodes[leader].machine.handle(rig.now, Input::Core(fact));
+    rig.obey(leader);
+    rig.run(100);
+    assert_eq!(rig.nodes[2].settings.standing, Standing::Clean);
+    rig.kill(leader);
+    assert!(rig.until(3000, |rig| rig.leader() == Some(2)).is_some(), "{:?}", rig.leaders);
+    assert_eq!(rig.nodes[2].settings.promised.generation, leadership(1).generation);
+}
+
 #[test]
 fn the_log_of_a_node_that_never_leads_is_taken_over_first() {
     let mut rig = Rig::lived(&[1, 1, 0]);
