@@ -5,6 +5,7 @@
 
 mod outlet;
 mod repair;
+mod wake;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::outlet::{Inlet, Outlet, ServiceEvent, outlet};
 pub use repair::{RepairOrder, RepairReport};
+pub use wake::{CoreWakers, NoWake, Wake};
 
 use crate::frame::Predecessor;
 use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
@@ -743,29 +745,6 @@ shared_words! {
     local_answers,
     /// Local queries refused: too stale, behind, no room (core).
     local_refusals,
-}
-
-/// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.
-pub trait Wake: Send + Sync + core::fmt::Debug {
-    /// Wakes it.
-    fn wake(&self);
-}
-
-/// Wakes nobody: for threads that never sleep, and tests.
-#[derive(Clone, Copy, Debug)]
-pub struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-/// Whom a core wakes.
-#[derive(Clone, Debug)]
-pub struct CoreWakers {
-    /// Control: there is a fact for it.
-    pub control: Arc<dyn Wake>,
-    /// Sync: there are bytes for it.
-    pub sync: Arc<dyn Wake>,
 }
 
 /// Where the shared words live: in a mapped page on a host, on the heap in tests.
