@@ -360,7 +360,6 @@ impl Machine {
             start,
         );
         let nodes = || (0..plan.nodes as u16).map(NodeId);
-        let mender = self.mender(plan, &shared, boot_time);
         let (outlet, inlet) = outlet();
         core.set_outlet(Some(outlet));
         Process {
@@ -369,7 +368,7 @@ impl Machine {
             incoming: Incoming::new(incoming_settings(plan)),
             worker: Worker::of(plan, self.node, &self.disk, &shared),
             lane: Lane::new(seed, NodeId(self.node as u16), nodes()),
-            mender,
+            mender: self.mender(plan, &shared, boot_time),
             repairs: Repairs::new(!seed, NodeId(self.node as u16), nodes(), plan.segment_bytes),
             disk_watch: DiskWatch::new(DISK),
             control_link,
