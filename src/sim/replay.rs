@@ -17,8 +17,9 @@ const BURST_MAX: usize = 48;
 const REIGNS_MAX: usize = 4;
 const WORDS_MAX: usize = 128;
 
-/// Datagrams of cores, and who sent each.
-type Words = VecDeque<(usize, Rc<[u8]>)>;
+/// A datagram of a core, and who sent it.
+type Word = (usize, Rc<[u8]>);
+type Words = VecDeque<Word>;
 
 /// What was sent to one node: the newest, oldest first.
 #[derive(Default)]
@@ -46,7 +47,7 @@ impl Captured {
 
     /// All that cores and control threads sent, oldest first.
     #[cfg(test)]
-    pub(super) fn all(&self) -> (Vec<(usize, Rc<[u8]>)>, Vec<Rc<[u8]>>) {
+    pub(super) fn all(&self) -> (Vec<Word>, Vec<Rc<[u8]>>) {
         (self.data.iter().cloned().collect(), self.control.iter().cloned().collect())
     }
 
