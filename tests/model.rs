@@ -447,6 +447,43 @@ fn m7_somebody_leads_after_a_death() {
     holds_so_far("M7 on, from three voters, terms 2, log 3, one death", &world);
 }
 
+/// A machine goes down, and what its node promised last is lost: it may have been an entry of the change.
+fn members_who_forget(voters: usize, terms: u32, entries: u64) -> Sync {
+    Sync { forgets: 1, ..members(voters, terms, entries) }
+}
+
+#[test]
+fn m7_a_node_may_have_forgotten_inside_a_change() {
+    let name = "M7 on, from three voters, one forgets, terms 2 (3), log 3";
+    holds_so_far(name, &members_who_forget(3, either(2, 3), 3));
+    let name = "M7 on, from four voters, one forgets, terms 2 (3), log 3";
+    holds_so_far(name, &members_who_forget(4, either(2, 3), 3));
+}
+
+/// A leader makes three voters of four, and commits that with one of the others, which then forgets it.
+const FORGOTTEN: &[Before] = &[
+    Before::Receives { node: 1, term: 1, upto: 1 },
+    Before::Receives { node: 2, term: 1, upto: 1 },
+    Before::Commits { leader: 0 },
+    Before::Changes { leader: 0, other: 3 },
+    Before::Receives { node: 1, term: 1, upto: 2 },
+    Before::Commits { leader: 0 },
+    Before::Forgets { node: 1 },
+];
+
+#[test]
+fn m7_after_a_node_forgot_a_committed_change() {
+    let world = Sync { before: FORGOTTEN, ..members(4, 2, 3) };
+    holds_so_far("M7 on, a committed change was forgotten, terms 2, log 3", &world);
+}
+
+#[test]
+fn m7_off_votes_of_who_forgot_a_committed_change_count() {
+    let world = Sync { before: FORGOTTEN, ..members(4, 2, 3) };
+    let world = members_without(Mutant::ProvisionalVotesCount, world);
+    breaks("M7 off: votes of who forgot (after 7 steps)", &world, ANY);
+}
+
 #[test]
 fn m7_off_a_change_before_an_own_entry_is_committed() {
     let before =

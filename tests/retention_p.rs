@@ -6,7 +6,8 @@
 #[path = "support/group.rs"]
 mod group;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -285,4 +286,75 @@ fn r14_a_damaged_snapshot_is_not_taken_from_another_node_p() {
     assert_eq!(group.events_with(2, "Q-1154"), 1, "{}", group.told(2));
     caller.assert_all_applied();
     group.stop_all();
+}
+
+/// It lets nothing go, and takes no snapshots.
+const HOARDS: &[&str] = &["retention.size_bytes=0", "snapshot.interval_bytes=0"];
+
+/// A group whose logs are scrubbed every second, and whose last node has a file of its log that both others have let go.
+fn hoarded() -> (Group, Caller) {
+    let eager = ["scrub.interval_s=1", "scrub.bytes_per_second=1GiB"];
+    let mut group = Group::found(3, "echo", &settings(&eager));
+    group.start_node(0);
+    group.start_node(1);
+    group.start_node_with(2, HOARDS);
+    group.wait_until("the group is whole", |statuses| {
+        statuses.iter().all(|status| status["role"] != "none")
+    });
+    let mut caller = group.client("one");
+    let deadline = Instant::now() + PATIENCE;
+    while (0..2).any(|node| first(&group, node) <= 2 * SEGMENT) {
+        assert!(Instant::now() < deadline, "nothing leaves: {:?}", group.status(0));
+        grow(&mut group, &mut caller, 3);
+        for node in 0..2 {
+            assert!(group.run(node, "snapshot", &[]).status.success());
+        }
+        std::thread::sleep(Duration::from_millis(600)); // it looks every half second
+    }
+    group.settle();
+    assert_eq!(first(&group, 2), 0);
+    (group, caller)
+}
+
+/// A byte of its second segment changes behind a node's back.
+fn flip(group: &Group, node: usize) {
+    let name = format!("{SEGMENT:016x}.qlog");
+    let file = group.data(node).join(name);
+    let file = OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 60_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 60_000).unwrap();
+}
+
+/// The damaged file, and the one below it, have left the last node's log, which goes on, also in another process.
+fn covered(mut group: Group, caller: &Caller) {
+    let told = group.told(2);
+    assert!(told.contains("taken from node"), "{told}");
+    assert_eq!(first(&group, 2), 2 * SEGMENT, "{told}");
+    assert_eq!(bases(&group.data(2).join("quarantine")), [0, SEGMENT]);
+    agree(&mut group);
+    group.kill(2);
+    group.start_node(2);
+    agree(&mut group);
+    caller.assert_all_applied();
+    group.stop_all();
+}
+
+#[test]
+fn d17_a_damaged_file_that_all_others_have_let_go_is_covered_while_the_node_runs_p() {
+    let (group, caller) = hoarded();
+    flip(&group, 2);
+    wait(&group, "it is covered", || group.events_with(2, "Q-1176") == 1);
+    covered(group, &caller);
+}
+
+#[test]
+fn d17_a_node_that_starts_with_a_damaged_file_that_all_others_have_let_go_is_covered_first_p() {
+    let (mut group, caller) = hoarded();
+    group.stop(2);
+    flip(&group, 2);
+    group.start_node_with(2, HOARDS);
+    group.settle();
+    assert_eq!(group.events_with(2, "Q-1176"), 1, "{}", group.told(2));
+    covered(group, &caller);
 }

@@ -5,6 +5,7 @@
 //! pieces, over the catch-up lane, and orders the swap once everything fits. Peers serve what is committed; the lane carries
 //! nothing between generations.
 
+mod cover;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use self::cover::Instead;
 use super::lane::{LaneAnswer, LaneInput, LaneRequest, RangeRequest};
 use crate::link::{Purpose, RepairOrder, RepairReport};
 use crate::types::{Nanos, NodeId, Position};
@@ -64,6 +66,17 @@ pub enum RepairEvent {
         /// Base of its segment.
         base: Position,
     },
+    /// Q-1176: nobody had what a file lacked: it has left the log, which goes on above a snapshot.
+    Covered {
+        /// Base of its segment.
+        base: Position,
+        /// The snapshot.
+        by: Position,
+        /// Whose snapshot that was; none: this node's own.
+        node: Option<NodeId>,
+        /// Segments that are kept aside: it, and what was below it.
+        segments: u64,
+    },
     /// Q-1174: what a node sent does not fit: its own log may be damaged.
     Unfit {
         /// Base of the segment.
@@ -81,6 +94,8 @@ pub enum NotRepaired {
         /// First byte that is missing.
         from: Position,
     },
+    /// All others have let what is missing go, and no snapshot of theirs, or of this node's own, covers it yet.
+    NoSnapshot,
     /// The files around it do not allow it, or the host does not.
     Here(String),
 }
@@ -89,11 +104,15 @@ pub enum NotRepaired {
 #[derive(Clone, Debug)]
 pub struct Repairs {
     segment_bytes: u64,
+    /// Before the first question.
+    first: u64,
     /// Of the last question.
     number: u64,
     /// The others, in the order in which they are asked.
     nodes: Vec<NodeId>,
     reach: Position,
+    /// End of what is certain, of a node that does not run yet.
+    certain: Option<Position>,
     cases: BTreeMap<Position, Case>,
     current: Option<Current>,
     repaired: u64,
@@ -118,15 +137,26 @@ struct Current {
     useless: BTreeSet<NodeId>,
     /// Whose did.
     helped: BTreeSet<NodeId>,
+    /// Whose log begins above what is missing.
+    gone: Vec<NodeId>,
+    /// Somebody did not answer.
+    silent: bool,
+    /// It is done without.
+    instead: Option<Instead>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Question {
     number: u64,
     node: NodeId,
-    from: Position,
-    to: Position,
+    wanted: Wanted,
     until: Nanos,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    Bytes { from: Position, to: Position },
+    Snapshot,
 }
 
 impl Repairs {
@@ -142,15 +172,22 @@ impl Repairs {
             nodes.into_iter().filter(|node| *node != own).partition(|node| *node > own);
         Self {
             segment_bytes,
+            first,
             number: first,
             nodes: after.into_iter().chain(before).collect(),
             reach: Position(0),
+            certain: None,
             cases: BTreeMap::new(),
             current: None,
             repaired: 0,
             taken_bytes: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The node does not run yet, and its log is certain up to here: every file may be touched, and a snapshot be no newer.
+    pub fn not_running(&mut self, certain: Position) {
+        (self.reach, self.certain) = (Position(u64::MAX), Some(certain));
     }
 
     /// Time passed.
@@ -188,6 +225,14 @@ impl Repairs {
             RepairReport::Swapped { base, bytes, kept_at } if self.is_current(base) => {
                 self.swapped(base, bytes, kept_at);
             }
+            RepairReport::Unjoined(base) if self.is_current(base) => self.unjoined(),
+            RepairReport::Uncovered(base) if self.is_current(base) => self.uncovered(now),
+            RepairReport::Took { base, node, what } if self.is_current(base) => {
+                self.took(now, node, what);
+            }
+            RepairReport::Covered { base, through, by, segments } if self.is_current(base) => {
+                self.covered(through, by, segments);
+            }
             RepairReport::Failed { base, why } if self.is_current(base) => {
                 self.give_up(now, NotRepaired::Here(why));
             }
@@ -196,6 +241,10 @@ impl Repairs {
             | RepairReport::Refused { .. }
             | RepairReport::Whole(_)
             | RepairReport::Swapped { .. }
+            | RepairReport::Unjoined(_)
+            | RepairReport::Uncovered(_)
+            | RepairReport::Took { .. }
+            | RepairReport::Covered { .. }
             | RepairReport::Failed { .. } => {}
         }
         self.advance(now);
@@ -207,21 +256,43 @@ impl Repairs {
             return;
         };
         match news {
-            LaneInput::Answered {
-                from: node,
-                answer: LaneAnswer::Bytes { number, from, bytes, .. },
-            } if *number == question.number && *node == question.node => {
+            LaneInput::Answered { from: node, answer } if *node == question.node => {
+                self.on_answer(now, question, answer);
+            }
+            LaneInput::Broken(node) if *node == question.node => self.silent(now, question),
+            _ => {}
+        }
+    }
+
+    fn on_answer(&mut self, now: Nanos, question: Question, answer: &LaneAnswer) {
+        match (answer, question.wanted) {
+            (LaneAnswer::Bytes { number, from, bytes, .. }, Wanted::Bytes { .. })
+                if *number == question.number =>
+            {
                 self.answered(now, question, *from, bytes);
             }
             // It has no longer what is asked of it.
-            LaneInput::Answered { from: node, answer: LaneAnswer::Gone { number, .. } }
-                if *number == question.number && *node == question.node =>
+            (LaneAnswer::Gone { number, .. }, Wanted::Bytes { .. })
+                if *number == question.number =>
             {
+                if let Some(current) = &mut self.current {
+                    current.gone.push(question.node);
+                }
                 self.useless(now, question);
             }
-            LaneInput::Broken(node) if *node == question.node => self.useless(now, question),
+            (LaneAnswer::Part { number, piece }, Wanted::Snapshot)
+                if *number == question.number =>
+            {
+                self.on_piece(now, question.node, piece);
+            }
             _ => {}
         }
+    }
+
+    /// Whether a question of this number was this machine's, also one to which it wants no answer any more.
+    #[must_use]
+    pub const fn has_asked(&self, number: u64) -> bool {
+        number.wrapping_sub(self.first) <= self.number.wrapping_sub(self.first)
     }
 
     /// The next thing to do, if there is one.
@@ -278,17 +349,26 @@ impl Repairs {
         // Who has helped goes on.
         let helper = self.nodes.iter().filter(may).find(|node| current.helped.contains(*node));
         let Some(&node) = helper.or_else(|| self.nodes.iter().find(may)) else {
-            return self.give_up(now, NotRepaired::Nobody { from });
+            return self.nobody(now, from);
         };
-        self.number = self.number.wrapping_add(1);
-        let (number, until) = (self.number, now.plus(ANSWER_NS));
-        current.question = Some(Question { number, node, from, to, until });
+        let number = self.question(now, node, Wanted::Bytes { from, to });
         let range = RangeRequest { number, purpose: Purpose::Repair, from, to };
         self.outputs.push_back(RepairOutput::Ask(node, LaneRequest::Range(range)));
     }
 
+    /// The number of the next question.
+    fn question(&mut self, now: Nanos, node: NodeId, wanted: Wanted) -> u64 {
+        self.number = self.number.wrapping_add(1);
+        let (number, until) = (self.number, now.plus(ANSWER_NS));
+        if let Some(current) = &mut self.current {
+            current.question = Some(Question { number, node, wanted, until });
+        }
+        number
+    }
+
     fn answered(&mut self, now: Nanos, question: Question, from: Position, bytes: &Arc<[u8]>) {
-        if from != question.from || bytes.is_empty() {
+        let Wanted::Bytes { from: wanted, .. } = question.wanted else { return };
+        if from != wanted || bytes.is_empty() {
             return self.useless(now, question);
         }
         let Some(current) = &mut self.current else { return };
@@ -302,11 +382,23 @@ impl Repairs {
 
     /// That node does not help.
     fn useless(&mut self, now: Nanos, question: Question) {
-        if let Some(current) = &mut self.current {
-            current.question = None;
-            current.useless.insert(question.node);
+        let Some(current) = &mut self.current else { return };
+        current.question = None;
+        match question.wanted {
+            Wanted::Bytes { from, to } => {
+                current.useless.insert(question.node);
+                self.ask(now, from, to);
+            }
+            Wanted::Snapshot => self.refuse_snapshot(now, question.node),
         }
-        self.ask(now, question.from, question.to);
+    }
+
+    /// Nor does it say why.
+    fn silent(&mut self, now: Nanos, question: Question) {
+        if let Some(current) = &mut self.current {
+            current.silent = true;
+        }
+        self.useless(now, question);
     }
 
     fn swapped(&mut self, base: Position, bytes: u64, kept_at: Option<String>) {
@@ -338,7 +430,7 @@ impl Repairs {
     fn advance(&mut self, now: Nanos) {
         if let Some(current) = &self.current {
             if let Some(question) = current.question.filter(|question| now >= question.until) {
-                self.useless(now, question);
+                self.silent(now, question);
             }
             return;
         }
@@ -354,8 +446,15 @@ impl Repairs {
             .iter()
             .filter(|(base, case)| end(**base) < reach.0 && now >= case.not_before);
         let Some((&base, _)) = ready.next() else { return };
-        let (useless, helped) = (BTreeSet::new(), BTreeSet::new());
-        self.current = Some(Current { base, question: None, useless, helped });
+        self.current = Some(Current {
+            base,
+            question: None,
+            useless: BTreeSet::new(),
+            helped: BTreeSet::new(),
+            gone: Vec::new(),
+            silent: false,
+            instead: None,
+        });
         self.order(RepairOrder::Examine(base));
     }
 }
@@ -369,6 +468,7 @@ impl RepairEvent {
             Self::NotRepaired { .. } => 1172,
             Self::Waits { .. } => 1173,
             Self::Unfit { .. } => 1174,
+            Self::Covered { .. } => 1176,
         }
     }
 }
@@ -398,6 +498,20 @@ impl fmt::Display for RepairEvent {
             Self::Waits { base } => {
                 write!(f, "the segment at {base} is repaired as soon as the log has left it")
             }
+            Self::Covered { base, by, node, segments } => {
+                write!(
+                    f,
+                    "all others have let go what the segment at {base} lacks: the snapshot at {by} covers it, "
+                )?;
+                match node {
+                    Some(node) => write!(f, "taken from node {node}")?,
+                    None => write!(f, "one of this node's own")?,
+                }
+                write!(
+                    f,
+                    "; the log goes on above it, and {segments} segments are kept in quarantine/"
+                )
+            }
             Self::Unfit { base, node } => write!(
                 f,
                 "what node {node} sent for the segment at {base} does not fit this log: its own may be damaged"
@@ -410,6 +524,9 @@ impl fmt::Display for NotRepaired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody { from } => write!(f, "no other node gives what stands at {from}"),
+            Self::NoSnapshot => {
+                write!(f, "all others have let it go, and none gives a snapshot that covers it")
+            }
             Self::Here(why) => f.write_str(why),
         }
     }

@@ -5,12 +5,13 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use super::cover::{Covered, Given, OwnLog};
 use super::memory::{Disk, segment_name};
-use super::repair::{FarSide, Repair, RepairStep};
+use super::repair::{FarSide, Repair, RepairError, RepairStep};
 use super::scrub::{ScrubEvent, ScrubSettings, Scrubber, Wrong};
 use crate::frame::Predecessor;
-use crate::link::{RepairOrder, RepairReport, Shared};
-use crate::types::{Nanos, Position};
+use crate::link::{RepairOrder, RepairReport, Shared, SnapshotPiece, SnapshotTaken};
+use crate::types::{Nanos, NodeId, Position};
 
 /// The machine: at most one file is being repaired; while one is, nothing is scrubbed.
 pub struct Mender<D: Disk> {
@@ -18,6 +19,10 @@ pub struct Mender<D: Disk> {
     settings: ScrubSettings,
     scrub: Scrubber<D>,
     repair: Option<Repair>,
+    /// A snapshot that comes, to cover what nobody has.
+    given: Option<Given<D::File>>,
+    /// One that came has not been told to who takes them.
+    brought: bool,
     /// Nobody writes to the log, which is certain up to here.
     certain: Option<Predecessor>,
     /// There are bytes to be judged.
@@ -37,6 +42,8 @@ impl<D: Disk + Clone> Mender<D> {
             settings,
             scrub,
             repair: None,
+            given: None,
+            brought: false,
             certain: None,
             goes_on: false,
             reach: Position(0),
@@ -53,7 +60,12 @@ impl<D: Disk + Clone> Mender<D> {
     /// Whether a file is being repaired.
     #[must_use]
     pub const fn is_repairing(&self) -> bool {
-        self.repair.is_some()
+        self.repair.is_some() || self.given.is_some()
+    }
+
+    /// Whether a snapshot has come since this was last asked.
+    pub fn take_brought(&mut self) -> bool {
+        core::mem::take(&mut self.brought)
     }
 
     /// The scrub.
@@ -72,7 +84,9 @@ impl<D: Disk + Clone> Mender<D> {
                 }
             }
             RepairOrder::Swap(base) => self.swap(base),
-            RepairOrder::Leave => self.repair = None,
+            RepairOrder::Cover(base) => self.cover(base),
+            RepairOrder::Piece { base, node, piece } => self.take(base, node, &piece),
+            RepairOrder::Leave => self.leave(),
             RepairOrder::Suspect(position) => self.scrub.suspect(position),
         }
     }
@@ -81,11 +95,75 @@ impl<D: Disk + Clone> Mender<D> {
     fn let_go(&mut self, base: Position) -> bool {
         let left = self.scrub.has_left(base);
         if left {
-            self.repair = None;
+            self.leave();
             self.scrub.forget(&segment_name(base));
             self.reports.push_back(RepairReport::Left(base));
         }
         left
+    }
+
+    fn leave(&mut self) {
+        self.repair = None;
+        if let Some(given) = self.given.take() {
+            given.discard(&self.disk);
+        }
+    }
+
+    fn log(&mut self) -> OwnLog<'_, D> {
+        let ScrubSettings { group, segment_bytes, .. } = self.settings;
+        let limit = self.certain.map_or(self.scrub.reach(), |certain| certain.position);
+        OwnLog { disk: &self.disk, group, segment_bytes, limit }
+    }
+
+    fn cover(&mut self, base: Position) {
+        self.repair = None;
+        if self.let_go(base) {
+            return;
+        }
+        match self.log().cover(base) {
+            Ok(Some(Covered { through, by, segments })) => {
+                let mut gone = base;
+                while gone <= through {
+                    self.scrub.forget(&segment_name(gone));
+                    gone = gone.plus(self.settings.segment_bytes);
+                }
+                self.reports.push_back(RepairReport::Covered { base, through, by, segments });
+            }
+            Ok(None) => self.reports.push_back(RepairReport::Uncovered(base)),
+            Err(error) => self.failed(base, error.to_string()),
+        }
+    }
+
+    fn take(&mut self, base: Position, node: NodeId, piece: &SnapshotPiece) {
+        if self.let_go(base) {
+            return;
+        }
+        let goes_on = |given: &Given<D::File>| given.position() == piece.position && piece.from > 0;
+        let given = match self.given.take() {
+            Some(given) if goes_on(&given) => Ok(given),
+            other => {
+                if let Some(other) = other {
+                    other.discard(&self.disk);
+                }
+                Given::begin(&self.disk, piece.position)
+            }
+        };
+        let taken = given.and_then(|mut given| {
+            let taken = given.take(&self.log(), piece);
+            if matches!(taken, Ok(SnapshotTaken::Part { .. })) {
+                self.given = Some(given);
+            } else if !matches!(taken, Ok(SnapshotTaken::Whole(_))) {
+                given.discard(&self.disk);
+            }
+            taken
+        });
+        match taken {
+            Ok(what) => {
+                self.brought |= matches!(what, SnapshotTaken::Whole(_));
+                self.reports.push_back(RepairReport::Took { base, node, what });
+            }
+            Err(error) => self.failed(base, error.to_string()),
+        }
     }
 
     fn examine(&mut self, base: Position) {
@@ -100,6 +178,9 @@ impl<D: Disk + Clone> Mender<D> {
         };
         match Repair::new(&self.disk, group, segment_bytes, base, far) {
             Ok(repair) => (self.repair, self.goes_on) = (Some(repair), true),
+            Err(RepairError::NearSide) if self.scrub.is_lowest(base) => {
+                self.reports.push_back(RepairReport::Unjoined(base));
+            }
             Err(error) => self.failed(base, error.to_string()),
         }
     }
@@ -123,7 +204,7 @@ impl<D: Disk + Clone> Mender<D> {
     }
 
     fn failed(&mut self, base: Position, why: String) {
-        self.repair = None;
+        self.leave();
         self.reports.push_back(RepairReport::Failed { base, why });
     }
 
@@ -134,7 +215,7 @@ impl<D: Disk + Clone> Mender<D> {
             self.reach = reach;
             self.reports.push_back(RepairReport::Reach(reach));
         }
-        if self.repair.is_some() {
+        if self.is_repairing() {
             return self.step_repair();
         }
         let done = self.scrub.step(now);

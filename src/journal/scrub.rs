@@ -257,6 +257,11 @@ impl<D: Disk> Scrubber<D> {
         self.lowest().is_none_or(|lowest| base < lowest)
     }
 
+    /// Whether it is the oldest one.
+    pub(super) fn is_lowest(&self, base: Position) -> bool {
+        self.lowest() == Some(base)
+    }
+
     fn go_on_with_snapshots(&self) -> Work<D> {
         let mut left = snapshots(&self.disk).unwrap_or_default();
         left.reverse();

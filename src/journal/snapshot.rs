@@ -50,7 +50,7 @@ const SYNC_BYTES: u64 = 1024 * 1024;
 /// Longest name of a service in a stamp, in bytes; longer ones are cut there.
 const SERVICE_BYTES: usize = 32;
 /// What a file ends with that is not whole yet.
-const NEW_SUFFIX: &str = ".new";
+pub(super) const NEW_SUFFIX: &str = ".new";
 
 const _: () = assert!(SYNC_BYTES.is_multiple_of(SNAPSHOT_BLOCK_BYTES as u64));
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{SnapshotPiece, SnapshotTaken};
 use crate::types::{NodeId, Position};
 
 /// From the reader of the files. A segment is named by its base.
@@ -42,6 +43,30 @@ pub enum RepairReport {
         /// Where the damaged one is kept; none: it was not there.
         kept_at: Option<String>,
     },
+    /// It is the log's first, and what stands before its first entry is not known: no bytes of others help.
+    Unjoined(Position),
+    /// No good snapshot of this log covers it.
+    Uncovered(Position),
+    /// What a piece of a snapshot came to.
+    Took {
+        /// For which segment.
+        base: Position,
+        /// Whose snapshot.
+        node: NodeId,
+        /// `Whole`: it is one of this node's own now.
+        what: SnapshotTaken,
+    },
+    /// It has left the log, which goes on above a snapshot.
+    Covered {
+        /// Which segment.
+        base: Position,
+        /// The last one that has left with it.
+        through: Position,
+        /// The snapshot.
+        by: Position,
+        /// How many segments are kept aside.
+        segments: u64,
+    },
     /// It could not be read, or written.
     Failed {
         /// Which segment.
@@ -69,6 +94,17 @@ pub enum RepairOrder {
     },
     /// Put the repaired file in its place.
     Swap(Position),
+    /// Nobody has it any more: let it leave, and all below it, if a good snapshot covers that.
+    Cover(Position),
+    /// Some of a snapshot that is to cover it.
+    Piece {
+        /// For which segment.
+        base: Position,
+        /// Whose.
+        node: NodeId,
+        /// The bytes.
+        piece: SnapshotPiece,
+    },
     /// Leave it: nobody can help now.
     Leave,
     /// Somebody could not read the log there: look at it.

@@ -52,6 +52,8 @@ pub(super) struct Locals {
     curious: bool,
     /// As a leader, by peer: those who asked, this node among them.
     askers: [Option<Asker>; NODES_MAX],
+    /// How many there are.
+    askers_count: usize,
     /// In which leadership they did.
     asked_in: Leadership,
     /// Term of the last entry applied.
@@ -144,6 +146,7 @@ impl Locals {
             number: settings.seed >> 1,
             curious: false,
             askers: [None; NODES_MAX],
+            askers_count: 0,
             asked_in: Leadership::default(),
             applied_term: hot.or(last).unwrap_or(Term(0)),
         }
@@ -251,7 +254,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if self.locals.is_quiet() {
             return 0;
         }
-        self.find_out(now);
+        // Alone in its group a leader has its answer in the next cycle: that is not to wait for.
+        let asked = self.find_out(now);
         let (mut at, mut done) = (0, 0);
         while done < ANSWERS_MAX
             && let Some(&waiting) = self.locals.waiting.get(at)
@@ -265,7 +269,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.answer_local(now, &waiting, outcome);
             done += 1;
         }
-        done
+        done + usize::from(asked)
     }
 
     /// What can be said to a question now. None: it waits.
@@ -337,8 +341,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         }
     }
 
-    /// Asks, asks again, and takes note of what was answered once the state is there.
-    fn find_out(&mut self, now: Now) {
+    /// Asks, asks again, and takes note of what was answered once the state is there. Whether something new was asked.
+    fn find_out(&mut self, now: Now) -> bool {
         let generation = self.fence.generation;
         if self.locals.known.is_some_and(|known| known.generation != generation) {
             // A person began another history: what was certain of the one before says nothing of it.
@@ -365,13 +369,15 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if self.planted(Mutant::FreshOnHearing) {
             self.believe_what_is_heard(now);
         }
-        if matches!(self.locals.asking, Asking::No) {
-            let wants = self.locals.wants_to_know(now.at, self.settings.heartbeat_ns);
-            self.locals.curious = false;
-            if wants {
-                self.ask(now);
-            }
+        if !matches!(self.locals.asking, Asking::No) {
+            return false;
         }
+        let wants = self.locals.wants_to_know(now.at, self.settings.heartbeat_ns);
+        self.locals.curious = false;
+        if wants {
+            self.ask(now);
+        }
+        wants && matches!(self.locals.asking, Asking::Leader(_))
     }
 
     fn believe_what_is_heard(&mut self, now: Now) {
@@ -427,10 +433,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if self.locals.asked_in != self.fence {
             // What was committed when somebody asked in another leadership says nothing of this one.
             self.locals.askers = [None; NODES_MAX];
+            self.locals.askers_count = 0;
             self.locals.asked_in = self.fence;
         }
         let slot = &mut self.locals.askers[peer];
         if slot.is_none_or(|asker| asker.number != number) {
+            self.locals.askers_count += usize::from(slot.is_none());
             *slot = Some(Asker { number, since: now.at, commit });
             self.sender.speak_now();
         }
@@ -439,20 +447,23 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     /// Tells those whose quorum has echoed.
     fn confirm(&mut self, now: Now) {
-        let Work::Leader(leading) = &self.work else { return };
-        if self.locals.asked_in != self.fence || leading.over {
+        if self.locals.askers_count == 0 || self.locals.asked_in != self.fence {
             return;
         }
         let (own, nodes) = (self.settings.own_index(), self.settings.peers.len());
         for peer in 0..nodes {
             let Some(asker) = self.locals.askers[peer] else { continue };
             let Work::Leader(leading) = &self.work else { return };
+            if leading.over {
+                return;
+            }
             let heard =
                 quorum::quorum_heard(leading.others(nodes), self.settings.voters(), asker.since);
             if !heard && !self.planted(Mutant::ConfirmWithoutQuorum) {
                 continue;
             }
             self.locals.askers[peer] = None;
+            self.locals.askers_count -= 1;
             if peer == own {
                 self.answered(asker.number, asker.commit);
             } else {

@@ -190,7 +190,8 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
         let goal = self.reach();
         let interval = self.settings.interval_bytes;
         let due = interval > 0 && goal.0 >= self.newest.0.saturating_add(interval);
-        if now < self.not_before || !(due || self.lost || self.asked > self.answers) {
+        let lost = self.lost && goal > self.newest;
+        if now < self.not_before || !(due || lost || self.asked > self.answers) {
             return 0;
         }
         self.answers = self.asked;
@@ -261,6 +262,16 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
     pub fn look_again(&mut self) -> io::Result<()> {
         self.newest = snapshots(&self.disk)?.pop().unwrap_or_default();
         Ok(())
+    }
+
+    /// One has been brought that lies above what could not be read. Another one is taken as soon as there is more to be
+    /// taken: alone it has no other behind it.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn brought(&mut self) -> io::Result<()> {
+        (self.lost, self.not_before) = (true, Nanos(0));
+        self.look_again()
     }
 
     fn is_current(&mut self) -> u64 {

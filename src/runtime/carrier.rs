@@ -59,6 +59,8 @@ const REDIAL_NS: (u64, u64) = (10 * Nanos::MILLISECOND, Nanos::SECOND);
 pub(super) enum CarrierOrder {
     /// Ask a node.
     Ask(NodeId, LaneRequest),
+    /// Ask a node for some of a snapshot, which control's machine for repairs gets.
+    AskForRepair(NodeId, SnapshotRequest),
     /// Answer a node that asked where the logs part.
     Answer(NodeId, MatchAnswer),
     /// Say what of a snapshot is here, for this take-over.
@@ -106,6 +108,8 @@ pub(super) struct Carrier<D: Disk> {
     pace: Pace,
     /// The snapshot that comes in.
     incoming: Incoming<D::File>,
+    /// Numbers of the first and the last question for a snapshot whose answer is control's.
+    of_repair: Option<(u64, u64)>,
 }
 
 impl<D: Disk> Carrier<D> {
@@ -149,6 +153,7 @@ impl<D: Disk> Carrier<D> {
             next_token: FIRST_CONNECTION,
             redial: BTreeMap::new(),
             pace,
+            of_repair: None,
         };
         Ok((carrier, link))
     }
@@ -188,6 +193,12 @@ impl<D: Disk> Carrier<D> {
         let generation = self.shared.words().generation.load(Ordering::Acquire);
         let generation = Generation::from_u64(generation);
         LaneNodes { group: self.settings.group, own: self.settings.own, generation }
+    }
+
+    /// Also of a question to which no answer is wanted any more.
+    fn is_of_repair(&self, number: u64) -> bool {
+        let asked = self.of_repair;
+        asked.is_some_and(|(first, last)| number.wrapping_sub(first) <= last.wrapping_sub(first))
     }
 
     fn address(&self, node: NodeId) -> Option<SocketAddr> {
@@ -237,6 +248,11 @@ impl<D: Disk> Carrier<D> {
     fn obey(&mut self, now: Nanos, order: &CarrierOrder) {
         let nodes = self.nodes();
         match *order {
+            CarrierOrder::AskForRepair(to, request) => {
+                let first = self.of_repair.map_or(request.number, |(first, _)| first);
+                self.of_repair = Some((first, request.number));
+                self.obey(now, &CarrierOrder::Ask(to, LaneRequest::Snapshot(request)));
+            }
             CarrierOrder::Ask(to, request) => {
                 let Some(token) = self.dialled(now, to) else {
                     return self.tell(LaneInput::Broken(to));
@@ -353,7 +369,9 @@ impl<D: Disk> Carrier<D> {
                     connection.queue(Wanted::Snapshot(snapshot))?;
                 }
             }
-            LaneMessage::Answer(LaneAnswer::Part { number, piece }) => {
+            LaneMessage::Answer(LaneAnswer::Part { number, piece })
+                if !self.is_of_repair(number) =>
+            {
                 self.counts.took(piece.bytes.len());
                 let what = if piece.position == Position(0) {
                     Fetched::Nothing
@@ -364,8 +382,10 @@ impl<D: Disk> Carrier<D> {
                 self.tell(LaneInput::Fetched { number, what });
             }
             LaneMessage::Answer(answer) => {
-                if let LaneAnswer::Bytes { bytes, .. } = &answer {
-                    self.counts.took(bytes.len());
+                match &answer {
+                    LaneAnswer::Bytes { bytes, .. } => self.counts.took(bytes.len()),
+                    LaneAnswer::Part { piece, .. } => self.counts.took(piece.bytes.len()),
+                    LaneAnswer::Match(_) | LaneAnswer::Gone { .. } => {}
                 }
                 self.tell(LaneInput::Answered { from, answer });
             }

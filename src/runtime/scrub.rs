@@ -10,7 +10,7 @@ use super::carrier::CarrierOrder;
 use super::config::Settings;
 use super::events::EventSink;
 use super::node::{mender, repairs_machine};
-use crate::control::lane::LaneInput;
+use crate::control::lane::{LaneInput, LaneRequest};
 use crate::control::repair::{RepairOutput, Repairs};
 use crate::journal::Disk;
 use crate::journal::mender::Mender;
@@ -51,6 +51,8 @@ pub(super) struct ScrubWorker<D: Disk> {
     control: Arc<dyn Wake>,
     /// Snapshots that cannot be used, for who takes them.
     bad_snapshots: Vec<Position>,
+    /// A snapshot of another node has come.
+    brought: bool,
 }
 
 /// Control's side: the machine that decides, and what it is told.
@@ -92,6 +94,7 @@ pub(super) fn scrubbing<D: Disk + Clone>(
         progress,
         control,
         bad_snapshots,
+        brought: false,
     };
     (worker, control_side)
 }
@@ -102,6 +105,7 @@ impl<D: Disk + Clone> ScrubWorker<D> {
         while let Ok(order) = self.orders.try_recv() {
             self.mender.obey(order);
         }
+        self.brought |= self.mender.take_brought();
         let done = self.mender.step(now);
         while let Some(report) = self.mender.poll_report() {
             self.waiting.push_back(News::Report(report));
@@ -154,6 +158,11 @@ impl<D: Disk + Clone> ScrubWorker<D> {
         self.bad_snapshots.pop()
     }
 
+    /// Whether a snapshot of another node has come into the folder since this was last asked.
+    pub(super) fn brought(&mut self) -> bool {
+        core::mem::take(&mut self.brought)
+    }
+
     /// Bytes that may be read in a second.
     pub(super) const fn bytes_per_second(&self) -> u64 {
         self.bytes_per_second
@@ -195,6 +204,9 @@ impl RepairDesk {
             match output {
                 // There is one question at a time: a full mailbox means that the worker is gone.
                 RepairOutput::Order(order) => drop(self.orders.try_send(order)),
+                RepairOutput::Ask(to, LaneRequest::Snapshot(request)) => {
+                    asked.push((to, CarrierOrder::AskForRepair(to, request)));
+                }
                 RepairOutput::Ask(to, request) => asked.push((to, CarrierOrder::Ask(to, request))),
                 RepairOutput::Event(event) => events.line(event.code(), &event.to_string()),
             }

@@ -112,6 +112,10 @@ impl<E: Storage, S: Service + Clone> SnapshotThread<E, S> {
         while let Some(position) = self.scrub.bad_snapshot() {
             self.machine.lose(position);
         }
+        if self.scrub.brought() {
+            // What cannot be looked at now is looked at when the next one is taken.
+            let _ = self.machine.brought();
+        }
         if self.scrub.is_repairing() {
             if done == 0 {
                 std::thread::park_timeout(REPAIR_LOOK);

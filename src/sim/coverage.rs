@@ -39,6 +39,7 @@ pub const STATES: &[&str] = &[
     "damage-named",
     "rot-while-running",
     "file-repaired",
+    "repaired-by-snapshot",
     "needs-a-person",
     "timer-fired",
     "event-out",

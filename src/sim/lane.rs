@@ -58,7 +58,9 @@ impl World {
                     let answer = self.serve_snapshot(node, &request);
                     self.send_lane(node, peer, &LaneLetter::Answer(answer));
                 }
-                LaneLetter::Answer(LaneAnswer::Part { number, piece }) => {
+                LaneLetter::Answer(LaneAnswer::Part { number, piece })
+                    if !self.process(node).repairs.has_asked(number) =>
+                {
                     self.take_snapshot(node, number, &piece);
                 }
                 LaneLetter::Answer(answer) => {

@@ -315,8 +315,7 @@ impl Machine {
         let durability = in_force(&state).unwrap_or(plan.durability);
         let settings = control_settings(plan, self.node, seed, &recovered);
         let control = Election::new(ElectionSettings { durability, ..settings });
-        let mut log = HotLog::new(hot_settings(plan, &recovered), recovered.tail);
-        log.set_terms_max(plan.terms_max);
+        let mut log = hot_log(plan, &recovered);
         let mut next = recovered.tail.position.segment_base(plan.segment_bytes);
         let lowest = recovered.segments.first().map_or(next, |(base, ..)| *base);
         let mut views = Vec::new();
@@ -398,6 +397,12 @@ impl Process {
 fn incoming_settings(plan: &Plan) -> IncomingSettings {
     let segment_bytes = plan.segment_bytes;
     IncomingSettings { group: GROUP, segment_bytes, mutants: plan.mutants() }
+}
+
+fn hot_log(plan: &Plan, recovered: &Recovered<HeapMemory, HeapView>) -> HotLog<HeapMemory> {
+    let mut log = HotLog::new(hot_settings(plan, recovered), recovered.tail);
+    log.set_terms_max(plan.terms_max);
+    log
 }
 
 fn hot_settings(plan: &Plan, recovered: &Recovered<HeapMemory, HeapView>) -> HotSettings {

@@ -2,8 +2,10 @@
 
 use super::world::{Event, World};
 use crate::control::repair::{RepairEvent, RepairOutput};
+use crate::journal::files::first_segment;
 use crate::journal::parse_segment_name;
 use crate::journal::scrub::ScrubEvent;
+use crate::journal::snapshot::snapshots;
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::types::{Nanos, Position};
 
@@ -64,6 +66,23 @@ impl World {
         founded && others.count() + 1 < self.plan.majority() && !self.is_blank(node)
     }
 
+    /// Nothing of its log is damaged any more. But for a log's first file whose header page has rotted: what stood before it no
+    /// bytes of others say, and until somebody has a snapshot above it, which takes a log that grows, nothing covers it.
+    pub(super) fn is_mended(&self, node: usize) -> bool {
+        let Some(process) = self.machines[node].process.as_ref() else { return false };
+        let first = first_segment(&self.machines[node].disk).ok().flatten();
+        let above = |base: Position| base.plus(self.plan.segment_bytes);
+        let covered = |base: Position| {
+            self.machines.iter().any(|machine| {
+                let newest = snapshots(&machine.disk).ok().and_then(|mut all| all.pop());
+                newest.is_some_and(|position| position > above(base))
+            })
+        };
+        let mut damaged = process.repairs.damaged_segments().peekable();
+        let waits = |base: Position| Some(base) == first && !covered(base);
+        self.rotten[node].is_none() || (damaged.peek().is_some() && damaged.all(waits))
+    }
+
     /// A turn of who reads the files of a node again.
     pub(super) fn mend(&mut self, node: usize, local: Nanos) {
         for _ in 0..STEPS {
@@ -102,12 +121,18 @@ impl World {
                 }
                 RepairOutput::Event(event) => {
                     let repaired = matches!(event, RepairEvent::Repaired { .. });
+                    let covered = matches!(event, RepairEvent::Covered { .. });
                     let unfit = matches!(event, RepairEvent::Unfit { .. });
                     self.coverage.hit("file-repaired", u64::from(repaired));
+                    self.coverage.hit("repaired-by-snapshot", u64::from(covered));
                     self.coverage.hit("repair-refused", u64::from(unfit));
                     self.trace.line(self.now, || format!("node {node}: {event}"));
                 }
             }
+        }
+        let Some(process) = &mut self.machines[node].process else { return };
+        if let Some(worker) = process.worker.as_mut().filter(|_| process.mender.take_brought()) {
+            worker.brought();
         }
     }
 }

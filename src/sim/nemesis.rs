@@ -456,7 +456,7 @@ impl World {
         });
         let first = ends.next().flatten();
         first.is_some()
-            && self.rotten.iter().all(Option::is_none)
+            && (0..self.plan.nodes).all(|node| self.is_mended(node))
             && ends.all(|end| end == first)
             && !self.checks.is_contradicted()
             && !self.timers_are_overdue()

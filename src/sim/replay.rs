@@ -17,9 +17,8 @@ const BURST_MAX: usize = 48;
 const REIGNS_MAX: usize = 4;
 const WORDS_MAX: usize = 128;
 
-/// A datagram of a core, and who sent it.
-type Word = (usize, Rc<[u8]>);
-type Words = VecDeque<Word>;
+/// Datagrams of cores, and who sent each.
+type Words = VecDeque<(usize, Rc<[u8]>)>;
 
 /// What was sent to one node: the newest, oldest first.
 #[derive(Default)]
@@ -45,10 +44,16 @@ impl Captured {
         own.map(|(_, bytes)| Rc::clone(bytes)).collect()
     }
 
-    /// All that cores and control threads sent, oldest first.
+    /// What all cores sent, each time with which, oldest first.
     #[cfg(test)]
-    pub(super) fn all(&self) -> (Vec<Word>, Vec<Rc<[u8]>>) {
-        (self.data.iter().cloned().collect(), self.control.iter().cloned().collect())
+    pub(super) fn datagrams(&self) -> Vec<(usize, Rc<[u8]>)> {
+        self.data.iter().cloned().collect()
+    }
+
+    /// What control threads sent, oldest first.
+    #[cfg(test)]
+    pub(super) fn letters(&self) -> Vec<Rc<[u8]>> {
+        self.control.iter().cloned().collect()
     }
 
     /// Of one core to another: but for heartbeats, which are many and say little.

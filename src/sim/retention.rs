@@ -54,6 +54,13 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// A snapshot of another node has come into the folder.
+    pub(super) fn brought(&mut self) {
+        let _ = self.snapshotter.brought(); // a disk that fails now is looked at later
+    }
+}
+
 impl World {
     /// A turn of the replay worker.
     pub(super) fn step_worker(&mut self, node: usize, local: Nanos) {

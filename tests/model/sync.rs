@@ -4,6 +4,9 @@
 //! A canvass is one step, with the vote that follows where it comes to one: among the nodes that are heard in it. One node
 //! may die for good.
 
+#[path = "forget.rs"]
+mod forget;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -55,6 +58,8 @@ pub(crate) struct Sync {
     pub(crate) changes: bool,
     /// One may die, and the others must then get somebody to lead.
     pub(crate) deaths: bool,
+    /// So often a machine goes down, and the last entry of its log is lost.
+    pub(crate) forgets: u32,
     /// What has happened before it begins, where the whole way is too long to search.
     pub(crate) before: &'static [Before],
     pub(crate) mutants: Mutants,
@@ -73,6 +78,10 @@ struct Node {
     leads: Option<Position>,
     commit: Position,
     pulls: Option<(NodeId, Recency)>,
+    /// Its last durable vote.
+    vote: Option<(Leadership, NodeId)>,
+    /// How often its machine has gone down.
+    life: u32,
     dead: bool,
 }
 
@@ -81,6 +90,8 @@ struct Reign {
     leader: Option<usize>,
     log: Option<Part<Log>>,
     said: [Position; NODES_MAX],
+    /// Of those who may have forgotten something: where the leader's log ended when they came back.
+    rejoined: [Option<Position>; NODES_MAX],
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -89,6 +100,7 @@ pub(crate) struct State {
     reigns: [Part<Reign>; TERMS_MAX],
     /// By entry: its bytes, and the lowest term in which it was committed.
     committed: Vec<(u64, u32)>,
+    forgot: u32,
     bad: Option<&'static str>,
 }
 
@@ -103,6 +115,8 @@ pub(crate) enum Step {
     Propose { leader: usize },
     Change { leader: usize, change: Change },
     Commit { leader: usize, upto: u64 },
+    Forgets { node: usize },
+    Readmits { leader: usize, node: usize },
 }
 
 /// What may have happened before.
@@ -115,6 +129,9 @@ pub(crate) enum Before {
     },
     Commits {
         leader: usize,
+    },
+    Forgets {
+        node: usize,
     },
     /// The other becomes an observer, or a voter.
     Changes {
@@ -143,6 +160,7 @@ impl Sync {
         call_ends_take_over: true,
         changes: false,
         deaths: true,
+        forgets: 0,
         before: &[],
         mutants: Mutants::NONE,
     };
@@ -188,8 +206,8 @@ impl Sync {
         n < self.never && state.nodes[n].lists.is_voter(NodeId(n as u16))
     }
 
-    fn node(&self, n: usize) -> Node {
-        let machine = Election::new(ElectionSettings {
+    fn settings(&self, n: usize) -> ElectionSettings {
+        ElectionSettings {
             node: NodeId(n as u16),
             members: self.founded().seen_by(NodeId(n as u16)),
             promised: leadership(0),
@@ -205,7 +223,11 @@ impl Sync {
             instance: 1 + n as u64,
             seed: 1,
             mutants: self.mutants,
-        });
+        }
+    }
+
+    fn node(&self, n: usize) -> Node {
+        let machine = Election::new(self.settings(n));
         Node {
             id: n as u16,
             known: self.founded().seen_by(NodeId(n as u16)),
@@ -216,6 +238,8 @@ impl Sync {
             leads: None,
             commit: Position(0),
             pulls: None,
+            vote: None,
+            life: 0,
             dead: false,
         }
     }
@@ -242,7 +266,12 @@ impl Sync {
                 Output::ToCore(ControlToCore::Follow { .. }) if self.call_ends_take_over => {
                     node.pulls = None;
                 }
-                Output::Persist(_) => node.machine.handle(now, Input::Persisted),
+                Output::Persist(promise) => {
+                    if let Some(vote) = promise.vote {
+                        node.vote = Some((promise.leadership, vote));
+                    }
+                    node.machine.handle(now, Input::Persisted);
+                }
                 Output::Send(to, envelope) => mail.push_back((to.0 as usize, envelope)),
                 Output::Pull { from, recency } => node.pulls = Some((from, recency)),
                 Output::ToCore(_) | Output::Event(_) => {}
@@ -466,6 +495,7 @@ impl Sync {
         self.relist(node, same);
         let tail = node.log.tail().position;
         state.reigns[term].said[n] = state.reigns[term].said[n].max(tail);
+        Self::rejoin(state, n, term, log.tail().position);
     }
 
     fn commit(&self, state: &mut State, n: usize) -> Option<u64> {
@@ -549,6 +579,7 @@ impl Model for Sync {
             nodes: (0..self.nodes).map(|n| Part::new(self.node(n))).collect(),
             reigns: core::array::from_fn(|_| Part::new(Reign::default())),
             committed: Vec::new(),
+            forgot: 0,
             bad: None,
         };
         self.canvass(&mut state, 0, (1 << self.nodes) - 1);
@@ -565,6 +596,7 @@ impl Model for Sync {
             if !state.nodes[n].dead {
                 self.steps_of_control(state, n, &mut steps);
                 self.steps_of_core(state, n, &mut steps);
+                self.steps_of_memory(state, n, &mut steps);
             }
         }
         steps
@@ -582,6 +614,7 @@ impl Sync {
         match before {
             Before::Receives { node, term, upto } => self.receive(state, node, term, upto),
             Before::Commits { leader } => assert!(self.commit(state, leader).is_some()),
+            Before::Forgets { node } => self.forget(state, node),
             Before::Changes { leader, other } => {
                 *state = self.change(state, leader, other).unwrap().1;
             }
@@ -651,7 +684,8 @@ impl Sync {
         let other = NodeId(j as u16);
         let voter = node.lists.is_voter(other);
         let change = if voter { Change::Demote(other) } else { Change::Promote(other, 1) };
-        let held = Held { provisional: false, promised: state.reigns[term].said[j] };
+        let provisional = state.nodes[j].machine.standing() == Standing::Provisional;
+        let held = Held { provisional, promised: state.reigns[term].said[j] };
         let members = node.lists.changed(leader, change, held).ok()?;
         let voters = members.iter().filter(|m| m.voter).fold(0u32, |set, m| set | 1 << m.node.0);
         if voters.count_ones() < 2 {

@@ -1,7 +1,8 @@
 //! A log that is damaged where it was durable, before the node starts: what is missing is had from the others, who run.
 //!
 //! The same machines as while a node runs (`control::repair`, `journal::mender`), driven by a loop that may wait: nothing else
-//! of this node exists yet. When nobody can help in time the node does not start, and names the damage.
+//! of this node exists yet. What all others have let go is covered by a snapshot, as while a node runs. When nobody can help in
+//! time the node does not start, and names the damage.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -98,7 +99,7 @@ struct Mending<D: Disk> {
 impl<D: Disk + Clone> Mending<D> {
     /// Nothing runs: every file may be touched. A range may reach over many.
     fn begin(&mut self, now: Nanos, damaged: &Damaged<'_>, segment_bytes: u64) {
-        self.machine.handle(now, RepairReport::Reach(Position(u64::MAX)));
+        self.machine.not_running(damaged.certain.position);
         for range in damaged.ranges {
             let mut base = range.from.segment_base(segment_bytes);
             while base < range.to.max(range.from.plus(1)) {
@@ -116,8 +117,10 @@ impl<D: Disk + Clone> Mending<D> {
         let mut worked = self.mender.step(now) > 0;
         while let Some(report) = self.mender.poll_report() {
             worked = true;
-            if let RepairReport::Swapped { base, .. } = &report {
-                self.open.retain(|open| open != base);
+            match &report {
+                RepairReport::Swapped { base, .. } => self.open.retain(|open| open != base),
+                RepairReport::Covered { through, .. } => self.open.retain(|open| open > through),
+                _ => {}
             }
             self.machine.handle(now, report);
         }

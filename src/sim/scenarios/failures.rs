@@ -65,7 +65,7 @@ fn old_votes(rule: Option<Mutant>) -> Result<Played, Violation> {
     let mut stage = script.stage();
     stage.until(1950)?;
     assert!(stage.serves(1));
-    let (_, letters) = stage.world.captured[1].all();
+    let letters = stage.world.captured[1].letters();
     let is_vote = |bytes: &Rc<[u8]>| {
         let letter = Envelope::decode(bytes, GROUP).map(|(letter, _)| letter.message);
         matches!(letter, Ok(Message::Vote { granted: true, standing: Standing::Clean, .. }))

@@ -42,3 +42,13 @@ fn d7_bytes_that_wait_for_a_core_behind_its_fence_are_dropped() {
 fn bytes_that_one_leader_sent_out_of_order_are_not_those_of_the_next() {
     decides(Story::Riddled, Mutant::KeepOldRanges, "committed_on_a_quorum");
 }
+
+#[test]
+fn r1_a_leader_that_was_replaced_answers_no_question_from_what_it_has() {
+    decides(Story::Usurped, Mutant::AnswerWithoutQuorum, "linearizable");
+}
+
+#[test]
+fn g136_r1_a_leader_that_was_replaced_vouches_for_no_state_of_its_own_or_of_a_follower() {
+    decides(Story::Usurped, Mutant::ConfirmWithoutQuorum, "local_lag");
+}

@@ -103,11 +103,11 @@ fn another_history(seeds: (u64, u64), rule: Option<Mutant>) -> Result<Played, Vi
         there.until(1130 + 30 * round)?;
         here.until(1100 + 30 * round)?;
         for node in 0..3 {
-            let (data, control) = there.world.captured[node].all();
-            for (from, bytes) in data {
+            let said = &there.world.captured[node];
+            for (from, bytes) in said.datagrams() {
                 here.arrives(from, node, &bytes);
             }
-            for bytes in control {
+            for bytes in said.letters() {
                 here.world.schedule(here.world.now, Event::Control { to: node, bytes });
             }
         }
