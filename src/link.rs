@@ -456,6 +456,8 @@ pub enum CoreEvent {
     ForeignVersion {
         /// Version of the first one.
         version: u8,
+        /// The one that this program speaks.
+        spoken: u8,
     },
     /// Datagrams of another group arrive.
     ForeignGroup {

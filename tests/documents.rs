@@ -20,6 +20,7 @@ use quorate::frame::{
     payload::{CommandPrefix, GroupSetting, Member, SessionClose, SessionOpen, TermStart},
 };
 use quorate::io::shared_page::{MappedWords, SHARED_WORDS_FILE};
+use quorate::journal::backup::{FileSum, Manifest};
 use quorate::journal::memory_disk::MemoryDisk;
 use quorate::journal::node_state::{
     BootId, CleanMark, NODE_STATE_NAME, NodeState, NodeStateStore, Truncation,
@@ -234,6 +235,36 @@ fn a_segment_header_lies_where_the_page_says() {
     ];
     assert_fields("SegmentHeader", &page[..128], expected);
     assert!(page[128..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_backups_manifest_has_the_lines_of_the_page() {
+    let file = FileSum { name: "0000000000000000.qlog".to_owned(), bytes: 69_632, crc: 0xABC };
+    let manifest = Manifest {
+        group: GroupId(0x0102),
+        segment_bytes: 1 << 16,
+        node: NodeId(3),
+        taken: Timestamp(4),
+        first: Position(0),
+        end: before(320),
+        generation: Generation { counter: 1, random: 2 },
+        files: vec![file],
+    };
+    let text = manifest.encode();
+    let lines: Vec<_> = text.lines().collect();
+    let told = &tables(&page())["BackupManifest"];
+    let names: Vec<_> = told.iter().map(|row| row[0].as_str()).collect();
+    let written: Vec<_> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(written[1..written.len() - 1], names);
+    assert_eq!(lines[0], "quorate backup 1");
+    assert_eq!(lines[1], "group 0000000000000102");
+    assert_eq!(lines[11], "file 0000000000000000.qlog 69632 00000abc");
+    let covered = text.rfind("crc").unwrap();
+    assert_eq!(
+        &text[covered..],
+        format!("crc {:08x}\n", crc::crc32c(0, &text.as_bytes()[..covered]))
+    );
+    assert_eq!(Manifest::decode(text.as_bytes()).unwrap(), manifest);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! [`quorate::error`]. What a subcommand does is the library's; what it reads from the command line and what it prints is
 //! decided here.
 
+mod backup;
 mod config;
 mod demo;
 mod durability;
@@ -10,6 +11,7 @@ mod init;
 mod kept_session;
 mod node;
 mod query;
+mod restore;
 mod send;
 #[cfg(feature = "sim")]
 mod simulate;
@@ -40,6 +42,8 @@ enum Command {
     Send(send::Args),
     Query(query::Args),
     Snapshot(snapshot::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Status(status::Args),
     Tail(tail::Args),
     Transfer(transfer::TransferArgs),
@@ -62,6 +66,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Transfer(args) => transfer::run_transfer(&args),
         Command::StepDown(args) => transfer::run_step_down(&args),

@@ -51,6 +51,7 @@ use super::disk::DiskState;
 use super::event::{Event, TransferFailure};
 use super::hashes::{Comparison, StateHashes};
 use super::message::{Announce, Envelope, Message, Standing};
+use super::rejoin::next_generation;
 use crate::link::{ControlToCore, CoreEvent, CoreToControl, Promise, Recency, Rung, SharedWords};
 use crate::types::{Generation, Leadership, Nanos, NodeId, Position, Tail, Term};
 
@@ -750,12 +751,16 @@ impl Election {
     /// A term above everything that anybody spoke of.
     fn next_leadership(&self) -> Leadership {
         let base = self.highest.max(self.promised);
-        if base.generation.counter == 0 {
+        // Nodes without state may have logs (of a backup, say). What they found is above all that a log holds: of the
+        // generation that they know of, others may live who went on after it. Terms never go down in a log.
+        let log = self.glance.recency.last;
+        let term = Term(base.term.0.max(log.term.0) + 1);
+        if base.generation.counter == 0 || (!self.is_founded() && base.generation <= log.generation)
+        {
             let random = self.settings.generation_random;
-            let generation = Generation { counter: 1, random };
-            return Leadership { generation, term: Term(1) };
+            return Leadership { generation: next_generation(log.generation, random), term };
         }
-        Leadership { term: Term(base.term.0 + 1), ..base }
+        Leadership { term, ..base }
     }
 
     /// A number below `below`, the same until [`Election::draw`] is called. 0 when `below` is 0.

@@ -93,8 +93,8 @@ pub enum Event {
     SpaceBack,
     /// Q-1110: datagrams of another group or protocol version arrive.
     Foreign {
-        /// The version, if that is what differs.
-        version: Option<u8>,
+        /// The version, if that is what differs, and the one that this program speaks.
+        version: Option<(u8, u8)>,
         /// The group, if that is what differs.
         group: Option<u64>,
     },
@@ -317,8 +317,8 @@ impl Event {
             CoreEvent::SegmentsBack => [Some(Self::SpaceBack), None],
             CoreEvent::Quorum { present: true } => [Some(Self::QuorumRegained), None],
             CoreEvent::Quorum { present: false } => [Some(Self::InsufficientNodes), None],
-            CoreEvent::ForeignVersion { version } => {
-                [Some(Self::Foreign { version: Some(version), group: None }), None]
+            CoreEvent::ForeignVersion { version, spoken } => {
+                [Some(Self::Foreign { version: Some((version, spoken)), group: None }), None]
             }
             CoreEvent::ForeignGroup { group } => {
                 [Some(Self::Foreign { version: None, group: Some(group) }), None]
@@ -377,8 +377,11 @@ impl fmt::Display for Event {
             ),
             Self::SpaceBack => write!(f, "segments are ready again"),
             Self::Foreign { version, group } => match (version, group) {
-                (Some(version), _) => {
-                    write!(f, "datagrams of protocol version {version} arrive: ignored, counted")
+                (Some((version, spoken)), _) => {
+                    write!(
+                        f,
+                        "datagrams of protocol version {version} arrive, this program speaks {spoken}: ignored, counted"
+                    )
                 }
                 (None, Some(group)) => {
                     write!(f, "datagrams of group {group:016x} arrive: ignored, counted")

@@ -326,13 +326,16 @@ impl Envelope {
     /// # Errors
     /// Why it is none for this group.
     pub fn decode(bytes: &[u8], group: GroupId) -> Result<(Self, GroupConstants), ControlError> {
-        let wire = ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
-        if wire.magic.get() != CONTROL_MAGIC {
+        // Another version may have another length: what stays in all of them is looked at first.
+        let (magic, rest) = U16::read_from_prefix(bytes).map_err(|_| ControlError::Garbage)?;
+        let version = *rest.first().ok_or(ControlError::Garbage)?;
+        if magic.get() != CONTROL_MAGIC {
             return Err(ControlError::Garbage);
         }
-        if wire.version != CONTROL_VERSION {
-            return Err(ControlError::Version(wire.version));
+        if version != CONTROL_VERSION {
+            return Err(ControlError::Version(version));
         }
+        let wire = ControlDatagram::read_from_bytes(bytes).map_err(|_| ControlError::Garbage)?;
         if wire.group.get() != group.0 {
             return Err(ControlError::Group(GroupId(wire.group.get())));
         }

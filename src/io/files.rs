@@ -129,18 +129,7 @@ impl Disk for HostDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !entry.file_type()?.is_dir() {
-                names.push(name);
-            } else if name != LOST_AND_FOUND {
-                list_folder(&entry.path(), &name, &mut names)?;
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        list_directory(&self.directory)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -167,6 +156,22 @@ impl Disk for HostDisk {
     }
 }
 
+/// Names of the files in a directory and in its folders, sorted.
+pub(super) fn list_directory(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.file_type()?.is_dir() {
+            names.push(name);
+        } else if name != LOST_AND_FOUND {
+            list_folder(&entry.path(), &name, &mut names)?;
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 fn list_folder(path: &Path, folder: &str, names: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -182,6 +187,13 @@ fn list_folder(path: &Path, folder: &str, names: &mut Vec<String>) -> io::Result
 #[derive(Debug)]
 pub struct HostFile {
     file: File,
+}
+
+impl HostFile {
+    /// A file that somebody opened in his own way.
+    pub(super) fn of(file: File) -> Self {
+        Self { file }
+    }
 }
 
 impl DurableFile for HostFile {

@@ -1,7 +1,9 @@
 //! The host: mapping, files, sockets, clock, CPUs. The only module with system calls.
 
 pub mod archive;
+pub mod backup_folder;
 mod batch;
+pub mod beside;
 pub mod clock;
 pub mod cpu;
 pub mod faults;

@@ -28,6 +28,9 @@ use crate::types::{Commit, Durable, Position, Verified};
 pub const SHARED_WORDS_FILE: &str = "shared.words";
 
 const MAGIC: &[u8] = b"quorate shared words 1\n";
+/// Its words, and the version behind them.
+const MAGIC_WORDS: &[u8] = b"quorate shared words ";
+const VERSION: &str = "1";
 const PAGE_BYTES: usize = 4096;
 const PROCESS_AT: usize = 40;
 const COUNT_AT: usize = 48;
@@ -97,6 +100,11 @@ impl SharedPage for MappedWords {
 pub enum SharedPageError {
     /// Not such a page.
     Foreign,
+    /// Such a page, of another version of the format.
+    Version {
+        /// As found.
+        found: String,
+    },
     /// Words of this name are missing: it was written by another version.
     Word {
         /// The first one missing.
@@ -110,6 +118,9 @@ impl fmt::Display for SharedPageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Foreign => write!(f, "not a page of shared words that this program reads"),
+            Self::Version { found } => {
+                write!(f, "shared words of format {found}, this program reads {VERSION}")
+            }
             Self::Word { name } => write!(f, "no word `{name}`: written by another version"),
             Self::Host(error) => error.fmt(f),
         }
@@ -146,6 +157,9 @@ impl SharedReader {
             return Err(SharedPageError::Foreign);
         }
         file.read_exact_at(&mut page, 0).map_err(SharedPageError::Host)?;
+        if let Some(found) = other_version(&page) {
+            return Err(SharedPageError::Version { found });
+        }
         let names = names(&page).ok_or(SharedPageError::Foreign)?;
         let find = |name| {
             let number = names.iter().position(|found| found == name);
@@ -253,6 +267,13 @@ fn names(page: &[u8; PAGE_BYTES]) -> Option<Vec<String>> {
     }
     let names: Vec<_> = core::str::from_utf8(text).ok()?.lines().map(str::to_owned).collect();
     (names.len() == count).then_some(names)
+}
+
+/// The version in the page's first line, if it is not ours.
+fn other_version(page: &[u8; PAGE_BYTES]) -> Option<String> {
+    let line = page[..PROCESS_AT].strip_prefix(MAGIC_WORDS)?.split(|&byte| byte == b'\n').next()?;
+    let found = core::str::from_utf8(line).ok()?;
+    (found != VERSION && found.bytes().all(|byte| byte.is_ascii_digit())).then(|| found.to_owned())
 }
 
 fn u64_at(page: &[u8; PAGE_BYTES], at: usize) -> u64 {

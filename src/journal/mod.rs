@@ -1,5 +1,6 @@
 //! The log of one node: hot segments in memory, durable files beside them, and the way back after a crash.
 
+pub mod backup;
 pub mod cover;
 mod cut;
 pub mod files;

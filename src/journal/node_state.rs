@@ -243,12 +243,14 @@ impl NodeState {
     }
 
     /// Whether, if it was founded, it was so by its own election in the leadership it promised: it voted for itself there, and
-    /// its log, whose leaderships `terms` begin, holds nothing of another, and is there from its birth.
+    /// its log, whose leaderships `terms` begin, holds nothing of another in this generation, and is there from the
+    /// generation's birth. (Of older generations is what was restored before the founding.)
     #[must_use]
     pub fn won_founding(&self, terms: &[TermStartAt]) -> bool {
+        let older = |start: &TermStartAt| start.leadership.generation < self.leadership.generation;
         self.vote == Some(self.node)
-            && terms.first().is_none_or(|first| first.base == Position(0))
-            && terms.iter().all(|start| start.leadership == self.leadership)
+            && terms.first().is_none_or(|first| first.base == Position(0) || older(first))
+            && terms.iter().all(|start| start.leadership == self.leadership || older(start))
     }
 
     /// Cuts that its log has seen.
@@ -628,6 +630,29 @@ mod tests {
         state.raise(term(3)).unwrap();
         assert_eq!(state.vote, None);
         state.vote(term(3), NodeId(2)).unwrap();
+    }
+
+    #[test]
+    fn a_founding_was_won_if_the_log_holds_nothing_of_another_in_its_generation() {
+        let mut state = member();
+        let at = |base, generation, n| TermStartAt {
+            base: Position(base),
+            leadership: Leadership { generation, ..term(n) },
+        };
+        let own = term(2).generation;
+        let older = Generation { counter: own.counter - 1, random: 9 };
+        state.vote(term(2), NodeId(0)).unwrap();
+        assert!(state.won_founding(&[]) && state.won_founding(&[at(0, own, 2)]));
+        // Restored before it was founded, from its birth or not.
+        for base in [0, 4096] {
+            assert!(state.won_founding(&[at(base, older, 1), at(8192, older, 7)]));
+            assert!(state.won_founding(&[at(base, older, 1), at(8192, own, 2)]));
+            assert!(!state.won_founding(&[at(base, older, 1), at(8192, own, 1), at(9000, own, 2)]));
+        }
+        assert!(!state.won_founding(&[at(4096, own, 2)]), "what has left may be of another");
+        state.raise(term(3)).unwrap();
+        state.vote(term(3), NodeId(1)).unwrap();
+        assert!(!state.won_founding(&[]), "it voted for another");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::io;
 pub use damage::DamagedRange;
 pub use report::{CutReport, RecoveryReport};
 
+use super::backup::RESTORE_MARK;
 use super::memory::{Disk, HotTier};
 use super::node_state::{BootId, NodeState, NodeStateError, NodeStateStore, StartInput};
 use super::recovery_table::{Decision, Finding};
@@ -249,6 +250,10 @@ impl Stop {
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ForeignFile { name } if name == RESTORE_MARK => write!(
+                f,
+                "{name}: a backup was being restored here, and that was cut short; run `quorate restore` again"
+            ),
             Self::ForeignFile { name } => write!(
                 f,
                 "{name}: not a file of this node; move it out of the data directory, or choose another directory"

@@ -228,6 +228,28 @@ pub fn verify<D: Disk>(
     Ok(stamp)
 }
 
+/// A snapshot that another version of the format wrote, and which that is. What only looks so, because it is damaged, is none:
+/// the stamp's version and checksum stay where they are in every version.
+///
+/// # Errors
+/// The host's.
+pub fn of_another_version<D: Disk>(disk: &D) -> io::Result<Option<(String, u32)>> {
+    for position in snapshots(disk)? {
+        let name = snapshot_name(position);
+        let mut stamp = [0; STAMP_BYTES];
+        let read = disk.open(&name).and_then(|file| file.read_at(&mut stamp, 0));
+        // What cannot be read is found out when it is needed.
+        if let Ok(STAMP_BYTES) = read
+            && let Ok((fields, _)) = Fields::ref_from_prefix(&stamp)
+            && let Err(SnapshotError::Version { found }) = Stamp::decode(&stamp)
+            && fields.crc.get() == fields.checksum()
+        {
+            return Ok(Some((name, found)));
+        }
+    }
+    Ok(None)
+}
+
 /// Removes what a crash left of snapshots that were being written.
 ///
 /// # Errors

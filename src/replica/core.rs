@@ -27,8 +27,8 @@ use crate::mutants::Mutant;
 use crate::service::{Role, Service};
 use crate::session::State;
 use crate::stream::datagram::{
-    DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer, MatchRequest, NakRange,
-    StatusBody, parse,
+    DATAGRAM_VERSION, DatagramError, DatagramHeader, DatagramKind, FLAG_LANE, MatchAnswer,
+    MatchRequest, NakRange, StatusBody, parse,
 };
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Receiver, Sender};
@@ -490,7 +490,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             DatagramError::Version { version } => {
                 self.counters.dropped_version += 1;
                 if !mem::replace(&mut self.foreign_version_told, true) {
-                    self.event(CoreEvent::ForeignVersion { version });
+                    let spoken = DATAGRAM_VERSION;
+                    self.event(CoreEvent::ForeignVersion { version, spoken });
                 }
             }
             DatagramError::Group { group } => {

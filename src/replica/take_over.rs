@@ -82,7 +82,7 @@ impl TakeOver {
         }
         let own = log.last_leadership();
         let empty = log.tail().position == Position(0);
-        if !empty && own.generation != last.generation {
+        if !empty && own.generation > last.generation {
             return Err(LaneRefusal::Log);
         }
         Ok(Self { number, purpose, last, phase: Phase::Asking(own) })
@@ -129,6 +129,11 @@ impl TakeOver {
             Verdict::Match(at) if at.position == log.tail().position => {
                 self.phase = Phase::Taking(at.position);
                 Reply::Take
+            }
+            // Nothing is cut for a log of a newer generation: that this one is behind on the way there is all that is taken for
+            // granted.
+            Verdict::Match(_) if log.last_leadership().generation != self.last.generation => {
+                Reply::Refuse
             }
             // What the source has above the match point and answers for takes the place of what is cut here. If it has
             // nothing, it may only be behind: what this node acknowledged is not cut for that.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::control::message::ControlError;
+use crate::control::message::{CONTROL_VERSION, ControlError};
 use crate::types::Nanos;
 
 /// Shortest time between two lines about them, ns.
@@ -13,6 +13,8 @@ const TELL_NS: u64 = 60 * Nanos::SECOND;
 pub(super) struct ControlDropped {
     garbage: u64,
     version: u64,
+    /// The newest of those.
+    other_version: Option<u8>,
     group: u64,
     /// Well formed, and not from a member's address under that member's number.
     stranger: u64,
@@ -26,7 +28,10 @@ impl ControlDropped {
     pub(super) fn count(&mut self, error: ControlError) {
         match error {
             ControlError::Garbage => self.garbage += 1,
-            ControlError::Version(_) => self.version += 1,
+            ControlError::Version(found) => {
+                self.version += 1;
+                self.other_version = Some(found);
+            }
             ControlError::Group(_) => self.group += 1,
         }
     }
@@ -44,9 +49,12 @@ impl ControlDropped {
             return None;
         }
         (self.told, self.tell_at) = (all, now.plus(TELL_NS));
+        let found = self.other_version.map_or_else(String::new, |found| {
+            format!(" (the last {found}, this program speaks {CONTROL_VERSION})")
+        });
         Some(format!(
             "datagrams that are not for this node arrive at its control port: ignored, so far {garbage} of garbage, \
-             {version} of another version, {group} of another group, {stranger} from an address that is no member's"
+             {version} of another version{found}, {group} of another group, {stranger} from an address that is no member's"
         ))
     }
 
@@ -78,7 +86,12 @@ mod tests {
             assert_eq!(dropped.line(Nanos(TELL_NS)), None);
         }
         let second = dropped.line(Nanos(TELL_NS + 5)).expect("a minute later");
-        assert!(second.contains("1000 of another version, 1000 of another group, 1000 from"));
+        let versions =
+            format!("1000 of another version (the last 9, this program speaks {CONTROL_VERSION})");
+        assert!(
+            second.contains(&format!("{versions}, 1000 of another group, 1000 from")),
+            "{second}"
+        );
         assert_eq!(dropped.line(Nanos(9 * TELL_NS)), None, "nothing new");
         let counts = json!({"garbage": 1, "version": 1000, "group": 1000, "stranger": 1000});
         assert_eq!(dropped.json(), counts);

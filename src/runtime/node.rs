@@ -84,6 +84,15 @@ pub enum NodeError {
         directory: PathBuf,
         /// Where, and why.
         trouble: Trouble,
+        /// Snapshots that would have spared it, and why they cannot be used.
+        refused: Vec<String>,
+    },
+    /// A file that another version of the program wrote.
+    Version {
+        /// Which.
+        path: PathBuf,
+        /// What it is, which version was found, and which is read.
+        what: String,
     },
     /// Its data sockets.
     Network(NetworkError),
@@ -107,9 +116,11 @@ impl fmt::Display for NodeError {
             Self::HotTier(error) => error.fmt(f),
             Self::NodeState(error) => error.fmt(f),
             Self::Recovery { directory, error } => write!(f, "{}: {error}", directory.display()),
-            Self::Replay { directory, trouble } => {
-                write!(f, "{}: replaying the log: {trouble}", directory.display())
+            Self::Replay { directory, trouble, refused } => {
+                write!(f, "{}: replaying the log: {trouble}", directory.display())?;
+                refused.iter().try_for_each(|refused| write!(f, "\n  {refused}"))
             }
+            Self::Version { path, what } => write!(f, "{}: {what}", path.display()),
             Self::Network(error) => error.fmt(f),
             Self::Control(error) => error.fmt(f),
             Self::Environment(error) => error.fmt(f),
@@ -214,10 +225,12 @@ fn bring_up<E: Storage, S: Service>(
     let (group, disk) = (&settings.group, &opened.disk);
     let log = ReplayLog { disk, group: group.id, segment_bytes: group.segment_bytes };
     let recovered = &opened.recovered;
-    let replayed = log.replay(recovered.known_commit, recovered.tail.position, state);
-    let replayed = replayed.map_err(|trouble| NodeError::Replay {
-        directory: settings.node.data_dir.clone(),
-        trouble,
+    let tail = recovered.tail.position;
+    let replayed = log.replay(recovered.known_commit, tail, state).map_err(|trouble| {
+        let (_, refused) = log.restore(tail, state);
+        let refused = refused.iter().map(|(position, error)| damaged(*position, error, None));
+        let directory = settings.node.data_dir.clone();
+        NodeError::Replay { directory, trouble, refused: refused.collect() }
     })?;
     for (position, error) in &replayed.refused {
         let kept = set_aside(disk, *position).ok();

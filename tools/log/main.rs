@@ -4,6 +4,7 @@
 //! What cannot be read is said exactly (file, offset, position, the rule that is broken), and the rest is decoded.
 
 mod args;
+mod backup;
 mod decode;
 mod dump;
 mod info;
@@ -23,8 +24,8 @@ use clap::{Parser, Subcommand};
 
 /// Looks into the log of a node, live or dead. Never writes to it.
 ///
-/// PATH is a node's data directory, a directory of copied segments, one segment file (.qlog), or a file of quarantine/. On a
-/// directory, reading stops at the commit position as far as it is known; --uncommitted reads on.
+/// PATH is a node's data directory, a directory of copied segments, a backup, one segment file (.qlog), or a file of
+/// quarantine/. On a directory, reading stops at the commit position as far as it is known; --uncommitted reads on.
 ///
 /// Exit codes: 0 done, 1 findings, 2 wrong use, 3 damage or failure.
 #[derive(Parser)]

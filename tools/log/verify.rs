@@ -15,11 +15,12 @@ use quorate::runtime::terminal::with_stdout;
 use quorate::types::Position;
 
 use crate::args::{Source, is_live};
+use crate::backup;
 use crate::problem::{Problem, What, contradiction};
 use crate::render;
 use crate::walk::{End, Step, Why, walk};
 
-/// Checks every frame, header page and seal; exit code 1 for a torn tail or stray bytes, 3 for damage
+/// Checks every frame, header page and seal, of a backup every file; exit code 1 for a torn tail or stray bytes, 3 for damage
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -27,6 +28,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
+    if backup::is_one(args.source.path()) {
+        return backup::verify(args.source.path(), args.source.json);
+    }
     let reader = match args.source.open() {
         Ok(reader) => reader,
         Err(code) => return code,

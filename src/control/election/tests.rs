@@ -43,6 +43,24 @@ fn a_blank_group_is_founded_by_all_and_led_by_the_first() {
 }
 
 #[test]
+fn a_group_whose_nodes_have_logs_and_no_state_opens_a_generation_above_the_logs() {
+    // Whatever is drawn: the logs are of generation 1.5.
+    for (random, restored) in [(0, vec![0, 1, 2]), (77, vec![0, 1, 2]), (0, vec![1]), (77, vec![1])]
+    {
+        let drawn = |n| ElectionSettings { generation_random: random, ..settings(n, &[1; 3]) };
+        let mut rig = Rig::new((0..3).map(drawn));
+        for &node in &restored {
+            rig.nodes[node].recency = recency(3, 640);
+        }
+        assert_eq!(rig.settle(), restored[0], "the one with the log leads");
+        let (led, _) = rig.leaders[0];
+        assert_eq!(led.generation, Generation { counter: 2, random }, "{restored:?}");
+        assert_eq!(led.term, Term(4), "terms never go down in a log");
+        assert!(rig.nodes.iter().all(|node| node.settings.standing == Standing::Clean));
+    }
+}
+
+#[test]
 fn k3_blank_nodes_found_nothing_while_one_is_missing_and_do_when_it_comes() {
     let mut rig = Rig::blank(&[1, 1, 1]);
     rig.kill(1);

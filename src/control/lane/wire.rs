@@ -254,7 +254,9 @@ impl fmt::Display for LaneError {
             Self::Garbage => write!(f, "not a frame of this protocol"),
             Self::Oversize => write!(f, "a frame that is too long"),
             Self::Checksum => write!(f, "a frame whose checksum is wrong"),
-            Self::Version(version) => write!(f, "protocol version {version}"),
+            Self::Version(version) => {
+                write!(f, "protocol version {version}, this program speaks {LANE_VERSION}")
+            }
             Self::Group(group) => write!(f, "group {:016x}", group.0),
             Self::Generation(generation) => write!(f, "generation {generation}"),
             Self::Misdirected(node) => write!(f, "for node {node}"),

@@ -10,7 +10,7 @@ use crate::io::hot_tier::HOT_PATH_FILE;
 use crate::journal::incoming::{INCOMING_FOLDER, IncomingSettings, install};
 use crate::journal::node_state::{NodeState, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
-use crate::journal::snapshot::SNAPSHOT_FOLDER;
+use crate::journal::snapshot::{SNAPSHOT_FOLDER, SnapshotError, of_another_version};
 use crate::link::{Shared, Wake};
 use crate::runtime::config::Settings;
 use crate::runtime::control_thread::{Bell, Sources};
@@ -44,6 +44,12 @@ impl<E: Environment> Opened<E> {
         let folder = HostDisk::open(directory).map_err(NodeError::Disk)?;
         let disk = storage.disk(&folder)?;
         let (mut hot, warnings) = storage.hot_tier(&folder, settings)?;
+        let other = of_another_version(&disk).map_err(host("looking at the snapshots"))?;
+        if let Some((name, found)) = other {
+            let error = SnapshotError::Version { found };
+            let path = directory.join(name);
+            return Err(NodeError::Version { path, what: error.to_string() });
+        }
         let store = NodeStateStore::open(&disk, settings.group.id, settings.node.id)
             .map_err(NodeError::NodeState)?;
         let mut recovery = RecoverySettings::new(

@@ -274,5 +274,6 @@ pub(super) fn describe(settings: &Settings, service: &str, multicast: bool) -> s
         "service": service,
         "transport": if multicast { "multicast" } else { "unicast" },
         "process": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
     })
 }
