@@ -319,7 +319,8 @@ fn recovery_does_what_the_table_says_for_every_cell_that_can_be() {
 }
 
 /// Damage in one file is had back from a node that has the log, and the node starts with all that was certain. What another
-/// node's bytes cannot mend, or where two files that adjoin are gone, is refused as before. Returns whether it was repaired.
+/// node's bytes cannot mend, or of which the hot tier had the beginning alone, is refused as before. Returns whether it was
+/// repaired.
 fn check_repair(case: &mut Case, finding: Finding, certain: Predecessor) -> bool {
     use Finding::{HotBadFrame, HotEnd, HotMissing, NotTheSealedLog, SealsLost};
     let context = finding.name();

@@ -6,12 +6,20 @@
 #[path = "support/group.rs"]
 mod group;
 
+use std::fmt::Write;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use group::{CALM, Caller, Group, PATIENCE, SMALL, err, numbered};
+use group::{CALM, Caller, Done, Group, PATIENCE, SMALL, err, numbered, out};
+use quorate::frame::Kind;
+use quorate::frame::payload::CommandPrefix;
+use quorate::io::log_reader::{LogReader, ReadOptions};
+use quorate::runtime::ConnectOptions;
+use quorate::types::{ClientSequence, Nanos, SessionId};
+use serde_json::Value;
+use zerocopy::FromBytes;
 
 /// Bytes of a segment of [`SMALL`], and of its file.
 const SEGMENT: u64 = 131_072;
@@ -91,7 +99,7 @@ fn a10_the_disk_holds_no_more_than_the_limit_and_a_restart_is_what_it_was_p() {
     // What reads logs begins where the log does.
     group.stop_all();
     let log = quorate_log(&["verify", group.data(0).to_str().unwrap()]);
-    assert!(log.status.success(), "{}{}", group::out(&log), err(&log));
+    assert!(log.status.success(), "{}{}", out(&log), err(&log));
     for node in 0..3 {
         group.start_node(node);
     }
@@ -286,6 +294,114 @@ fn r14_a_damaged_snapshot_is_not_taken_from_another_node_p() {
     assert_eq!(group.events_with(2, "Q-1154"), 1, "{}", group.told(2));
     caller.assert_all_applied();
     group.stop_all();
+}
+
+/// A client that has all its answers, has not said that it has the last three, and is gone: the commands, what it was told,
+/// and what another one needs to send them again.
+fn gone_client(group: &Group) -> (Vec<String>, Vec<(ClientSequence, Done)>, SessionId, String) {
+    let mut options = ConnectOptions::of(&group.nodes[0].settings, "gone");
+    (options.faults, options.session_timeout_ns) = (None, 60 * Nanos::SECOND);
+    let mut gone = Caller::with(options);
+    gone.load(20, 64);
+    let commands: Vec<_> = (0..3).map(|number| format!("old command {number}")).collect();
+    for command in &commands {
+        gone.send(command.as_bytes());
+    }
+    let ticket = gone.host.client.ticket().unwrap().to_string();
+    gone.drain();
+    gone.assert_all_applied();
+    let told = gone.done.iter().skip(20).map(|(number, done)| (*number, done.clone()));
+    (commands, told.collect(), gone.session(), ticket)
+}
+
+/// Another client goes on with that session, through one node, and sends the commands again.
+fn send_again(group: &Group, node: usize, ticket: &str, commands: &[String]) -> Vec<Value> {
+    let mut kept = format!("{ticket}\n");
+    for command in commands {
+        for byte in command.bytes() {
+            write!(kept, "{byte:02x}").unwrap();
+        }
+        kept.push('\n');
+    }
+    let file = group.path().join("session");
+    fs::write(&file, kept).unwrap();
+    let session = file.to_str().unwrap();
+    let sent = group.run(node, "send", &["--json", "--input", "/dev/null", "--session", session]);
+    assert!(sent.status.success(), "{}{}", out(&sent), err(&sent));
+    out(&sent).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn leader(group: &mut Group) -> u64 {
+    let statuses = group.wait_until("one leads and the others follow it", |statuses| {
+        statuses.iter().any(|status| status["role"] == "leader" && status["quorum"] == true)
+            && statuses.iter().all(|status| status["leader"] == statuses[0]["leader"])
+    });
+    statuses[0]["leader"].as_u64().unwrap()
+}
+
+fn lead_with(group: &mut Group, node: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = String::new();
+    while leader(group) != node as u64 {
+        assert!(Instant::now() < deadline, "{told}");
+        let from = leader(group) as usize;
+        told = err(&group.run(from, "transfer", &["--to", &node.to_string()]));
+    }
+}
+
+/// Commands of a session that are in the log of a node that has stopped.
+fn commands_in_the_log(group: &Group, node: usize, session: SessionId) -> Vec<ClientSequence> {
+    let options = ReadOptions { uncommitted: true, ..ReadOptions::default() };
+    let mut reader = LogReader::open(group.data(node), options).unwrap();
+    let mut found = Vec::new();
+    while let Ok(Some(frame)) = reader.next_frame() {
+        if frame.header.kind() == Some(Kind::Command) {
+            let (prefix, _) = CommandPrefix::read_from_prefix(frame.payload).unwrap();
+            if prefix.session.get() == session.0 {
+                found.push(ClientSequence(prefix.client_sequence.get()));
+            }
+        }
+    }
+    found
+}
+
+/// Neither the entries nor what came of them is in the log of this node: only in the snapshot that it took.
+#[test]
+fn r6_after_a_restore_a_command_that_comes_again_has_its_stored_reply_p() {
+    let set = settings(&["retention.member_bytes=524288"]);
+    for blank in [false, true] {
+        let mut group = Group::start(3, "echo", &set);
+        let (commands, told, session, ticket) = gone_client(&group);
+        let away = group.settle()[2]["positions"]["durable"].as_u64().unwrap();
+        group.kill(2);
+        if blank {
+            fs::remove_dir_all(group.data(2)).unwrap();
+            fs::remove_dir_all(group.hot(2)).unwrap();
+        }
+        let mut caller = group.client("one");
+        leave_behind(&mut group, &mut caller, away + SEGMENT);
+        group.start_node(2);
+        agree(&mut group);
+        assert!(first(&group, 2) > away && group.events_with(2, "Q-1154") == 1);
+        group.wait_until("it is a voter", |statuses| statuses[2]["standing"] == "voter");
+        lead_with(&mut group, 2);
+        let answers = send_again(&group, 2, &ticket, &commands);
+        assert_eq!(answers.len(), told.len());
+        for ((answer, (number, done)), command) in answers.iter().zip(&told).zip(&commands) {
+            assert_eq!(answer["request"], number.0, "{answer}");
+            assert_eq!(answer["outcome"], "applied", "{answer}");
+            assert_eq!(answer["sequence"], done.sequence.0, "where it was applied then: {answer}");
+            assert!(answer.to_string().contains(command), "{answer}");
+            assert_eq!(done.reply, command.as_bytes());
+        }
+        let statuses = group.settle();
+        for status in &statuses {
+            assert_eq!(status["state_hash"], statuses[2]["state_hash"]);
+        }
+        caller.assert_all_applied();
+        group.stop_all();
+        assert_eq!(commands_in_the_log(&group, 2, session), [], "not logged again");
+    }
 }
 
 /// It lets nothing go, and takes no snapshots.

@@ -200,6 +200,31 @@ fn r13_a_node_that_starts_without_one_of_its_files_gets_it_back_first_p() {
     finish(group, &caller);
 }
 
+/// Two files that adjoin: neither says what the other must begin or end with. While the node runs, and before it starts.
+#[test]
+fn g131_files_that_adjoin_are_had_back_together_p() {
+    let (mut group, caller) = grown(3, &eager());
+    let node = role(&group, "follower");
+    let files = [1, 2].map(|number| segment(&group, node, number));
+    let good = files.each_ref().map(payload);
+    for running in [true, false] {
+        let repaired = group.events_with(node, "Q-1171");
+        if !running {
+            group.kill(node);
+        }
+        for file in &files {
+            fs::remove_file(file).unwrap();
+        }
+        if !running {
+            group.start_node(node);
+        }
+        wait_for(&group, node, "repaired", || group.events_with(node, "Q-1171") >= repaired + 2);
+        group.settle();
+        assert!(files.each_ref().map(payload) == good, "running: {running}");
+    }
+    finish(group, &caller);
+}
+
 #[test]
 fn r13_a_node_that_nobody_can_help_refuses_by_name_and_changes_nothing_p() {
     let (mut group, _caller) = grown(1, &eager());

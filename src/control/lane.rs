@@ -346,7 +346,9 @@ impl Lane {
     pub fn progress(&self, now: Nanos) -> Option<Progress> {
         let pull = self.pull.as_ref()?;
         if let Step::Fetching(fetch) = &pull.step {
-            return fetch.progress(now, pull.from, pull.since);
+            let leader_sync = pull.purpose == Purpose::LeaderSync;
+            let progress = fetch.progress(now, pull.from, pull.since)?;
+            return Some(Progress { leader_sync, ..progress });
         }
         let Step::Taking(taking) = &pull.step else { return None };
         let taken = taking.tail.0.saturating_sub(pull.began?.0);
@@ -452,6 +454,13 @@ impl Lane {
         self.behind = self.behind.filter(|behind| behind.leadership >= fence);
         let old = |pull: &mut Pull| matches!(pull.purpose, Purpose::CatchUp(of) if of < fence);
         self.pull.take_if(old);
+        // A leader sync that the core knows of ends there. A snapshot is taken without it.
+        let snapshot = |pull: &mut Pull| {
+            pull.purpose == Purpose::LeaderSync && matches!(pull.step, Step::Fetching(_))
+        };
+        if self.pull.take_if(snapshot).is_some() {
+            self.outputs.push_back(LaneOutput::Ended(false));
+        }
     }
 
     /// The core's log is the other's up to `tail`, and it has the bytes up to `received`.
@@ -680,8 +689,7 @@ impl Lane {
     fn fail(&mut self, now: Nanos, why: CatchUpFailure) {
         let Some(pull) = self.pull.take() else { return };
         if pull.purpose == Purpose::LeaderSync {
-            self.outputs.push_back(LaneOutput::Ended(false));
-            return;
+            return self.fail_sync(&pull, why);
         }
         let Some(behind) = &mut self.behind else { return };
         self.gone.failed(pull.from, matches!(pull.step, Step::Fetching(_)), why);
@@ -690,6 +698,19 @@ impl Lane {
             let from = pull.from;
             self.outputs.push_back(LaneOutput::Event(Event::CatchUpFailed { from, why }));
         }
+    }
+
+    fn fail_sync(&mut self, pull: &Pull, why: CatchUpFailure) {
+        if matches!(pull.step, Step::Fetching(_)) {
+            if why == CatchUpFailure::NothingMore {
+                self.gone.forget(pull.from);
+            }
+            if self.sources.is_news(pull.from, why) {
+                let from = pull.from;
+                self.outputs.push_back(LaneOutput::Event(Event::CatchUpFailed { from, why }));
+            }
+        }
+        self.outputs.push_back(LaneOutput::Ended(false));
     }
 
     fn end_sync(&mut self, whole: bool) {

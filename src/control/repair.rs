@@ -225,6 +225,10 @@ impl Repairs {
             RepairReport::Swapped { base, bytes, kept_at } if self.is_current(base) => {
                 self.swapped(base, bytes, kept_at);
             }
+            // One behind the current file, which was repaired with it.
+            RepairReport::Swapped { base, bytes, kept_at } if self.adjoins(base) => {
+                self.repaired(base, bytes, kept_at);
+            }
             RepairReport::Unjoined(base) if self.is_current(base) => self.unjoined(),
             RepairReport::Uncovered(base) if self.is_current(base) => self.uncovered(now),
             RepairReport::Took { base, node, what } if self.is_current(base) => {
@@ -401,11 +405,20 @@ impl Repairs {
         self.useless(now, question);
     }
 
+    fn adjoins(&self, base: Position) -> bool {
+        self.current.as_ref().is_some_and(|current| current.base < base)
+    }
+
     fn swapped(&mut self, base: Position, bytes: u64, kept_at: Option<String>) {
-        let Some(current) = self.current.take() else { return };
+        self.repaired(base, bytes, kept_at);
+        self.current = None;
+    }
+
+    fn repaired(&mut self, base: Position, bytes: u64, kept_at: Option<String>) {
+        let Some(current) = &self.current else { return };
         self.cases.remove(&base);
         self.repaired += 1;
-        let nodes = current.helped.into_iter().collect();
+        let nodes = current.helped.iter().copied().collect();
         let event = RepairEvent::Repaired { base, bytes, nodes, kept_at };
         self.outputs.push_back(RepairOutput::Event(event));
     }

@@ -470,6 +470,15 @@ pub fn install<D: Disk>(
     let base = base_of(position, settings.segment_bytes);
     let segment = format!("{INCOMING_FOLDER}{}", segment_name(base));
     if names.contains(&segment) {
+        if !is_whole(disk, settings, position)? {
+            // It rotted since it was taken. The old log is still here, and it can be taken again.
+            for name in [decided_name(position), segment] {
+                let kept = quarantine_name(&disk.list()?, &name[INCOMING_FOLDER.len()..]);
+                disk.rename(&name, &kept)?;
+            }
+            disk.sync_directory()?;
+            return Ok(None);
+        }
         seal(disk, settings, &segment, &decided_name(position), epoch)?;
         clear(disk, settings, &names)?;
         disk.rename(&segment, &segment_name(base))?;
@@ -481,6 +490,39 @@ pub fn install<D: Disk>(
     disk.rename(&decided_name(position), &snapshot_name(position))?;
     disk.sync_directory()?;
     Ok(Some(position))
+}
+
+/// Whether what was decided is still what was taken: before the old log goes for it.
+fn is_whole<D: Disk>(
+    disk: &D,
+    settings: &IncomingSettings,
+    position: Position,
+) -> io::Result<bool> {
+    let (base, snapshot) = (base_of(position, settings.segment_bytes), decided_name(position));
+    let file = disk.open(&snapshot)?;
+    let mut bytes = vec![0; SNAPSHOT_PAGE_BYTES.max(SNAPSHOT_BLOCK_BYTES)];
+    let read = file.read_at(&mut bytes[..SNAPSHOT_PAGE_BYTES], 0)?;
+    let Ok(stamp) = Stamp::decode(&bytes[..read]) else { return Ok(false) };
+    let (mut blocks, mut at) = (BlockCheck::of(&stamp), SNAPSHOT_PAGE_BYTES as u64);
+    while at < stamp.file_bytes() {
+        let want = (stamp.file_bytes() - at).min(SNAPSHOT_BLOCK_BYTES as u64) as usize;
+        let read = file.read_at(&mut bytes[..want], at)?;
+        if read < want || !blocks.next(&bytes[..want]) {
+            return Ok(false);
+        }
+        at += want as u64;
+    }
+    let segment = disk.open(&format!("{INCOMING_FOLDER}{}", segment_name(base)))?;
+    let mut page = [0; SEGMENT_HEADER_BYTES];
+    let read = segment.read_at(&mut page, 0)?;
+    let (group, segment_bytes) = (settings.group, settings.segment_bytes);
+    let header = SegmentHeader::decode_segment(&page[..read], group, segment_bytes, base);
+    let log = FileBytes { base, file: &segment };
+    Ok(blocks.is_whole(&stamp)
+        && header.is_ok_and(|header| {
+            let SegmentHeader { before, generation, .. } = header;
+            follow_chain(log, segment_bytes, before, generation, position).tail == stamp.before
+        }))
 }
 
 /// The segment says that this node has all of it on its disk, and that it is committed.

@@ -56,8 +56,11 @@ impl<D: Disk> LogFiles<'_, D> {
         let names = self.disk.list().unwrap_or_default();
         let mut bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
         bases.sort_unstable();
-        bases.truncate(bases.partition_point(|&base| base < below));
         let Some(&first) = bases.first() else { return Ok(None) };
+        if first >= below && first > Position(0) {
+            return Err(first); // all that is so old has left
+        }
+        bases.truncate(bases.partition_point(|&base| base < below));
         // Leaderships rise along the log: the last segment that begins behind one that is old enough.
         let (mut old, mut new) = (None, bases.len());
         let mut next = 0;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::cover::{Covered, Given, OwnLog};
 use super::memory::{Disk, segment_name};
-use super::repair::{FarSide, Repair, RepairError, RepairStep};
+use super::repair::{FarSide, Mended, Repair, RepairError, RepairStep};
 use super::scrub::{ScrubEvent, ScrubSettings, Scrubber, Wrong};
 use crate::frame::Predecessor;
 use crate::link::{RepairOrder, RepairReport, Shared, SnapshotPiece, SnapshotTaken};
@@ -177,7 +177,11 @@ impl<D: Disk + Clone> Mender<D> {
             None => FarSide::NextFile,
         };
         match Repair::new(&self.disk, group, segment_bytes, base, far) {
-            Ok(repair) => (self.repair, self.goes_on) = (Some(repair), true),
+            Ok(repair) => {
+                // While nobody writes every file may be touched.
+                let reach = self.certain.map_or_else(|| self.scrub.reach(), |_| Position(u64::MAX));
+                (self.repair, self.goes_on) = (Some(repair.reaching(reach, self.certain)), true);
+            }
             Err(RepairError::NearSide) if self.scrub.is_lowest(base) => {
                 self.reports.push_back(RepairReport::Unjoined(base));
             }
@@ -194,10 +198,12 @@ impl<D: Disk + Clone> Mender<D> {
         }
         match repair.swap(&self.disk) {
             Ok(mended) => {
-                self.scrub.forget(&segment_name(base));
-                self.scrub.suspect(base); // it is read back, from the disk
-                let (bytes, kept_at) = (mended.peer_bytes, mended.kept_at);
-                self.reports.push_back(RepairReport::Swapped { base, bytes, kept_at });
+                // The one that was asked for last: it ends the repair.
+                for Mended { base, kept_at, peer_bytes: bytes } in mended.into_iter().rev() {
+                    self.scrub.forget(&segment_name(base));
+                    self.scrub.suspect(base); // it is read back, from the disk
+                    self.reports.push_back(RepairReport::Swapped { base, bytes, kept_at });
+                }
             }
             Err(error) => self.failed(base, error.to_string()),
         }

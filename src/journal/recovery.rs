@@ -14,6 +14,8 @@
 mod damage;
 mod rebuild;
 mod report;
+#[cfg(test)]
+mod rot_tests;
 mod scan;
 #[cfg(test)]
 mod seal_tests;

@@ -4,6 +4,9 @@
 //! its header page), and what comes out at its end is what the next file says stands before it, or the seal. Bytes of a peer
 //! that do not fit are its fault, and another one is asked.
 //!
+//! What comes after a file whose next one begins damaged, too, is not known: then both are repaired as one, up to what is known
+//! behind them.
+//!
 //! Order: the damaged file is copied to `quarantine/` and synced, with its name; the new one is written under another name
 //! and synced; it is renamed over the old one; the directory is synced. A crash before the rename leaves the old file, and a
 //! name that the next start removes; after it, the new one. Nobody writes to a file that may be repaired: the log, and all
@@ -32,6 +35,8 @@ use crate::types::{CutEpoch, Generation, GroupId, NodeId, Position};
 const NEW_SUFFIX: &str = ".new";
 /// Bytes written and copied at a time.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Files that adjoin, and are repaired as one, at most: their bytes are held in memory until all of them are proven.
+const ADJOINING_MAX: u64 = 4;
 /// A sector: what a medium gives or refuses as a whole, bytes.
 const SECTOR_BYTES: usize = 512;
 /// Bytes of a file judged in one step, about.
@@ -76,8 +81,8 @@ pub enum RepairError {
 /// What was done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mended {
-    /// Which file.
-    pub file: String,
+    /// Base of its segment.
+    pub base: Position,
     /// Where the damaged one is now; none: it was not there.
     pub kept_at: Option<String>,
     /// Bytes that came from peers.
@@ -91,12 +96,28 @@ pub struct Repair {
     segment_bytes: u64,
     base: Position,
     far: FarSide,
+    /// Files from `base` on that are repaired as one, and up to where any may be.
+    files: u64,
+    reach: Position,
+    /// End of what is certain, while nobody writes.
+    certain: Option<Predecessor>,
     /// What stands before the file.
     start: Predecessor,
     generation: Generation,
     /// Proven up to here.
     at: Predecessor,
     patches: BTreeMap<Position, Patch>,
+}
+
+/// One of the files.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    base: Position,
+    /// End of what is proven of it.
+    end: Position,
+    /// What stands before it, and the generation there.
+    start: Predecessor,
+    generation: Generation,
 }
 
 #[derive(Debug)]
@@ -118,8 +139,26 @@ impl Repair {
         far: FarSide,
     ) -> Result<Self, RepairError> {
         let (start, generation) = before(disk, group, segment_bytes, base)?;
-        let patches = BTreeMap::new();
-        Ok(Self { group, segment_bytes, base, far, start, generation, at: start, patches })
+        Ok(Self {
+            group,
+            segment_bytes,
+            base,
+            far,
+            files: 1,
+            reach: Position(0),
+            certain: None,
+            start,
+            generation,
+            at: start,
+            patches: BTreeMap::new(),
+        })
+    }
+
+    /// Files that adjoin may be repaired with it, if they must: those that end below `reach`, and, while nobody writes, the one
+    /// in which what is `certain` ends.
+    #[must_use]
+    pub fn reaching(self, reach: Position, certain: Option<Predecessor>) -> Self {
+        Self { reach, certain, ..self }
     }
 
     /// Which segment.
@@ -140,7 +179,7 @@ impl Repair {
 
     fn end(&self) -> Position {
         match self.far {
-            FarSide::NextFile => self.base.plus(self.segment_bytes),
+            FarSide::NextFile => self.base.plus(self.files * self.segment_bytes),
             FarSide::Seal(certain) => certain.position,
         }
     }
@@ -217,13 +256,30 @@ impl Repair {
     fn compare<D: Disk>(&mut self, disk: &D) -> Result<RepairStep, RepairError> {
         let fits = match self.far {
             FarSide::Seal(certain) => certain == self.at,
-            FarSide::NextFile => self.fits_next(disk)?,
+            FarSide::NextFile => match self.fits_next(disk) {
+                Err(RepairError::FarSide) if self.widen() => return Ok(RepairStep::Going),
+                fits => fits?,
+            },
         };
         if fits {
             return Ok(RepairStep::Whole);
         }
         let giver = self.patches.values().next_back().map(|patch| patch.from);
         giver.map_or(Err(RepairError::Contradiction), |node| Ok(self.refuse(node)))
+    }
+
+    /// What comes after the file is not known, for the next one is damaged where it begins: both are repaired as one. Returns
+    /// whether that one may be touched.
+    fn widen(&mut self) -> bool {
+        let next_end = self.end().plus(self.segment_bytes);
+        let may = self.files < ADJOINING_MAX && next_end < self.reach;
+        if may {
+            self.files += 1;
+            if let Some(certain) = self.certain.filter(|certain| certain.position <= next_end) {
+                self.far = FarSide::Seal(certain);
+            }
+        }
+        may
     }
 
     fn fits_next<D: Disk>(&self, disk: &D) -> Result<bool, RepairError> {
@@ -246,12 +302,32 @@ impl Repair {
         Patched { files: LogFiles::new(disk, self.segment_bytes), patches: &self.patches }
     }
 
-    /// Puts the repaired file into the place of the damaged one, which is kept aside.
+    /// Puts the repaired file into the place of the damaged one, which is kept aside; then those that were repaired with it, in
+    /// their order.
     ///
     /// # Errors
-    /// The host's; the damaged file is where it was, or the repaired one is.
-    pub fn swap<D: Disk>(&self, disk: &D) -> io::Result<Mended> {
-        let name = segment_name(self.base);
+    /// The host's; each damaged file is where it was, or the repaired one is.
+    pub fn swap<D: Disk>(&self, disk: &D) -> io::Result<Vec<Mended>> {
+        let (mut start, mut generation) = (self.start, self.generation);
+        let mut mended = Vec::new();
+        for number in 0..self.files {
+            let base = self.base.plus(number * self.segment_bytes);
+            let end = self.end().min(base.plus(self.segment_bytes));
+            let part = Part { base, end, start, generation };
+            let done;
+            (done, start, generation) = self.swap_one(disk, part)?;
+            mended.push(done);
+        }
+        Ok(mended)
+    }
+
+    fn swap_one<D: Disk>(
+        &self,
+        disk: &D,
+        part: Part,
+    ) -> io::Result<(Mended, Predecessor, Generation)> {
+        let base = part.base;
+        let name = segment_name(base);
         let page = read_page(disk, &name)?;
         let kept_at =
             page.is_some().then(|| keep_aside(disk, &name, self.segment_bytes)).transpose()?;
@@ -263,76 +339,97 @@ impl Repair {
             }
             other => other?,
         };
-        let written = self.fill(disk, &mut file, &page.unwrap_or([0; SEGMENT_HEADER_BYTES]));
+        let written = self.fill(disk, &mut file, part, &page.unwrap_or([0; SEGMENT_HEADER_BYTES]));
         drop(file);
-        if let Err(error) = written {
-            // Half a file is worth nothing, and its space may be what is missing.
-            let _ = disk.remove(&new);
-            return Err(error);
-        }
+        let (end, generation) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                // Half a file is worth nothing, and its space may be what is missing.
+                let _ = disk.remove(&new);
+                return Err(error);
+            }
+        };
         disk.rename(&new, &name)?;
         disk.sync_directory()?;
-        let peer_bytes = self.patches.values().map(|patch| patch.bytes.len() as u64).sum();
-        Ok(Mended { file: name, kept_at, peer_bytes })
+        let peer_bytes = self.peer_bytes(part);
+        Ok((Mended { base, kept_at, peer_bytes }, end, generation))
     }
 
+    fn peer_bytes(&self, part: Part) -> u64 {
+        let inside = |(start, patch): (&Position, &Patch)| {
+            let end = start.plus(patch.bytes.len() as u64).min(part.end);
+            end.0.saturating_sub(start.max(&part.base).0)
+        };
+        self.patches.iter().map(inside).sum()
+    }
+
+    /// Writes one file; what stands before the next one, and the generation there.
     fn fill<D: Disk>(
         &self,
         disk: &D,
         file: &mut D::File,
+        part: Part,
         old_page: &[u8; SEGMENT_HEADER_BYTES],
-    ) -> io::Result<()> {
-        file.write_at(&self.page(old_page), 0)?;
-        let mut walker = Walker::new(self.bytes(disk), self.segment_bytes, self.start);
+    ) -> io::Result<(Predecessor, Generation)> {
+        let Part { base, end, start, mut generation } = part;
+        file.write_at(&self.page(part, old_page), 0)?;
+        let mut walker = Walker::new(self.bytes(disk), self.segment_bytes, start);
         let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
-        let (mut written, end) = (self.base, self.end());
+        let mut written = base;
         while walker.before().position < end {
             // What is written is what is judged once more.
             let broken = |_| io::Error::from(ErrorKind::InvalidData);
             let found = walker.next_frame(end).map_err(broken)?;
             let found = found.ok_or(ErrorKind::InvalidData)?;
+            generation = found.leadership(generation).map_or(generation, |of| of.generation);
             piece.extend_from_slice(zerocopy::IntoBytes::as_bytes(&found.header));
             piece.extend_from_slice(found.payload);
             piece.resize(walker.before().position.since(written) as usize, 0);
             if piece.len() >= PIECE_BYTES {
-                file.write_at(&piece, file_offset(self.base, written))?;
+                file.write_at(&piece, file_offset(base, written))?;
                 written = written.plus(piece.len() as u64);
                 piece.clear();
             }
         }
-        file.write_at(&piece, file_offset(self.base, written))?;
-        self.fill_behind(disk, file, end)?;
-        file.sync()
+        file.write_at(&piece, file_offset(base, written))?;
+        self.fill_behind(disk, file, base, end)?;
+        file.sync()?;
+        Ok((walker.before(), generation))
     }
 
     /// Everything behind what is proven, as it is: recovery judges it.
-    fn fill_behind<D: Disk>(&self, disk: &D, file: &mut D::File, from: Position) -> io::Result<()> {
-        let (end, files) =
-            (self.base.plus(self.segment_bytes), LogFiles::new(disk, self.segment_bytes));
+    fn fill_behind<D: Disk>(
+        &self,
+        disk: &D,
+        file: &mut D::File,
+        base: Position,
+        from: Position,
+    ) -> io::Result<()> {
+        let (end, files) = (base.plus(self.segment_bytes), LogFiles::new(disk, self.segment_bytes));
         let mut at = from;
         let mut buffer = vec![0; PIECE_BYTES];
         while at < end {
             let want = (end.since(at) as usize).min(PIECE_BYTES);
             let read = files.read(at, &mut buffer[..want]).unwrap_or(0);
-            file.write_at(&buffer[..read], file_offset(self.base, at))?;
+            file.write_at(&buffer[..read], file_offset(base, at))?;
             at = at.plus(read as u64);
             if read == 0 {
                 break;
             }
         }
-        write_zeroes(file, file_offset(self.base, at), file_bytes(self.segment_bytes))
+        write_zeroes(file, file_offset(base, at), file_bytes(self.segment_bytes))
     }
 
     /// The header page: its fields from what is proven, and those of the seals that are good.
-    fn page(&self, old: &[u8; SEGMENT_HEADER_BYTES]) -> [u8; SEGMENT_HEADER_BYTES] {
-        let known = SegmentHeader::decode_segment(old, self.group, self.segment_bytes, self.base);
-        let header = known.ok().filter(|header| header.before == self.start);
+    fn page(&self, part: Part, old: &[u8; SEGMENT_HEADER_BYTES]) -> [u8; SEGMENT_HEADER_BYTES] {
+        let known = SegmentHeader::decode_segment(old, self.group, self.segment_bytes, part.base);
+        let header = known.ok().filter(|header| header.before == part.start);
         let header = header.unwrap_or(SegmentHeader {
             content: Content::Segment,
             group: self.group,
-            generation: self.generation,
+            generation: part.generation,
             segment_bytes: self.segment_bytes,
-            before: self.start,
+            before: part.start,
             cut_epoch: CutEpoch(0),
         });
         let mut page = header.encode();
@@ -505,7 +602,10 @@ impl fmt::Display for RepairError {
                 write!(f, "what stands before it is not known: the file before it is damaged, too")
             }
             Self::FarSide => {
-                write!(f, "what comes after it is not known: the next file begins damaged, too")
+                write!(
+                    f,
+                    "what comes after it is not known: the next file begins damaged, too, and cannot be repaired with it"
+                )
             }
             Self::Contradiction => write!(f, "all of it follows, and the next file says otherwise"),
             Self::Host(error) => error.fmt(f),

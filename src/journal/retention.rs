@@ -86,11 +86,12 @@ impl Retention<'_> {
         (size_bytes > 0 && size > size_bytes) || (age_ns > 0 && age_ns_now > age_ns)
     }
 
-    /// Nothing from here on may leave: the last byte before the oldest snapshot proves that it is of this log.
+    /// Nothing from here on may leave: the last byte before the oldest snapshot proves that it is of this log. One that lies
+    /// above all of the log is of another, which was given up.
     fn floor(&self) -> Option<Position> {
-        let enough = self.snapshots.len() >= RETENTION_SNAPSHOTS_MIN;
-        let oldest = *self.snapshots.iter().min().filter(|_| enough)?;
-        Some(seal_base(oldest.min(self.end), Position(0), self.segment_bytes))
+        let own = || self.snapshots.iter().filter(|&&snapshot| snapshot <= self.end);
+        let oldest = *own().min().filter(|_| own().count() >= RETENTION_SNAPSHOTS_MIN)?;
+        Some(seal_base(oldest, Position(0), self.segment_bytes))
     }
 }
 
@@ -171,6 +172,15 @@ mod tests {
         unlimited.limits.member_bytes = u64::MAX;
         assert_eq!(leaving(&unlimited), 1);
         assert_eq!(leaving(&retention(&snapshots, &[(NodeId(3), None)])), 4, "it may lack all");
+    }
+
+    #[test]
+    fn d22_snapshots_above_the_end_of_the_log_cover_nothing() {
+        let snapshots = [5, 6].map(|number| Position(number * SEGMENT + 10));
+        let leave = |end| leaving(&Retention { end: Position(end), ..retention(&snapshots, &[]) });
+        assert_eq!(leave(8 * SEGMENT), 4);
+        // The log was given up from below both, or from between them.
+        assert_eq!((leave(5 * SEGMENT), leave(snapshots[1].0 - 1)), (0, 0));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct ReplayLog<'a, D> {
 
 impl<D: Disk> ReplayLog<'_, D> {
     /// Brings a state that has applied nothing yet up to `commit`, or to the newest snapshot below `tail` if that is
-    /// further: it was taken of what was committed.
+    /// further: it was taken of what was committed. One above `tail` is of a log that was given up: it is refused, too.
     ///
     /// # Errors
     /// Where the durable log could not be read, and why. Snapshots that cannot be used are no error: see
@@ -68,7 +68,12 @@ impl<D: Disk> ReplayLog<'_, D> {
         tail: Position,
         state: &mut State<S>,
     ) -> Result<Replayed, Trouble> {
-        let (snapshot, refused) = self.restore(tail, state);
+        let newest_first = snapshots(self.disk).unwrap_or_default().into_iter().rev();
+        let above = newest_first.take_while(|&position| position > tail);
+        let mut refused: Vec<_> =
+            above.map(|position| (position, self.is_above(position))).collect();
+        let (snapshot, others) = self.restore(tail, state);
+        refused.extend(others);
         let from = snapshot.as_ref().map_or_else(|| Place::genesis(self.group), Place::of);
         let at = self.apply(from, commit.position(), u64::MAX, state)?;
         Ok(Replayed { at, snapshot, refused })
@@ -163,6 +168,14 @@ impl<D: Disk> ReplayLog<'_, D> {
             return Err(SnapshotError::Field { field: "state_hash", value: stamp.state_hash });
         }
         Ok(stamp)
+    }
+
+    /// Why a snapshot above the end of the log is none of it.
+    fn is_above(&self, position: Position) -> SnapshotError {
+        match SnapshotReader::open(self.disk, self.group, position) {
+            Ok(reader) => SnapshotError::OtherLog { stamped: reader.stamp().before, log: None },
+            Err(error) => error,
+        }
     }
 
     /// The log has this entry at this place.

@@ -114,11 +114,7 @@ impl World {
                     self.process(node).control.handle(local, Input::Pulled(whole));
                 }
                 LaneOutput::Resume(number) => self.resume_snapshot(node, number),
-                LaneOutput::Install(position) => {
-                    if self.install_snapshot(node, position) {
-                        return false;
-                    }
-                }
+                LaneOutput::Install(position) => self.install_snapshot(node, position),
                 LaneOutput::Event(event) => {
                     self.coverage.hit("caught-up", u64::from(matches!(event, CaughtUp { .. })));
                     self.trace.line(self.now, || format!("node {node}: {event:?}"));

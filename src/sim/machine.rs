@@ -26,7 +26,7 @@ use crate::journal::mender::Mender;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::scrub::ScrubSettings;
-use crate::journal::snapshot::SNAPSHOT_FOLDER;
+use crate::journal::snapshot::{SNAPSHOT_FOLDER, set_aside};
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
@@ -109,6 +109,8 @@ pub(super) struct Process {
     /// Control has looked at the core, and was held up before it did anything about it.
     pub(super) looked: Option<(Glance, Nanos)>,
     pub(super) stopping: Stopping,
+    /// It stops for the snapshot at this position, all of which is here.
+    pub(super) renews: Option<Position>,
     /// Where the service's events come out.
     pub(super) inlet: Inlet,
     /// The last of them that came out in this life.
@@ -280,7 +282,11 @@ impl Machine {
         state.plant(plan.mutants());
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
-        let applied = replayed.expect("recovery has read the same files").at.before.position;
+        let replayed = replayed.expect("recovery has read the same files");
+        for (position, _) in &replayed.refused {
+            let _ = set_aside(&self.disk, *position); // one that cannot be moved is refused again
+        }
+        let applied = replayed.at.before.position;
         let commit = recovered.known_commit.max(Commit(applied));
         let start = Start {
             fence: recovered.state.leadership,
@@ -376,6 +382,7 @@ impl Machine {
             persisting: None,
             looked: None,
             stopping: Stopping::No,
+            renews: None,
             inlet,
             event_seen: 0,
         }

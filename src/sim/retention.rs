@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ledger::Ledger;
-use super::machine::{GROUP, Process, limits};
+use super::machine::{GROUP, limits};
 use super::plan::Plan;
 use super::world::World;
 use crate::control::holdings::Holdings;
@@ -119,18 +119,25 @@ impl World {
         self.tell_lane(node, LaneInput::Fetched { number, what });
     }
 
-    /// All of a snapshot is here: the process ends for it, unless its own log goes further. Returns whether it did.
-    pub(super) fn install_snapshot(&mut self, node: usize, position: Position) -> bool {
-        let Process { core, .. } = self.process(node);
-        let seen = core.observe();
+    /// All of a snapshot is here: the process stops for it, in order, unless its own log goes further.
+    pub(super) fn install_snapshot(&mut self, node: usize, position: Position) {
+        let process = self.process(node);
+        let seen = process.core.observe();
         if seen.commit.0 >= position || seen.tail.position >= position {
-            self.tell_lane(node, LaneInput::NotInstalled);
-            return false;
+            return self.tell_lane(node, LaneInput::NotInstalled);
         }
+        process.renews = Some(position);
+        self.stop(node);
+    }
+
+    /// The process has stopped, and what it said is on its disk: a snapshot that goes further takes the place of its log.
+    pub(super) fn renew(&mut self, node: usize, tail: Position) {
+        let Some(position) = self.process(node).renews.filter(|&position| position > tail) else {
+            return;
+        };
         let machine = &self.machines[node];
         if adopt(&machine.disk, machine.segment_bytes, position).is_ok() {
             self.coverage.hit("snapshot-installed", 1);
         }
-        true
     }
 }

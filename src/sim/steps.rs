@@ -416,6 +416,7 @@ impl World {
                 let marked =
                     process.store.update(|state| state.stop(CleanMark { tail, commit }, durable));
                 let how = if marked.is_ok() { "stopped in order" } else { "stopped" };
+                self.renew(node, tail.position);
                 return self.end(node, how);
             }
         }

@@ -3,6 +3,9 @@
 //! Only when every other node was asked for the log in vain, and one at least said that it has left: then the two logs part
 //! below where that one's begins. Its snapshot is of what is committed, and lies above that: nothing that this node has
 //! beyond the place where they part was ever committed.
+//!
+//! A leader sync has one source, and nobody leads meanwhile: its snapshot is taken as soon as it says that the log has left. The
+//! node starts again with it, and takes the rest over then.
 
 use std::collections::VecDeque;
 
@@ -57,6 +60,13 @@ pub(super) struct Ceiling {
     at_most: Position,
 }
 
+#[cfg(test)]
+impl Ceiling {
+    pub(super) const fn at_most(self) -> Position {
+        self.at_most
+    }
+}
+
 /// Which nodes were asked in vain since this one fell behind, and what they said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct GoneSources {
@@ -71,6 +81,16 @@ impl GoneSources {
             Some(known) => known.first = first,
             None => self.gone.push_back(Ceiling { node, first, at_most: Position(u64::MAX) }),
         }
+    }
+
+    /// What is known of this one's.
+    pub(super) fn of(&self, node: NodeId) -> Option<Ceiling> {
+        self.gone.iter().copied().find(|known| known.node == node)
+    }
+
+    /// A leader sync got no snapshot there: what it said may have changed when it is asked again.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.gone.retain(|known| known.node != node);
     }
 
     /// Whose snapshot is taken next. None: the log is asked for.
@@ -235,7 +255,11 @@ impl Lane {
     /// The log that is needed has left this source.
     pub(super) fn on_gone(&mut self, now: Nanos, from: NodeId, first: Position) {
         self.gone.note(from, first);
-        self.fail(now, CatchUpFailure::Gone);
+        let sync = self.pull.as_ref().is_some_and(|pull| pull.purpose == Purpose::LeaderSync);
+        match self.gone.of(from).filter(|_| sync) {
+            Some(ceiling) => self.fetch(now, Purpose::LeaderSync, ceiling),
+            None => self.fail(now, CatchUpFailure::Gone),
+        }
     }
 
     /// Begins to take a snapshot.

@@ -235,6 +235,87 @@ fn a4_a_source_that_has_no_more_or_is_silent_or_does_not_fit_is_left_for_the_nex
     assert_eq!(seen, [2, 3, 1], "the leader last");
 }
 
+/// A leader sync from a node whose log begins at 5000.
+fn syncing_from_a_short_log() -> (Lane, u64) {
+    let mut lane = new();
+    let recency = Recency { last: leadership(2), tail: Tail(Position(9000)) };
+    lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
+    let number = lane.number;
+    outputs(&mut lane);
+    let (leadership, end) = (leadership(2), Position(100));
+    let purpose = Purpose::LeaderSync;
+    let question = MatchQuestion { number, purpose, leadership, end, chain: Chain(9) };
+    core(&mut lane, Nanos(0), LaneFact::Asks(question));
+    let reply = MatchReply::Gone(Position(5000));
+    let answer = LaneAnswer::Match(MatchAnswer { number, reply, end: Position(9000) });
+    lane.handle(Nanos(0), LaneInput::Answered { from: SOURCE, answer });
+    assert_eq!(outputs(&mut lane), [LaneOutput::Resume(number + 1)]);
+    (lane, number + 1)
+}
+
+fn fetched(lane: &mut Lane, now: Nanos, number: u64, what: Fetched) -> Vec<LaneOutput> {
+    lane.handle(now, LaneInput::Fetched { number, what });
+    outputs(lane)
+}
+
+fn asked_at_most(outputs: &[LaneOutput]) -> Option<Position> {
+    outputs.iter().find_map(|output| match output {
+        LaneOutput::Ask(SOURCE, LaneRequest::Snapshot(request)) => Some(request.at_most),
+        _ => None,
+    })
+}
+
+const NOTHING: Fetched = Fetched::Part { position: Position(0), total: 0, end: 0 };
+
+#[test]
+fn a_leader_sync_takes_a_snapshot_where_the_log_has_left() {
+    let (mut lane, number) = syncing_from_a_short_log();
+    let asks = fetched(&mut lane, Nanos(0), number, NOTHING);
+    assert_eq!(asked_at_most(&asks), Some(Position(u64::MAX)));
+    assert_eq!(lane.progress(Nanos(MS)), None, "of what is not known yet");
+    let part = Fetched::Part { position: Position(6000), total: 300, end: 200 };
+    fetched(&mut lane, Nanos(MS), number, part);
+    assert!(lane.progress(Nanos(2 * MS)).is_some_and(|progress| progress.leader_sync));
+    let whole = fetched(&mut lane, Nanos(2 * MS), number, Fetched::Whole(Position(6000)));
+    assert!(whole.contains(&LaneOutput::Install(Position(6000))), "{whole:?}");
+    // The node's own log goes further all the same: it looks again.
+    lane.handle(Nanos(3 * MS), LaneInput::NotInstalled);
+    assert!(outputs(&mut lane).contains(&LaneOutput::Ended(false)));
+}
+
+#[test]
+fn a_leader_sync_that_gets_no_snapshot_ends_by_name_and_asks_for_an_older_one_next() {
+    let failed = |why| LaneOutput::Event(Event::CatchUpFailed { from: SOURCE, why });
+    for (what, why) in [
+        (Fetched::Nothing, CatchUpFailure::NothingMore),
+        (Fetched::Damaged(Position(6000)), CatchUpFailure::Damaged),
+    ] {
+        let (mut lane, number) = syncing_from_a_short_log();
+        fetched(&mut lane, Nanos(0), number, NOTHING);
+        let ended = fetched(&mut lane, Nanos(MS), number, what);
+        assert_eq!(ended, [failed(why), LaneOutput::Ended(false)]);
+        assert_eq!(lane.deadline(), Nanos(u64::MAX), "nothing is left of it");
+        let damaged = why == CatchUpFailure::Damaged;
+        let at_most = lane.gone.of(SOURCE).map(gone::Ceiling::at_most);
+        assert_eq!(at_most, damaged.then_some(Position(5999)));
+    }
+    // One that is silent is given up, too.
+    let (mut lane, number) = syncing_from_a_short_log();
+    fetched(&mut lane, Nanos(0), number, NOTHING);
+    lane.handle(Nanos(CATCH_UP_PATIENCE.stall_ns), LaneInput::Tick);
+    let ended = [failed(CatchUpFailure::Silent), LaneOutput::Ended(false)];
+    assert_eq!(outputs(&mut lane), ended);
+}
+
+#[test]
+fn d7_a_newer_fence_ends_the_snapshot_of_a_leader_sync() {
+    let (mut lane, number) = syncing_from_a_short_log();
+    fetched(&mut lane, Nanos(0), number, NOTHING);
+    lane.handle(Nanos(MS), LaneInput::Fenced(leadership(3)));
+    assert_eq!(outputs(&mut lane), [LaneOutput::Ended(false)]);
+    assert_eq!(fetched(&mut lane, Nanos(MS), number, Fetched::Whole(Position(6000))), []);
+}
+
 #[test]
 fn d7_a_newer_fence_voids_a_catch_up_and_not_a_leader_sync() {
     let mut lane = new();

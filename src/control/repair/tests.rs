@@ -65,6 +65,28 @@ fn a_file_is_read_its_gaps_are_asked_for_and_it_is_swapped_when_all_fits() {
     assert_eq!(repairs.deadline(), Nanos(u64::MAX));
 }
 
+/// The file behind the one that is repaired began damaged, too: both were repaired as one.
+#[test]
+fn files_that_were_repaired_with_another_one_are_told_and_left_alone() {
+    let next = BASE.plus(SEGMENT);
+    let mut repairs = machine();
+    repairs.handle(Nanos(1), RepairReport::Damaged(BASE));
+    repairs.handle(Nanos(1), RepairReport::Damaged(next));
+    repairs.handle(Nanos(1), RepairReport::Whole(BASE));
+    outputs(&mut repairs);
+    for base in [next, BASE] {
+        let swapped = RepairReport::Swapped { base, bytes: 64, kept_at: None };
+        repairs.handle(Nanos(5), swapped);
+        let said = outputs(&mut repairs);
+        assert!(
+            matches!(said[..], [RepairOutput::Event(RepairEvent::Repaired { base: told, .. })] if told == base),
+            "{said:?}"
+        );
+    }
+    assert_eq!((repairs.counts().0, repairs.damaged_segments().count()), (2, 0));
+    assert_eq!(repairs.deadline(), Nanos(u64::MAX));
+}
+
 #[test]
 fn only_a_file_that_the_log_has_left_is_touched() {
     let mut repairs = machine();

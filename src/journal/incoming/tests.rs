@@ -67,6 +67,15 @@ fn transfer(from: &MemoryDisk, to: &MemoryDisk, at_most: u64) -> io::Result<(Tak
     }
 }
 
+/// The one with this ending.
+fn quarantined(disk: &MemoryDisk, ending: &str) -> String {
+    let names = disk.list().unwrap();
+    names
+        .into_iter()
+        .find(|name| name.starts_with("quarantine/") && name.ends_with(ending))
+        .unwrap()
+}
+
 /// The node of `rig` starts again, and must have the source's log up to `place`, if that was installed.
 fn start_at(rig: &mut Rig, place: Predecessor) -> bool {
     let installed = install(&rig.disk, &SETTINGS, CutEpoch(0)).unwrap();
@@ -185,6 +194,34 @@ fn r14_damage_anywhere_is_refused_and_an_older_one_is_taken() {
 }
 
 #[test]
+fn r14_what_rots_after_it_was_decided_is_kept_aside_and_taken_again() {
+    let (theirs, places) = source();
+    let place = places[1];
+    let segment = format!("incoming/{}", segment_name(Position(3 * SEGMENT)));
+    let snapshot = decided_name(place.position);
+    for (name, offset) in [(&snapshot, 20), (&snapshot, 100_000), (&segment, 17), (&segment, 9000)]
+    {
+        let mut rig = started();
+        rig.fill_to(3000);
+        rig.sync_all();
+        let own = rig.tail();
+        transfer(&theirs.disk, &rig.disk, u64::MAX).unwrap();
+        rig.crash_process();
+        adopt(&rig.disk, SEGMENT, place.position).unwrap();
+        rig.disk.rot(name, offset, |bytes| bytes[0] ^= 4);
+        assert!(!start_at(&mut rig, place), "{name} at {offset}");
+        assert_eq!(rig.tail(), own, "it has its own log");
+        let kept = rig.disk.list().unwrap();
+        assert_eq!(kept.iter().filter(|name| name.starts_with("quarantine/")).count(), 2);
+        rig.crash_process();
+        transfer(&theirs.disk, &rig.disk, u64::MAX).unwrap();
+        adopt(&rig.disk, SEGMENT, place.position).unwrap();
+        assert!(start_at(&mut rig, place));
+        assert_eq!(rig.tail(), place);
+    }
+}
+
+#[test]
 fn without_the_check_a_damaged_snapshot_would_be_taken() {
     let (theirs, places) = source();
     let name = snapshot_name(places[1].position);
@@ -201,7 +238,9 @@ fn without_the_check_a_damaged_snapshot_would_be_taken() {
     }
     assert_eq!(taken, Taken::Whole(places[1].position));
     adopt(&disk, SEGMENT, places[1].position).unwrap();
-    install(&disk, &settings, CutEpoch(0)).unwrap();
+    // Nor would it be used: it is looked at again.
+    assert_eq!(install(&disk, &settings, CutEpoch(0)).unwrap(), None);
+    disk.rename(&quarantined(&disk, "qsnap"), &name).unwrap();
     assert!(verify(&disk, GROUP, places[1].position, &mut |_| Ok(())).is_err());
 }
 

@@ -97,6 +97,12 @@ fn what_has_left_is_named_and_what_cannot_be_read_is_not_known() {
         rig.disk.remove(&crate::journal::segment_name(*base)).unwrap();
     }
     assert_eq!(ask(&rig, ends[0].0), MatchReply::Gone(bases[2]));
+    // A core that has started since knows nothing of what was before the log's beginning.
+    for leadership in [Leadership::default(), of(ends[0].0)] {
+        let older = MatchReply::Older { leadership, end: Position(0), below: bases[2] };
+        let reply = LogFiles::new(&rig.disk, SEGMENT).filed(GROUP, older);
+        assert_eq!(reply, MatchReply::Gone(bases[2]));
+    }
     let (last, end) = *ends.last().unwrap();
     let chain = rig.ends[&end].chain;
     assert_eq!(ask(&rig, last), MatchReply::Agreed { position: end, chain });

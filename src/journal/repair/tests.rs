@@ -34,7 +34,15 @@ fn mend(
     far: FarSide,
     log: &[u8],
 ) -> Result<(Mended, u64), RepairError> {
-    let mut repair = Repair::new(disk, GROUP, SEGMENT, Position(base), far)?;
+    let repair = Repair::new(disk, GROUP, SEGMENT, Position(base), far)?;
+    drive(disk, repair, log).map(|(mut mended, asked)| (mended.remove(0), asked))
+}
+
+fn drive(
+    disk: &MemoryDisk,
+    mut repair: Repair,
+    log: &[u8],
+) -> Result<(Vec<Mended>, u64), RepairError> {
     let mut asked = 0;
     for _ in 0..1000 {
         match repair.step(disk)? {
@@ -124,6 +132,46 @@ fn a_file_that_ends_the_log_is_repaired_up_to_its_seal() {
     mend(&rig.disk, SEGMENT, FarSide::Seal(certain), &log).unwrap();
     rig.start().unwrap();
     assert_eq!(rig.tail(), certain);
+}
+
+/// Files of which each hides what the one before it must end with.
+#[test]
+fn g131_damaged_files_that_adjoin_are_repaired_as_one() {
+    let end = 4 * SEGMENT + 2000;
+    let limit = Position(end);
+    for (rotten, from_scratch) in [(1..3, false), (1..4, true), (0..4, true)] {
+        let mut rig = written(end);
+        let log = good_log(&rig);
+        let good: Vec<_> = (0..4).map(|n| rig.disk.bytes(&name(n * SEGMENT)).unwrap()).collect();
+        for number in rotten.clone() {
+            let name = name(number * SEGMENT);
+            if from_scratch {
+                rig.disk.remove(&name).unwrap();
+            } else {
+                rig.disk.rot(&name, 0, |bytes| bytes[..5000].fill(0xEE));
+            }
+        }
+        let first = rotten.start * SEGMENT;
+        let alone = mend(&rig.disk, first, FarSide::NextFile, &log);
+        assert!(matches!(alone, Err(RepairError::FarSide)), "{alone:?}");
+        let repair = || Repair::new(&rig.disk, GROUP, SEGMENT, Position(first), FarSide::NextFile);
+        // One that may not be touched, for the log has not left it.
+        let short = repair().unwrap().reaching(Position(rotten.end * SEGMENT), None);
+        assert!(matches!(drive(&rig.disk, short, &log), Err(RepairError::FarSide)));
+        let (mended, _) = drive(&rig.disk, repair().unwrap().reaching(limit, None), &log).unwrap();
+        let bases: Vec<_> = mended.iter().map(|of| of.base.0 / SEGMENT).collect();
+        assert_eq!(bases, rotten.clone().collect::<Vec<_>>());
+        assert!(mended.iter().all(|of| of.kept_at.is_some() != from_scratch && of.peer_bytes > 0));
+        for (number, good) in good.iter().enumerate() {
+            let now = rig.disk.bytes(&name(number as u64 * SEGMENT)).unwrap();
+            assert!(now[4096..] == good[4096..], "{rotten:?}: file {number}");
+            let header = |bytes: &[u8]| SegmentHeader::decode(bytes).unwrap();
+            assert_eq!(header(&now).before, header(good).before);
+            assert_eq!(header(&now).generation, header(good).generation);
+        }
+        rig.start().unwrap();
+        assert!(rig.node().report.cut.is_none() && rig.tail().position >= limit);
+    }
 }
 
 #[test]

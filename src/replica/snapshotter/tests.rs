@@ -246,6 +246,37 @@ fn a_snapshot_of_another_log_is_not_believed() {
 }
 
 #[test]
+fn d22_a_snapshot_of_a_log_that_was_given_up_is_none_of_the_next_one() {
+    let mut world = World::new();
+    let kept = world.rig.tail();
+    world.fill_to(SEGMENT / 2);
+    let dead = world.snapshot();
+    // All above `kept` is given up: what was committed there, too, which only a person may decide.
+    world.rig.ask_cut(kept);
+    world.rig.sync_all();
+    world.rig.crash_process();
+    world.rig.start().unwrap();
+    assert_eq!(world.rig.tail(), kept);
+    let (state, replayed) = world.start();
+    assert!(replayed.snapshot.is_none() && refused(&replayed) == [dead]);
+    assert_eq!(state.state_hash(), world.hash_of_the_log());
+    // Another history grows beyond it, with an entry that ends just there.
+    let open = SessionOpen { nonce: 6.into(), timeout: 1_000_000.into() };
+    world.rig.append_kind(Kind::SessionOpen, 2, open.as_bytes());
+    (world.session, world.commands) = (world.rig.tail().sequence.0, 0);
+    world.fill_to(dead.0 - 2000);
+    world.commands += 1;
+    let mut payload = world.command();
+    payload.resize((dead.since(world.rig.tail().position) - 32) as usize, 7);
+    world.rig.append_kind(Kind::Command, 2, &payload);
+    assert_eq!(world.rig.tail().position, dead);
+    world.commands(3);
+    let (state, replayed) = world.start();
+    assert!(replayed.snapshot.is_none() && refused(&replayed) == [dead]);
+    assert_eq!(state.state_hash(), world.hash_of_the_log());
+}
+
+#[test]
 fn it_takes_one_per_interval_and_keeps_so_many() {
     let mut world = World::new();
     let mut worker = world.worker(SEGMENT, 2);

@@ -8,12 +8,14 @@ mod holes;
 mod ladder;
 mod planted;
 mod power;
+mod power_storage;
 mod quorum;
 mod retention;
 mod rules;
 mod schedules;
 mod stage;
 mod startup;
+mod storage;
 mod terms;
 
 use super::Plan;

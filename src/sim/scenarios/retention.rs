@@ -6,7 +6,7 @@ use super::{MS, Script};
 use crate::mutants::Mutant;
 
 /// A busy group with small segments, of whose log little stays.
-fn trimming(nodes: usize) -> Script {
+pub(super) fn trimming(nodes: usize) -> Script {
     let mut script = Script::of(nodes);
     let plan = &mut script.plan;
     (plan.segment_bytes, plan.window_bytes) = (64 * 1024, 32 * 1024);
