@@ -5,6 +5,7 @@
 
 mod outlet;
 mod repair;
+mod wake;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::outlet::{Inlet, Outlet, ServiceEvent, outlet};
 pub use repair::{RepairOrder, RepairReport};
+pub use wake::{CoreWakers, NoWake, Wake};
 
 use crate::frame::Predecessor;
 use crate::limits::{LANE_MAILBOX_DEPTH, MAILBOX_DEPTH};
@@ -203,15 +205,10 @@ pub enum MatchReply {
     /// Both hold frames of that leadership, up to here, where the chain is in the durable files alone: whoever can read
     /// them makes [`MatchReply::Agreed`] of it.
     Filed(Position),
-    /// It does not remember leaderships that are so old: whoever can read the durable files looks there.
-    Older {
-        /// Of which was asked.
-        leadership: Leadership,
-        /// Up to here the other node has frames of it.
-        end: Position,
-        /// From here on it remembers all leaderships.
-        below: Position,
-    },
+    /// It remembers no `leadership` that is so old, but all from `below` on: whoever can read the durable files looks there.
+    /// The other node has frames of it up to `end`.
+    #[allow(missing_docs)] // said above
+    Older { leadership: Leadership, end: Position, below: Position },
     /// They part below this position, where the log begins: what was before has left.
     Gone(Position),
     /// It cannot tell: no frame of it ends there.
@@ -743,29 +740,6 @@ shared_words! {
     local_answers,
     /// Local queries refused: too stale, behind, no room (core).
     local_refusals,
-}
-
-/// Wakes a thread that may sleep. Cheap when it does not; callers limit how often they do it.
-pub trait Wake: Send + Sync + core::fmt::Debug {
-    /// Wakes it.
-    fn wake(&self);
-}
-
-/// Wakes nobody: for threads that never sleep, and tests.
-#[derive(Clone, Copy, Debug)]
-pub struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-/// Whom a core wakes.
-#[derive(Clone, Debug)]
-pub struct CoreWakers {
-    /// Control: there is a fact for it.
-    pub control: Arc<dyn Wake>,
-    /// Sync: there are bytes for it.
-    pub sync: Arc<dyn Wake>,
 }
 
 /// Where the shared words live: in a mapped page on a host, on the heap in tests.

@@ -476,8 +476,8 @@ fn d3_opinions_that_an_earlier_life_was_given_answer_no_question_of_this_one() {
     assert_ne!(round(1 << 40), round(1 << 50));
 }
 
-/// While it had no state it heard of a newer generation than its group's. Later, long since a voter again, it stood in that one: nobody
-/// listened, and what it had promised there kept it out for good.
+/// While it had no state it heard of a newer generation than its group's. Later, long since a voter again, it stood in that
+/// one: nobody listened, and what it had promised there kept it out for good.
 #[test]
 fn d3_what_a_node_without_state_heard_of_another_generation_is_void_when_it_is_a_voter() {
     let priorities = [1, 1, 2];
