@@ -225,7 +225,8 @@ impl Election {
             glance: Glance::default(),
             started: None,
             seen_leader: false,
-            round: 0,
+            // Each life begins elsewhere: what was said to an earlier one is no answer.
+            round: settings.instance >> 1,
             attempts: 0,
             not_before: Nanos(0),
             pull_not_before: Nanos(0),

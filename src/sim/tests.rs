@@ -107,6 +107,14 @@ fn d7_seeds_212_and_77129_what_is_appended_before_a_fence_in_the_same_step_is_no
     }
 }
 
+/// What a wiped node had been told at the founding came once more: it took all others for blank, and stood in a generation of its own.
+#[test]
+fn d3_seed_140_opinions_of_the_founding_that_come_again_make_nobody_stand() {
+    let outcome = run(&Plan::draw(140, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("replay") > 0);
+}
+
 /// The power of a node failed 1.4 ms after it had been counted into the quorum that is healed first: it had been struck in the
 /// last moment of the chaos.
 #[test]

@@ -460,6 +460,22 @@ fn d3_generations_never_mix() {
     assert_eq!(rig.leaders.len(), 1);
 }
 
+/// A wiped node was told once more what its earlier life was told at the founding: it took all others for blank, and stood.
+#[test]
+fn d3_opinions_that_an_earlier_life_was_given_answer_no_question_of_this_one() {
+    let round = |instance| {
+        let mut machine = Election::new(ElectionSettings { instance, ..settings(0, &[1; 3]) });
+        machine.handle(Nanos(1), Input::Tick);
+        let outputs = core::iter::from_fn(|| machine.poll());
+        let rounds = outputs.filter_map(|output| match output {
+            Output::Send(_, Envelope { message: Message::Canvass { round }, .. }) => Some(round),
+            _ => None,
+        });
+        rounds.last().expect("it asks")
+    };
+    assert_ne!(round(1 << 40), round(1 << 50));
+}
+
 /// While it had no state it heard of a newer generation than its group's. Later, long since a voter again, it stood in that
 /// one: nobody listened, and what it had promised there kept it out for good.
 #[test]
