@@ -335,10 +335,7 @@ impl Machine {
             Arc::clone(&store),
             sync_link,
             Arc::clone(&shared),
-            SyncerSettings {
-                mutants: plan.mutants(),
-                ..SyncerSettings::new(GROUP, plan.segment_bytes)
-            },
+            syncer_settings(plan),
             recovered.sync,
             views,
         );
@@ -398,6 +395,11 @@ impl Process {
         let rung = if leads { durability.leader } else { durability.follower };
         if rung == Rung::Disk { 0 } else { GATHER_NS }
     }
+}
+
+fn syncer_settings(plan: &Plan) -> SyncerSettings {
+    let mutants = plan.mutants();
+    SyncerSettings { mutants, ..SyncerSettings::new(GROUP, plan.segment_bytes) }
 }
 
 fn incoming_settings(plan: &Plan) -> IncomingSettings {
