@@ -107,7 +107,7 @@ fn d7_seeds_212_and_77129_what_is_appended_before_a_fence_in_the_same_step_is_no
     }
 }
 
-/// What a wiped node had been told at the founding came once more: it took all others for blank, and stood in a generation of its own.
+/// What a wiped node had been told at the founding came once more: it took all others for blank, and stood alone.
 #[test]
 fn d3_seed_140_opinions_of_the_founding_that_come_again_make_nobody_stand() {
     let outcome = run(&Plan::draw(140, None), false);
