@@ -64,8 +64,8 @@ pub(crate) fn run(args: &Args) -> u8 {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let taking = match taking(&settings) {
-        Ok(taking) => taking,
+    let begun = match taking(&settings) {
+        Ok(begun) => begun,
         Err(code) => return code,
     };
     let folder = match BackupFolder::begin(&args.to) {
@@ -77,7 +77,8 @@ pub(crate) fn run(args: &Args) -> u8 {
         }
     };
     let from = BesideDisk::new(&settings.node.data_dir);
-    let taken = match take(&from, folder.disk(), &taking, &mut args.pace.pace()) {
+    let mut limit = || taking(&settings).ok().map(|taking| taking.limit);
+    let taken = match take(&from, folder.disk(), &begun, &mut limit, &mut args.pace.pace()) {
         Ok(taken) => taken,
         Err(error) => {
             complain(&error);

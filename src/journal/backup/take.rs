@@ -46,7 +46,8 @@ pub struct Taken {
 }
 
 /// Takes a backup of the log in `from` into `to`, which holds nothing yet. All of it is durable when this returns, but for
-/// the name of the directory.
+/// the name of the directory. When the work begins anew, `limit` says up to where everything is committed and on the disk by
+/// then; nothing: as before.
 ///
 /// # Errors
 /// [`BackupError`]: there is no manifest then, so what is there is no backup.
@@ -54,18 +55,22 @@ pub fn take<S: Disk, T: Disk>(
     from: &S,
     to: &T,
     taking: &Taking,
+    limit: &mut dyn FnMut() -> Option<Position>,
     pace: &mut Pace<'_>,
 ) -> Result<Taken, BackupError> {
+    let mut taking = *taking;
     for _ in 0..ATTEMPTS_MAX {
         for name in to.list().map_err(failed("listing", "the backup"))? {
             if parse_segment_name(&name).is_some() || parse_snapshot_name(&name).is_some() {
                 to.remove(&name).map_err(failed("removing", &name))?;
             }
         }
-        let mut attempt = Attempt { from, to, taking, pace: &mut *pace, left_out: Vec::new() };
+        let mut attempt =
+            Attempt { from, to, taking: &taking, pace: &mut *pace, left_out: Vec::new() };
         if let Some(manifest) = attempt.run()? {
             return Ok(Taken { manifest, left_out: attempt.left_out });
         }
+        taking.limit = limit().map_or(taking.limit, |now| now.max(taking.limit));
     }
     Err(BackupError::Left { attempts: ATTEMPTS_MAX })
 }
@@ -118,10 +123,16 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
         Ok(Some(manifest))
     }
 
-    /// Copies the newest good snapshots; their positions, oldest first. None: one left before it was opened.
+    /// Copies the newest good snapshots; their positions, oldest first. None: one left before it was opened, or all of them
+    /// for such that lie above the limit.
     fn snapshots(&mut self, lowest: Position) -> Result<Option<Vec<Position>>, BackupError> {
         let mut positions = snapshots(self.from).map_err(failed("listing", "the snapshots"))?;
-        positions.retain(|&at| at >= lowest && at <= self.taking.limit);
+        positions.retain(|&at| at >= lowest);
+        let all = positions.len();
+        positions.retain(|&at| at <= self.taking.limit);
+        if positions.is_empty() && all > 0 && lowest > Position(0) {
+            return Ok(None);
+        }
         let mut opened = Vec::new();
         for &position in positions.iter().rev() {
             let name = snapshot_name(position);

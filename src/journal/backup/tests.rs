@@ -52,7 +52,7 @@ fn taking(limit: Position) -> Taking {
 
 fn take_all(rig: &mut Rig) -> (MemoryDisk, Manifest) {
     let (to, limit) = (MemoryDisk::new(), rig.tail().position);
-    let taken = take(&rig.disk, &to, &taking(limit), &mut |_| Ok(())).unwrap();
+    let taken = take(&rig.disk, &to, &taking(limit), &mut || None, &mut |_| Ok(())).unwrap();
     assert_eq!(taken.left_out, []);
     (to, taken.manifest)
 }
@@ -134,7 +134,8 @@ fn without_two_snapshots_it_is_the_whole_log_and_nothing_above_the_limit_is_in_i
         // In the middle of the entry behind it: that one is not part of it.
         for limit in [end.position, end.position.plus(16)] {
             let to = MemoryDisk::new();
-            let taken = take(&rig.disk, &to, &taking(limit), &mut |_| Ok(())).unwrap();
+            let taken =
+                take(&rig.disk, &to, &taking(limit), &mut || None, &mut |_| Ok(())).unwrap();
             assert_eq!((taken.manifest.first, taken.manifest.end), (Position(0), end));
             assert_eq!(taken.manifest.snapshots().count(), snapshots.len());
             assert_eq!(checked(&to).flaws, []);
@@ -145,8 +146,13 @@ fn without_two_snapshots_it_is_the_whole_log_and_nothing_above_the_limit_is_in_i
         }
         drop(rig.node.take());
     }
-    let nothing =
-        take(&Rig::started().disk, &MemoryDisk::new(), &taking(Position(0)), &mut |_| Ok(()));
+    let nothing = take(
+        &Rig::started().disk,
+        &MemoryDisk::new(),
+        &taking(Position(0)),
+        &mut || None,
+        &mut |_| Ok(()),
+    );
     assert!(matches!(nothing, Err(BackupError::Nothing)));
 }
 
@@ -155,7 +161,7 @@ fn a_log_that_ends_with_a_full_segment_is_backed_up_and_goes_on() {
     let mut rig = source(2, &[]);
     let end = rig.ends[&Position(2 * SEGMENT)];
     let to = MemoryDisk::new();
-    let taken = take(&rig.disk, &to, &taking(end.position), &mut |_| Ok(())).unwrap();
+    let taken = take(&rig.disk, &to, &taking(end.position), &mut || None, &mut |_| Ok(())).unwrap();
     assert_eq!((taken.manifest.end, taken.manifest.segments().count()), (end, 2));
     let (disk, _) = restored(&to, GROUP);
     assert_eq!(start(&disk, GROUP).unwrap().tail, end);
@@ -191,7 +197,7 @@ fn what_leaves_while_it_is_copied_is_held_or_the_work_begins_anew() {
             }
             Ok(())
         };
-        let taken = take(&rig.disk, &to, &taking(limit), &mut pace).unwrap();
+        let taken = take(&rig.disk, &to, &taking(limit), &mut || None, &mut pace).unwrap();
         begun_anew += u32::from(taken.manifest.first == Position(4 * SEGMENT));
         assert_eq!(checked(&to).flaws, [], "at piece {call}");
         assert_eq!(taken.manifest.end, rig.tail());
@@ -213,7 +219,22 @@ fn a_log_that_leaves_faster_than_it_is_copied_is_said_to_do_so() {
     let disk = rig.disk.clone();
     // A disk whose lowest segment leaves whenever somebody has looked.
     let from = Leaving { disk, lists: Cell::new(0) };
-    let taken = take(&from, &MemoryDisk::new(), &taking(limit), &mut |_| Ok(()));
+    let taken = take(&from, &MemoryDisk::new(), &taking(limit), &mut || None, &mut |_| Ok(()));
+    assert!(matches!(taken, Err(BackupError::Left { .. })), "{taken:?}");
+}
+
+#[test]
+fn snapshots_that_were_all_replaced_since_the_limit_was_read_are_taken_with_a_newer_limit() {
+    let rig = source(6, &[4 * SEGMENT + 100, 5 * SEGMENT + 100]);
+    for base in 0..4 {
+        rig.disk.remove(&segment_name(Position(base * SEGMENT))).unwrap();
+    }
+    let end = *rig.ends.last_key_value().unwrap().0;
+    let early = taking(Position(4 * SEGMENT + 50));
+    let taken = take(&rig.disk, &MemoryDisk::new(), &early, &mut || Some(end), &mut |_| Ok(()));
+    let manifest = taken.unwrap().manifest;
+    assert_eq!((manifest.end.position, manifest.snapshots().count()), (end, 2));
+    let taken = take(&rig.disk, &MemoryDisk::new(), &early, &mut || None, &mut |_| Ok(()));
     assert!(matches!(taken, Err(BackupError::Left { .. })), "{taken:?}");
 }
 
@@ -259,14 +280,14 @@ fn a_damaged_snapshot_is_left_out_and_damaged_log_is_refused_by_name() {
     rig.disk.rot(&snapshot_name(newest), 70_000, |bytes| bytes[0] ^= 1);
     let limit = rig.tail().position;
     let to = MemoryDisk::new();
-    let taken = take(&rig.disk, &to, &taking(limit), &mut |_| Ok(())).unwrap();
+    let taken = take(&rig.disk, &to, &taking(limit), &mut || None, &mut |_| Ok(())).unwrap();
     assert_eq!(taken.left_out.len(), 1);
     assert_eq!(taken.left_out[0].file, snapshot_name(newest));
     assert_eq!((taken.manifest.first, taken.manifest.snapshots().count()), (Position(0), 2));
     assert_eq!(checked(&to).flaws, []);
     rig.disk.rot(&segment_name(Position(SEGMENT)), 9000, |bytes| bytes[0] ^= 1);
     let to = MemoryDisk::new();
-    let refused = take(&rig.disk, &to, &taking(limit), &mut |_| Ok(())).unwrap_err();
+    let refused = take(&rig.disk, &to, &taking(limit), &mut || None, &mut |_| Ok(())).unwrap_err();
     assert!(refused.to_string().contains(&segment_name(Position(SEGMENT))), "{refused}");
     assert!(matches!(check(&to, &mut |_| Ok(())), Err(ManifestError::Absent)));
 }
@@ -413,7 +434,7 @@ fn a_power_loss_anywhere_leaves_no_half_backup_and_no_half_log() {
     for changes in 0.. {
         let to = MemoryDisk::new();
         to.stop_after(changes);
-        let done = take(&rig.disk, &to, &taking(limit), &mut |_| Ok(())).is_ok();
+        let done = take(&rig.disk, &to, &taking(limit), &mut || None, &mut |_| Ok(())).is_ok();
         to.crash(changes);
         match check(&to, &mut |_| Ok(())) {
             Ok(found) => assert_eq!((found.flaws, found.strays), (vec![], vec![])),
