@@ -317,6 +317,7 @@ pub enum LaneRefusal {
 
 /// What is made durable before it is acted upon.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Promise {
     /// Accept nothing older than this.
     pub leadership: Leadership,
@@ -326,6 +327,8 @@ pub struct Promise {
     pub may_ack_memory: bool,
     /// Every voter granted its vote in this leadership: the node is no longer provisional.
     pub admitted: bool,
+    /// That election is the founding, and the node has won it.
+    pub founding: bool,
     /// The leader re-admits the node, which holds everything up to here on its disk.
     pub readmitted: Option<Position>,
     /// Made ahead, for a hand-over: the core still has its role in an older leadership. The vote is not decided yet.

@@ -343,6 +343,7 @@ fn node_state_lies_where_the_page_says() {
     state.incarnation = Incarnation(0x4142_4344);
     state.found(Leadership { generation, term: Term(0x5152_5354) }).unwrap();
     state.vote(state.leadership, NodeId(6)).unwrap();
+    state.won_founding = true;
     state.allow_memory().unwrap();
     state.truncate(Truncation { at: before(0x800), epoch: CutEpoch(1) }).unwrap();
     let disk = MemoryDisk::new();
@@ -359,7 +360,7 @@ fn node_state_lies_where_the_page_says() {
         ("magic", b"QUORNODE"),
         ("version", &1_u16.to_le_bytes()),
         ("node", &node.0.to_le_bytes()),
-        ("flags", &(2_u32 | 4 | 8 | 16).to_le_bytes()),
+        ("flags", &(2_u32 | 4 | 8 | 16 | 32).to_le_bytes()),
         ("number", &2_u64.to_le_bytes()),
         ("group", &group.0.to_le_bytes()),
         ("generation", &generation.to_u64().to_le_bytes()),

@@ -28,6 +28,8 @@ mod strangers;
 mod vote;
 
 #[cfg(test)]
+mod founding_tests;
+#[cfg(test)]
 mod reserve_tests;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -467,6 +469,7 @@ impl Election {
             vote: kept,
             may_ack_memory: false,
             admitted: false,
+            founding: false,
             readmitted: None,
             ahead: false,
         };
@@ -488,8 +491,9 @@ impl Election {
                 promise.vote = Some(self.settings.node);
                 promise.may_ack_memory = clean && memory(durability.leader);
             }
-            Intent::Win { .. } => {
+            Intent::Win { founding, .. } => {
                 promise.admitted = true;
+                promise.founding = *founding;
                 promise.may_ack_memory = memory(durability.leader);
             }
             Intent::Found { .. } => promise.admitted = true,

@@ -20,7 +20,6 @@ pub use store::{
 use core::fmt;
 
 use crate::frame::Predecessor;
-use crate::journal::terms::TermStartAt;
 use crate::link::Promise;
 use crate::mutants::{Mutant, Mutants};
 use crate::types::{
@@ -51,6 +50,7 @@ pub struct Truncation {
 
 /// The durable state of a node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct NodeState {
     /// Which group.
     pub group: GroupId,
@@ -72,6 +72,9 @@ pub struct NodeState {
     pub provisional: bool,
     /// It has been part of a founded group, or was admitted to one. Until then it has no state worth the name.
     pub founded: bool,
+    /// It has won the founding election in `leadership`. That is recorded: a founder whose log is empty still, and who has voted
+    /// for itself since, looks the same, and whoever voted for it may have been wiped.
+    pub won_founding: bool,
     /// The last stop was an orderly one, and nothing has been acknowledged since.
     pub clean_mark: Option<CleanMark>,
     /// The newest cut of its log.
@@ -163,6 +166,7 @@ impl NodeState {
             may_ack_memory: false,
             provisional: true,
             founded: false,
+            won_founding: false,
             clean_mark: None,
             truncation: None,
             mutants: Mutants::NONE,
@@ -226,6 +230,7 @@ impl NodeState {
     pub fn keep(&mut self, promise: &Promise, durable: Durable) -> Result<(), Refused> {
         if promise.admitted {
             self.found(promise.leadership)?;
+            self.won_founding = promise.founding;
         } else {
             self.raise(promise.leadership)?;
         }
@@ -240,17 +245,6 @@ impl NodeState {
             self.allow_memory()?;
         }
         Ok(())
-    }
-
-    /// Whether, if it was founded, it was so by its own election in the leadership it promised: it voted for itself there, and
-    /// its log, whose leaderships `terms` begin, holds nothing of another in this generation, and is there from the
-    /// generation's birth. (Of older generations is what was restored before the founding.)
-    #[must_use]
-    pub fn won_founding(&self, terms: &[TermStartAt]) -> bool {
-        let older = |start: &TermStartAt| start.leadership.generation < self.leadership.generation;
-        self.vote == Some(self.node)
-            && terms.first().is_none_or(|first| first.base == Position(0) || older(first))
-            && terms.iter().all(|start| start.leadership == self.leadership || older(start))
     }
 
     /// Cuts that its log has seen.
@@ -302,6 +296,7 @@ impl NodeState {
         }
         self.provisional = false;
         self.founded = true;
+        self.won_founding = false;
         Ok(())
     }
 
@@ -344,6 +339,7 @@ impl NodeState {
         if leadership > self.leadership {
             self.leadership = leadership;
             self.vote = None;
+            self.won_founding = false;
         }
         Ok(())
     }
@@ -633,26 +629,36 @@ mod tests {
     }
 
     #[test]
-    fn a_founding_was_won_if_the_log_holds_nothing_of_another_in_its_generation() {
-        let mut state = member();
-        let at = |base, generation, n| TermStartAt {
-            base: Position(base),
-            leadership: Leadership { generation, ..term(n) },
+    fn d3_a_founding_is_won_by_its_winner_alone_until_it_promises_more() {
+        let won = Promise {
+            leadership: term(1),
+            vote: Some(NodeId(0)),
+            may_ack_memory: false,
+            admitted: true,
+            founding: true,
+            readmitted: None,
+            ahead: false,
         };
-        let own = term(2).generation;
-        let older = Generation { counter: own.counter - 1, random: 9 };
-        state.vote(term(2), NodeId(0)).unwrap();
-        assert!(state.won_founding(&[]) && state.won_founding(&[at(0, own, 2)]));
-        // Restored before it was founded, from its birth or not.
-        for base in [0, 4096] {
-            assert!(state.won_founding(&[at(base, older, 1), at(8192, older, 7)]));
-            assert!(state.won_founding(&[at(base, older, 1), at(8192, own, 2)]));
-            assert!(!state.won_founding(&[at(base, older, 1), at(8192, own, 1), at(9000, own, 2)]));
-        }
-        assert!(!state.won_founding(&[at(4096, own, 2)]), "what has left may be of another");
-        state.raise(term(3)).unwrap();
-        state.vote(term(3), NodeId(1)).unwrap();
-        assert!(!state.won_founding(&[]), "it voted for another");
+        let keep = |state: &NodeState, promise| {
+            let mut state = state.clone();
+            state.keep(&promise, Durable(Position(0))).unwrap();
+            state.won_founding
+        };
+        let blank = start(None, input()).state;
+        assert!(!keep(&blank, Promise { founding: false, ..won }), "called, or told");
+        let mut winner = blank;
+        winner.keep(&won, Durable(Position(0))).unwrap();
+        winner = start(Some(&winner), input()).state;
+        assert!(winner.won_founding, "after a start too");
+        let same = Promise { admitted: false, founding: false, may_ack_memory: true, ..won };
+        assert!(keep(&winner, same));
+        assert!(
+            !keep(&winner, Promise { leadership: term(2), ..same }),
+            "its own vote or another's"
+        );
+        let mut lost = start(Some(&winner), StartInput { promise_lost: true, ..input() }).state;
+        lost.readmit(Position(0), Durable(Position(0))).unwrap();
+        assert!(!lost.won_founding);
     }
 
     #[test]

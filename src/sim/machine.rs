@@ -446,7 +446,7 @@ fn control_settings(
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
-        won_founding: state.won_founding(&recovered.terms),
+        won_founding: state.won_founding,
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: plan.durability,

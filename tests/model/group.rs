@@ -219,14 +219,7 @@ impl Group {
         core: CoreRules::ALL,
     };
 
-    fn machine(
-        &self,
-        node: usize,
-        disk: &NodeState,
-        log: Log,
-        stateless: bool,
-        life: u64,
-    ) -> Election {
+    fn machine(&self, node: usize, disk: &NodeState, stateless: bool, life: u64) -> Election {
         let member = |n| Member { node: NodeId(n as u16), voter: true, priority: 1 };
         let mut machine = Election::new(ElectionSettings {
             node: NodeId(node as u16),
@@ -238,10 +231,7 @@ impl Group {
                 (false, true) => Standing::Provisional,
                 (false, false) => Standing::Clean,
             },
-            won_founding: disk.vote == Some(NodeId(node as u16))
-                && log.terms[..log.length as usize]
-                    .iter()
-                    .all(|&term| u32::from(term) == disk.leadership.term.0),
+            won_founding: disk.won_founding,
             may_ack_memory: disk.may_ack_memory,
             incarnation: disk.incarnation,
             durability: Durability { leader: Rung::Disk, follower: Rung::Memory },
@@ -275,7 +265,7 @@ impl Group {
             }),
             rejoins: [None; NODES_MAX],
         };
-        let machine = self.machine(node, &disk, log, decision.stateless, life);
+        let machine = self.machine(node, &disk, decision.stateless, life);
         Node { machine, core, orders: VecDeque::new(), disk, writing: None, life }
     }
 

@@ -141,6 +141,7 @@ impl State {
             vote: None,
             may_ack_memory,
             admitted: false,
+            founding: false,
             readmitted,
             ahead: false,
         };

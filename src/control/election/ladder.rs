@@ -81,6 +81,7 @@ impl Election {
             vote: self.vote,
             may_ack_memory: true,
             admitted: false,
+            founding: false,
             readmitted: None,
             ahead: Some(self.promised) > self.role(),
         }));

@@ -40,8 +40,7 @@ pub struct ElectionSettings {
     pub vote: Option<NodeId>,
     /// What it may have forgotten.
     pub standing: Standing,
-    /// It has state, voted for itself in `promised`, and its log holds no frame of another leadership: if it was founded, then
-    /// by its own election in `promised`.
+    /// It has won the founding election in `promised`.
     pub won_founding: bool,
     /// The durable node state allows acknowledgements from memory.
     pub may_ack_memory: bool,

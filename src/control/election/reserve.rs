@@ -101,7 +101,7 @@ impl Election {
 
     /// The node state says all of it already: the vote was kept for a hand-over.
     pub(super) fn is_durable(&self, promise: &Promise) -> bool {
-        let Promise { leadership, vote, may_ack_memory, admitted, readmitted, ahead: _ } = *promise;
+        let Promise { leadership, vote, may_ack_memory, admitted, readmitted, .. } = *promise;
         (leadership, vote) == (self.promised, self.vote)
             && (self.may_ack_memory || !may_ack_memory)
             && !admitted
@@ -212,6 +212,7 @@ impl Election {
             vote: Some(candidate),
             may_ack_memory: rung == Rung::Memory,
             admitted: false,
+            founding: false,
             readmitted: None,
             ahead: true,
         };

@@ -167,9 +167,6 @@ impl Rig {
     pub(crate) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.settings.instance += 100;
-        node.settings.won_founding = node.settings.vote == Some(node.settings.node)
-            && [Leadership::default(), node.settings.promised].contains(&node.recency.last)
-            && node.recency.tail.0.0 <= 64;
         node.machine = Election::new(node.settings.clone());
         (node.up, node.role) = (true, Role::None);
     }
@@ -312,6 +309,9 @@ impl Node {
         if promise.leadership == settings.promised && settings.vote.is_some() {
             assert_eq!(promise.vote, settings.vote, "one vote in one term");
         }
+        let settled = promise.leadership == settings.promised && promise.readmitted.is_none();
+        settings.won_founding =
+            if promise.admitted { promise.founding } else { settings.won_founding && settled };
         (settings.promised, settings.vote) = (promise.leadership, promise.vote);
         settings.may_ack_memory |= promise.may_ack_memory;
         if promise.admitted || promise.readmitted.is_some() {

@@ -42,6 +42,7 @@ const MAY_ACK_MEMORY: u32 = 2;
 const FOUNDED: u32 = 4;
 const CLEAN_MARK: u32 = 8;
 const TRUNCATION: u32 = 16;
+const WON_FOUNDING: u32 = 32;
 
 /// Why the node state cannot be read or written.
 #[derive(Debug)]
@@ -274,7 +275,7 @@ pub fn decode_node_state(block: &[u8]) -> Result<(NodeState, u64), NodeStateErro
     if block.version.get() != VERSION {
         return Err(NodeStateError::Version { found: block.version.get() });
     }
-    let known = PROVISIONAL | MAY_ACK_MEMORY | FOUNDED | CLEAN_MARK | TRUNCATION;
+    let known = PROVISIONAL | MAY_ACK_MEMORY | FOUNDED | CLEAN_MARK | TRUNCATION | WON_FOUNDING;
     let as_written =
         block.flags.get() & !known == 0 && block.reserved.iter().all(|&byte| byte == 0);
     if block.crc.get() != block.checksum() || !as_written {
@@ -318,7 +319,8 @@ impl Block {
             | flag(state.may_ack_memory, MAY_ACK_MEMORY)
             | flag(state.founded, FOUNDED)
             | flag(state.clean_mark.is_some(), CLEAN_MARK)
-            | flag(state.truncation.is_some(), TRUNCATION);
+            | flag(state.truncation.is_some(), TRUNCATION)
+            | flag(state.won_founding, WON_FOUNDING);
         let mark = state.clean_mark.unwrap_or_else(|| CleanMark {
             tail: Predecessor::default(),
             commit: Commit(Position(0)),
@@ -371,6 +373,7 @@ impl Block {
             may_ack_memory: on(MAY_ACK_MEMORY),
             provisional: on(PROVISIONAL),
             founded: on(FOUNDED),
+            won_founding: on(WON_FOUNDING),
             clean_mark: on(CLEAN_MARK).then(|| CleanMark {
                 tail: self.clean_tail.predecessor(),
                 commit: Commit(Position(self.clean_commit.get())),

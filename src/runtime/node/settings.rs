@@ -22,7 +22,6 @@ use crate::journal::recovery::Recovered;
 use crate::journal::scrub::ScrubSettings;
 use crate::journal::segment_header::{Content, SegmentHeader};
 use crate::journal::syncer::SyncerSettings;
-use crate::journal::terms::TermStartAt;
 use crate::link::Shared;
 use crate::replica::retainer::RetainerSettings;
 use crate::replica::snapshotter::SnapshotSettings;
@@ -117,7 +116,6 @@ pub(super) fn election_settings(
     settings: &Settings,
     state: &NodeState,
     stateless: bool,
-    terms: &[TermStartAt],
 ) -> ElectionSettings {
     let member =
         |m: &MemberSettings| Member { node: m.id, voter: !m.observer, priority: m.priority };
@@ -132,7 +130,7 @@ pub(super) fn election_settings(
             (false, true) => Standing::Provisional,
             (false, false) => Standing::Clean,
         },
-        won_founding: state.won_founding(terms),
+        won_founding: state.won_founding,
         may_ack_memory: state.may_ack_memory,
         incarnation: state.incarnation,
         durability: settings.group.durability,

@@ -70,7 +70,7 @@ fn leader(set: &[Pair<'_>]) -> NodeId {
         let settings = settings(node, &members, set);
         let mut state = NodeState::blank(settings.group.id, settings.node.id);
         state.found(leadership(1)).expect("it is new");
-        election_settings(&settings, &state, false, &[])
+        election_settings(&settings, &state, false)
     };
     let mut rig = rig::Rig::new((0..3).map(configured));
     NodeId(rig.settle() as u16)
@@ -94,7 +94,7 @@ fn r15_members_observer() {
     assert_eq!(leader(&most), NodeId(0), "whatever its priority");
     // Nor does it count, in the election and in the core.
     let configured = of_three(&most);
-    let election = election_settings(&configured, &NodeState::blank(GROUP, NodeId(0)), true, &[]);
+    let election = election_settings(&configured, &NodeState::blank(GROUP, NodeId(0)), true);
     assert_eq!((election.voters(), election.quorum()), (2, 2));
     let core = core_settings(&configured, cores::identity(), false);
     assert_eq!(core.peers.iter().map(|peer| peer.voter).collect::<Vec<_>>(), [true, true, false]);

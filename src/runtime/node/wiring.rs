@@ -159,7 +159,7 @@ fn election<M, V>(
     recovered: &Recovered<M, V>,
     durability: Durability,
 ) -> Election {
-    let of = election_settings(settings, &recovered.state, recovered.stateless, &recovered.terms);
+    let of = election_settings(settings, &recovered.state, recovered.stateless);
     Election::new(ElectionSettings { durability, ..of })
 }
 
