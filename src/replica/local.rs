@@ -428,8 +428,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if leading.over || leading.term_opened == Position(u64::MAX) {
             return false; // whoever asked asks again
         }
-        // Until the term is open, what was committed before it is not known.
-        let commit = if leading.opened { self.commit.0 } else { leading.term_opened };
+        let commit = leading.vouches_for(self.commit);
         if self.locals.asked_in != self.fence {
             // What was committed when somebody asked in another leadership says nothing of this one.
             self.locals.askers = [None; NODES_MAX];

@@ -5,15 +5,16 @@ use std::rc::Rc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::core::Work;
 use super::tests::{Faults, GROUP, STEP_NS, TestNetwork, World, address, leadership};
 use crate::client::{Client, ClientSettings, ClientState, Demand, Lag, ReadOutcome, Reader};
 use crate::limits::LOCAL_QUERIES_MAX;
 use crate::link::ControlToCore;
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::datagram::{DatagramHeader, DatagramKind, parse};
-use crate::stream::local::{LocalAnswerBody, LocalOutcome, LocalQueryBody};
+use crate::stream::local::{CommitAnswer, LocalAnswerBody, LocalOutcome, LocalQueryBody};
 use crate::stream::network::{Destination, Network};
-use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
+use crate::types::{Commit, Leadership, Nanos, NodeId, Position, Sequence};
 
 const MS: u64 = Nanos::MILLISECOND;
 
@@ -306,6 +307,38 @@ fn g136_what_was_certain_before_a_change_of_leader_still_is() {
     world.run(2, |_| false);
     let (outcome, lag, _) = ask(&mut world, &mut reader, 2, fresh(u64::MAX - 1));
     assert_eq!((outcome, lag.lag_ns), (ReadOutcome::TooStale, None));
+}
+
+#[test]
+fn g136_a_leader_whose_term_is_not_open_yet_vouches_for_what_it_has_committed_beyond_it() {
+    let mut world = whole(11);
+    world.append(20, 100);
+    assert!(world.run(5000, |world| world.all_applied()));
+    let mut reader = reader(&world);
+    let answers = |world: &World| {
+        let mut said = Vec::new();
+        for flying in &world.wire.borrow().flying {
+            if let Ok((_, DatagramKind::CommitAnswer, body)) = parse(&flying.4, GROUP) {
+                let (answer, _) = CommitAnswer::read_from_prefix(body).expect("an answer");
+                said.push(Position(answer.commit.get()));
+            }
+        }
+        said
+    };
+    // What is applied lies behind by more than one duty cycle's share.
+    let opened = Position(64);
+    reader.ask(world.now, address(1), b"", fresh(0)).expect("room");
+    let mut said = Vec::new();
+    assert!(world.run(5000, |world| {
+        let Work::Leader(leading) = &mut world.nodes[0].core.work else { unreachable!() };
+        (leading.opened, leading.term_opened) = (false, opened);
+        assert_eq!(leading.vouches_for(Commit(Position(0))), opened);
+        assert_eq!(leading.vouches_for(Commit(Position(128))), Position(128));
+        reader.poll(world.now, |_| {});
+        said = answers(world);
+        !said.is_empty()
+    }));
+    assert_eq!(said, [committed(&world)], "and not only the beginning of its term");
 }
 
 #[test]
