@@ -88,8 +88,8 @@ enum Asking {
     No,
     /// The leader is asked, which may be this node: then a quorum is waited for.
     Leader(Asked),
-    /// It was answered, and the state is not there yet.
-    Answered(Known),
+    /// It was answered in this leadership, and the state is not there yet.
+    Answered(Known, Leadership),
 }
 
 /// A question to the leader.
@@ -195,7 +195,7 @@ impl Locals {
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let retry = match self.asking {
             Asking::Leader(asked) => asked.retry_at,
-            Asking::No | Asking::Answered(_) => None,
+            Asking::No | Asking::Answered(..) => None,
         };
         self.waiting.iter().map(|waiting| waiting.until).chain(retry).min()
     }
@@ -349,12 +349,13 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.locals.known = None;
         }
         match self.locals.asking {
-            Asking::Answered(known) => {
+            Asking::Answered(known, leadership) => {
                 let applied = self.applied.0 >= known.commit;
                 if applied || self.planted(Mutant::FreshUnapplied) {
                     self.locals.known = Some(known);
                     self.locals.asking = Asking::No;
-                } else if known.generation != generation {
+                } else if leadership != self.fence {
+                    // The log of whoever leads now may end below it, and stay there.
                     self.locals.asking = Asking::No;
                 }
             }
@@ -487,7 +488,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let Asking::Leader(asked) = self.locals.asking else { return };
         if asked.number == to && asked.leadership == self.fence {
             let (since, generation) = (asked.since, self.fence.generation);
-            self.locals.asking = Asking::Answered(Known { since, commit, generation });
+            let known = Known { since, commit, generation };
+            self.locals.asking = Asking::Answered(known, asked.leadership);
         }
     }
 }

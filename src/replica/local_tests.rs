@@ -341,6 +341,48 @@ fn g136_a_leader_whose_term_is_not_open_yet_vouches_for_what_it_has_committed_be
     assert_eq!(said, [committed(&world)], "and not only the beginning of its term");
 }
 
+fn is_of(flying: &Flying, kind: DatagramKind) -> bool {
+    parse(&flying.4, GROUP).is_ok_and(|(_, is, _)| is == kind)
+}
+
+#[test]
+fn g136_an_answer_of_a_leader_whose_log_was_longer_than_the_next_ones_is_asked_for_anew() {
+    let mut world = whole(12);
+    let mut reader = reader(&world);
+    // Node 0 opens term 2 above entries that nobody else has or gets.
+    let nobody_gets = |world: &mut World| {
+        let data = |flying: &mut Flying| is_of(flying, DatagramKind::Data);
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+    };
+    world.append(20, 200);
+    world.led_by(0, 2);
+    let demand = Demand { wait_ns: 9 * Nanos::SECOND, ..fresh(0) };
+    reader.ask(world.now, address(2), b"", demand).expect("room");
+    let mut answered = false;
+    let heard = world.run(20_000, |world| {
+        nobody_gets(world);
+        reader.poll(world.now, |_| answered = true);
+        let flying = &world.wire.borrow().flying;
+        flying.iter().any(|flying| is_of(flying, DatagramKind::CommitAnswer))
+    });
+    assert!(heard && !answered);
+    world.run(5, |world| {
+        nobody_gets(world);
+        false
+    });
+    // It dies; the next one has a shorter log, and there is nothing to do.
+    let longer = world.nodes[0].core.log.tail().position;
+    world.wire.borrow_mut().cut_off = vec![address(0)];
+    world.led_by(1, 3);
+    let mut end = None;
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some(reading.outcome));
+        end.is_some()
+    }));
+    assert_eq!(end, Some(ReadOutcome::Answered));
+    assert!(world.nodes[2].core.applied.0 < longer);
+}
+
 #[test]
 fn so_many_questions_wait_and_one_that_comes_again_waits_once() {
     let mut world = whole(10);
