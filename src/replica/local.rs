@@ -39,6 +39,8 @@ const RETRY_NS: u64 = 2 * Nanos::MILLISECOND;
 #[derive(Debug)]
 pub(super) struct Locals {
     waiting: Vec<Waiting>,
+    /// One of them came in the duty cycle before this one.
+    came: bool,
     /// Places of questions that are free.
     free: Vec<usize>,
     questions: Box<[u8]>,
@@ -68,7 +70,8 @@ struct Waiting {
     number: U64,
     within_ns: u64,
     at_least: Sequence,
-    since: Nanos,
+    /// A moment after it came. None in the duty cycle that took it.
+    since: Option<Nanos>,
     until: Nanos,
     place: usize,
     length: usize,
@@ -120,8 +123,8 @@ enum Taken {
 
 impl Waiting {
     /// Whether an answer with this knowledge is as fresh as was asked.
-    fn is_satisfied(&self, known: Option<Known>) -> bool {
-        let oldest = Nanos(self.since.0.saturating_sub(self.within_ns));
+    fn is_satisfied(&self, since: Nanos, known: Option<Known>) -> bool {
+        let oldest = Nanos(since.0.saturating_sub(self.within_ns));
         self.within_ns == ANY_AGE_NS || known.is_some_and(|known| known.since >= oldest)
     }
 }
@@ -138,6 +141,7 @@ impl Locals {
         let hot = log.predecessor_at(applied).map(|before| before.term);
         Self {
             waiting: Vec::with_capacity(LOCAL_QUERIES_MAX),
+            came: false,
             free: (0..LOCAL_QUERIES_MAX).rev().collect(),
             questions: vec![0; LOCAL_QUERIES_MAX * LOCAL_QUESTION_BYTES_MAX].into_boxed_slice(),
             reply: vec![0; LOCAL_REPLY_BYTES_MAX].into_boxed_slice(),
@@ -183,12 +187,23 @@ impl Locals {
             number,
             within_ns,
             at_least,
-            since: now,
+            since: None,
             until,
             place,
             length,
         });
+        self.came = true;
         Taken::Waits
+    }
+
+    /// A duty cycle begins. What the one before took has come by now; its own reading of the clock was taken before it looked
+    /// at the network, and whoever stood still in between would state too small an age.
+    pub(super) fn cycle_begins(&mut self, now: Nanos) {
+        if core::mem::take(&mut self.came) {
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.since.is_none()) {
+                waiting.since = Some(now);
+            }
+        }
     }
 
     /// When something is due: a question to the leader again, the end of a client's patience.
@@ -197,7 +212,9 @@ impl Locals {
             Asking::Leader(asked) => asked.retry_at,
             Asking::No | Asking::Answered(..) => None,
         };
-        self.waiting.iter().map(|waiting| waiting.until).chain(retry).min()
+        // What has just come is looked at in the next cycle.
+        let due = |waiting: &Waiting| waiting.since.map_or(Nanos(0), |_| waiting.until);
+        self.waiting.iter().map(due).chain(retry).min()
     }
 
     /// Nobody asks, and nothing is to be found out.
@@ -209,7 +226,9 @@ impl Locals {
     fn wants_to_know(&self, now: Nanos, young_ns: u64) -> bool {
         let old = self.known.is_none_or(|known| now.since(known.since) >= young_ns);
         (self.curious && old)
-            || self.waiting.iter().any(|waiting| !waiting.is_satisfied(self.known))
+            || self.waiting.iter().any(|waiting| {
+                waiting.since.is_some_and(|since| !waiting.is_satisfied(since, self.known))
+            })
     }
 }
 
@@ -243,7 +262,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         why: LocalOutcome,
     ) {
         self.counters.local_refusals += 1;
-        let answer = self.local_answer(now, body.nonce, body.number, why);
+        let mut answer = self.local_answer(now, body.nonce, body.number, why);
+        answer.lag = U64::new(ANY_AGE_NS); // it came after this cycle's time, nobody knows how long
         let header = self.header(DatagramKind::LocalAnswer, now);
         self.send(Destination::Address(from), &header, answer.as_bytes());
     }
@@ -274,11 +294,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     /// What can be said to a question now. None: it waits.
     fn local_outcome(&self, now: Now, waiting: &Waiting) -> Option<LocalOutcome> {
+        let since = waiting.since?;
         if matches!(self.work, Work::Halted) {
             return Some(LocalOutcome::Stopping);
         }
         let there = self.state.sequence() >= waiting.at_least || self.planted(Mutant::IgnoreDemand);
-        if there && waiting.is_satisfied(self.locals.known) {
+        if there && waiting.is_satisfied(since, self.locals.known) {
             return Some(LocalOutcome::Answered);
         }
         let why = if there { LocalOutcome::TooStale } else { LocalOutcome::Behind };

@@ -384,6 +384,35 @@ fn g136_an_answer_of_a_leader_whose_log_was_longer_than_the_next_ones_is_asked_f
 }
 
 #[test]
+fn g136_a_process_that_stood_still_between_its_clock_and_its_socket_states_an_age_that_counts_it() {
+    let mut world = whole(13);
+    let mut reader = reader(&world);
+    assert_eq!(ask(&mut world, &mut reader, 1, fresh(0)).0, ReadOutcome::Answered);
+    world.wire.borrow_mut().parted = vec![[address(0), address(1)]];
+    for within_ns in [20 * MS, u64::MAX] {
+        // The question is sent when the cycle that takes it has begun 50 ms ago by its clock.
+        let demand = Demand { within_ns, wait_ns: 0, ..Demand::default() };
+        let taken = world.nodes[1].core.counters.local_answers;
+        reader.ask(world.now, address(1), b"", demand).expect("room");
+        world.run(1, |_| false);
+        let asked = |flying: &Flying| flying.2 == address(1000) && flying.3 == address(1);
+        assert!(!world.wire.borrow().flying.iter().any(asked), "it was taken");
+        assert_eq!(world.nodes[1].core.counters.local_answers, taken, "not in that cycle");
+        world.now = world.now.plus(50 * MS);
+        let mut end = None;
+        assert!(world.run(5, |world| {
+            reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+            end.is_some()
+        }));
+        let (outcome, lag) = end.expect("it ended");
+        let lag_ns = lag.and_then(|lag| lag.lag_ns).expect("from before");
+        assert!(lag_ns >= 50 * MS, "{lag_ns}");
+        let bounded = within_ns != u64::MAX;
+        assert_eq!(outcome == ReadOutcome::TooStale, bounded, "{outcome:?}");
+    }
+}
+
+#[test]
 fn so_many_questions_wait_and_one_that_comes_again_waits_once() {
     let mut world = whole(10);
     let mut stranger = network(&world, 1000);
