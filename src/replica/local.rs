@@ -170,7 +170,8 @@ impl Locals {
             known.from == from && known.nonce == nonce && known.number == number
         };
         if let Some(known) = self.waiting.iter_mut().find(same) {
-            known.until = until; // it came again, and waits still
+            // It came again, and waits still; but not for longer than one may.
+            known.until = known.since.map_or(until, |since| until.min(since.plus(WAIT_NS_MAX)));
             return Taken::Waits;
         }
         let Some(place) = self.free.pop() else {
@@ -370,6 +371,10 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.locals.known = None;
         }
         match self.locals.asking {
+            // First of all: what is applied says nothing of a position in another history.
+            Asking::Answered(known, _) if known.generation != generation => {
+                self.locals.asking = Asking::No;
+            }
             Asking::Answered(known, leadership) => {
                 let applied = self.applied.0 >= known.commit;
                 if applied || self.planted(Mutant::FreshUnapplied) {

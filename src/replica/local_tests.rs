@@ -258,10 +258,8 @@ fn g136_a_state_is_as_fresh_as_what_is_applied_to_it() {
         let mut world = whole(8);
         world.nodes[2].core.settings.mutants = mutants;
         // Node 2 hears what is committed, and not the entries.
-        let data = |flying: &mut Flying| {
-            let kind = parse(&flying.4, GROUP).map(|(_, kind, _)| kind);
-            flying.3 == address(2) && kind == Ok(DatagramKind::Data)
-        };
+        let data =
+            |flying: &mut Flying| is_of(flying, DatagramKind::Data) && flying.3 == address(2);
         world.append(10, 100);
         let mut reader = reader(&world);
         let mut end = None;
@@ -410,6 +408,73 @@ fn g136_a_process_that_stood_still_between_its_clock_and_its_socket_states_an_ag
         let bounded = within_ns != u64::MAX;
         assert_eq!(outcome == ReadOutcome::TooStale, bounded, "{outcome:?}");
     }
+}
+
+#[test]
+fn g136_what_was_answered_of_one_history_is_void_in_the_next_though_the_state_gets_as_far() {
+    let mut world = whole(14);
+    let mut reader = reader(&world);
+    // Node 2 gets no entries until it was told what is committed.
+    let data = |flying: &mut Flying| is_of(flying, DatagramKind::Data) && flying.3 == address(2);
+    world.append(10, 100);
+    let end_of_log = world.nodes[0].core.log.tail().position;
+    let mut steps = 0;
+    world.run(200, |world| {
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+        false
+    });
+    assert_eq!(committed(&world), end_of_log);
+    reader.ask(world.now, address(2), b"", fresh(u64::MAX - 1)).expect("room");
+    let mut end = None;
+    world.run(20_000, |world| {
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+        let told = |flying: &Flying| is_of(flying, DatagramKind::CommitAnswer);
+        steps += usize::from(steps > 0 || world.wire.borrow().flying.iter().any(told));
+        steps > 5
+    });
+    assert!(world.nodes[2].core.applied.0 < end_of_log);
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+        world.nodes[2].core.applied.0 >= end_of_log
+    }));
+    assert!(end.is_none());
+    let mut other = leadership(1);
+    other.generation.counter += 1;
+    world.nodes[2].order(ControlToCore::Fence(other));
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+        end.is_some()
+    }));
+    let (outcome, lag) = end.expect("it ended");
+    let lag_ns = lag.and_then(|lag| lag.lag_ns);
+    assert_eq!((outcome, lag_ns), (ReadOutcome::TooStale, None));
+}
+
+#[test]
+fn a_question_that_comes_again_and_again_does_not_wait_for_ever() {
+    let mut world = whole(15);
+    let mut stranger = network(&world, 1000);
+    let begun = world.now;
+    let mut heard = 0;
+    while heard == 0 && world.now.since(begun) < 30 * Nanos::SECOND {
+        let kind = DatagramKind::LocalQuery;
+        let header = DatagramHeader::new(kind, GROUP, None, Leadership::default());
+        let body = LocalQueryBody {
+            nonce: 1.into(),
+            number: 1.into(),
+            within: u64::MAX.into(),
+            at_least: u64::MAX.into(),
+            wait: u64::MAX.into(),
+        };
+        stranger.send(Destination::Address(address(1)), &header, body.as_bytes(), &[]);
+        world.run(4, |_| {
+            heard += stranger.poll();
+            false
+        });
+        world.now = world.now.plus(Nanos::SECOND);
+    }
+    let waited = world.now.since(begun);
+    assert!((10..13).contains(&(waited / Nanos::SECOND)), "{waited}");
 }
 
 #[test]
