@@ -120,6 +120,8 @@ pub enum LaneOutput {
     Ended(bool),
     /// Say what of a snapshot is here: [`LaneInput::Fetched`].
     Resume(u64),
+    /// Keep nothing of a snapshot that came in. What cannot be removed is reported, and thrown away, again.
+    Discard,
     /// All of the snapshot at this position is here: stop, and start with it. If not: [`LaneInput::NotInstalled`].
     Install(Position),
     /// Tell the operator.

@@ -119,10 +119,11 @@ impl GoneSources {
         }
     }
 
-    /// The snapshot at `position` is of no use there.
+    /// The snapshot at `position`, which it sent, is of no use there.
     fn lower(&mut self, node: NodeId, position: Position) {
+        let below = Position(position.0.saturating_sub(1));
         let known = self.gone.iter_mut().filter(|known| known.node == node);
-        known.for_each(|known| known.at_most = Position(position.0.saturating_sub(1)));
+        known.for_each(|known| known.at_most = known.at_most.min(below));
     }
 }
 
@@ -132,6 +133,8 @@ pub(super) struct Fetch {
     ceiling: Ceiling,
     /// What is here of it was said.
     resumed: bool,
+    /// What was here has left its source: this is the second attempt, with nothing here.
+    anew: bool,
     /// Position of the one that comes; none: the source was not asked yet.
     position: Option<Position>,
     total: u64,
@@ -153,6 +156,7 @@ impl Fetch {
         Self {
             ceiling,
             resumed: false,
+            anew: false,
             position: None,
             total: 0,
             end: 0,
@@ -165,11 +169,21 @@ impl Fetch {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn lower(&mut self, at_most: Position) {
+        self.ceiling.at_most = at_most;
+    }
+
     /// What is asked for will not come: asked for again from `at` on.
     pub(super) fn forget_asks(&mut self, at: Nanos) {
         self.asked = self.end;
         self.asks.clear();
         self.hold_until = at;
+    }
+
+    /// Whether a snapshot there is one that this source is asked for.
+    fn fits(&self, position: Position) -> bool {
+        position >= self.ceiling.first && position <= self.ceiling.at_most
     }
 
     fn wants_more(&self) -> bool {
@@ -214,8 +228,7 @@ impl Fetch {
 
     /// So much is here; whether that is more than before.
     fn stands(&mut self, now: Nanos, position: Position, total: u64, end: u64) -> bool {
-        if position > self.ceiling.at_most || position < self.ceiling.first {
-            // What is here from before is of no use: the source's own is asked for.
+        if !self.fits(position) {
             return false;
         }
         let another = self.position != Some(position);
@@ -286,14 +299,21 @@ impl Lane {
         let Some(pull) = self.pull.as_mut().filter(|_| own) else { return };
         let from = pull.from;
         let Step::Fetching(fetch) = &mut pull.step else { return };
-        let first = fetch.ceiling.first;
+        let asked = core::mem::replace(&mut fetch.resumed, true);
         match what {
-            Fetched::Part { position, total, end } => {
-                let asked = core::mem::replace(&mut fetch.resumed, true);
-                if position < first && asked {
-                    // It begins before its log does: of no use to anybody.
-                    return self.fail(now, CatchUpFailure::NothingMore);
+            Fetched::Part { position, .. } | Fetched::Whole(position)
+                if !asked && !fetch.fits(position) =>
+            {
+                // What is here from before is of no use: the source's own is asked for.
+                if position > Position(0) {
+                    self.discard();
                 }
+            }
+            Fetched::Part { position, .. } if position < fetch.ceiling.first => {
+                // It begins before its log does: of no use to anybody.
+                self.fail(now, CatchUpFailure::NothingMore);
+            }
+            Fetched::Part { position, total, end } => {
                 if fetch.stands(now, position, total, end) {
                     pull.moved = now;
                     if asked {
@@ -301,25 +321,41 @@ impl Lane {
                     }
                 }
             }
-            Fetched::Whole(position) if position >= first => {
+            Fetched::Whole(position) if fetch.fits(position) => {
                 (fetch.whole, pull.moved) = (true, now);
                 fetch.asks.clear();
                 self.tell_fetched(from, position);
                 self.outputs.push_back(LaneOutput::Install(position));
             }
             Fetched::Whole(position) | Fetched::Damaged(position) => {
+                self.discard();
                 self.gone.lower(from, position);
                 self.fail(now, CatchUpFailure::Damaged);
             }
-            Fetched::Nothing => self.fail(now, CatchUpFailure::NothingMore),
-            Fetched::Failed => {
-                let Some(pull) = &mut self.pull else { return };
-                if let Step::Fetching(fetch) = &mut pull.step {
-                    fetch.resumed = true;
-                    fetch.forget_asks(now.plus(ASK_AGAIN_NS));
-                }
-            }
+            Fetched::Nothing => self.on_nothing(now),
+            Fetched::Failed => fetch.forget_asks(now.plus(ASK_AGAIN_NS)),
         }
+    }
+
+    /// The source has none that it could go on with. If some of one is here, that one has left it: its newest is asked for,
+    /// once, under another number, as other answers about the old one are on their way.
+    fn on_nothing(&mut self, now: Nanos) {
+        let Some(pull) = &self.pull else { return };
+        let Step::Fetching(fetch) = &pull.step else { return };
+        let (purpose, ceiling) = (pull.purpose, fetch.ceiling);
+        if fetch.position.is_none() || fetch.anew {
+            return self.fail(now, CatchUpFailure::NothingMore);
+        }
+        self.discard();
+        self.fetch(now, purpose, ceiling);
+        if let Some(Pull { step: Step::Fetching(fetch), .. }) = &mut self.pull {
+            fetch.anew = true;
+        }
+    }
+
+    /// Nothing of a snapshot that came in is kept: it would be found again by every later attempt.
+    fn discard(&mut self) {
+        self.outputs.push_back(LaneOutput::Discard);
     }
 
     /// Once for each.
@@ -333,6 +369,7 @@ impl Lane {
 
     /// The node goes on with what it has.
     pub(super) fn not_installed(&mut self, now: Nanos) {
+        self.discard();
         if self.pull.as_ref().is_some_and(|pull| matches!(pull.step, Step::Fetching(_))) {
             self.fail(now, CatchUpFailure::NothingMore);
         }
