@@ -16,7 +16,7 @@ use super::{
 use crate::control::event::{CatchUpFailure, Event};
 use crate::limits::{LANE_PIECE_BYTES, LANE_PIECES_MAX};
 use crate::link::{Purpose, SnapshotTaken};
-use crate::types::{Nanos, NodeId, Position};
+use crate::types::{Generation, Leadership, Nanos, NodeId, Position};
 
 /// What a piece of a snapshot came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,11 +70,20 @@ impl Ceiling {
 /// Which nodes were asked in vain since this one fell behind, and what they said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct GoneSources {
+    /// Of the leadership that this node fell behind in.
+    generation: Generation,
     failed: Vec<NodeId>,
     gone: VecDeque<Ceiling>,
 }
 
 impl GoneSources {
+    /// What was said in another generation does not count.
+    pub(super) fn are_of(&mut self, generation: Generation) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+    }
+
     /// Where its log begins.
     fn note(&mut self, node: NodeId, first: Position) {
         match self.gone.iter_mut().find(|known| known.node == node) {
@@ -266,7 +275,17 @@ impl Fetch {
 
 impl Lane {
     /// The log that is needed has left this source.
+    ///
+    /// Nothing is cut for a newer generation, and a snapshot takes the place of all that is here: whether this node's log leads
+    /// up to it nobody can tell any more. If bytes were taken already it does.
     pub(super) fn on_gone(&mut self, now: Nanos, from: NodeId, first: Position) {
+        let other = |pull: &Pull| {
+            let generation = pull.own.map_or(pull.last.generation, |own| own.generation);
+            matches!(pull.step, Step::Match(_)) && generation != pull.last.generation
+        };
+        if self.pull.as_ref().is_some_and(other) {
+            return self.fail(now, CatchUpFailure::OtherGeneration);
+        }
         self.gone.note(from, first);
         let sync = self.pull.as_ref().is_some_and(|pull| pull.purpose == Purpose::LeaderSync);
         match self.gone.of(from).filter(|_| sync) {
@@ -281,6 +300,8 @@ impl Lane {
         self.pull = Some(Pull {
             from: ceiling.node,
             purpose,
+            last: Leadership::default(), // the core has no part in it
+            own: None,
             patience: CATCH_UP_PATIENCE,
             goal: Position(0),
             step: Step::Fetching(Fetch::new(now, ceiling)),

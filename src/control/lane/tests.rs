@@ -225,7 +225,9 @@ fn a4_a_source_that_has_no_more_or_is_silent_or_does_not_fit_is_left_for_the_nex
                 lane.handle(now, LaneInput::Tick);
                 outputs(&mut lane)
             }
-            CatchUpFailure::Gone | CatchUpFailure::Damaged => unreachable!("not in the list"),
+            CatchUpFailure::Gone | CatchUpFailure::Damaged | CatchUpFailure::OtherGeneration => {
+                unreachable!("not in the list")
+            }
         };
         let failed = LaneOutput::Event(Event::CatchUpFailed { from: source, why });
         assert!(told.contains(&failed), "{told:?}");
@@ -348,6 +350,70 @@ fn a_leader_sync_that_gets_no_snapshot_ends_by_name_and_asks_for_an_older_one_ne
     lane.handle(Nanos(CATCH_UP_PATIENCE.stall_ns), LaneInput::Tick);
     let ended = [failed(CatchUpFailure::Silent), LaneOutput::Ended(false)];
     assert_eq!(outputs(&mut lane), ended);
+}
+
+/// Whoever is asked says that the log has left, to a node whose own ends with `own`; what came of it in the end.
+fn all_gone(own: Leadership, end: u64) -> Vec<LaneOutput> {
+    let mut lane = new();
+    let mut now = Nanos(MS);
+    behind(&mut lane, now, 3 * PIECE);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let number = lane.number;
+        told.extend(outputs(&mut lane));
+        if told.contains(&LaneOutput::Resume(number)) {
+            break; // the core has no part in it
+        }
+        let end = Position(end);
+        let question = |leadership| MatchQuestion {
+            number,
+            purpose: CATCH_UP(),
+            leadership,
+            end,
+            chain: Chain(9),
+        };
+        core(&mut lane, now, LaneFact::Asks(question(own)));
+        core(&mut lane, now, LaneFact::Asks(question(Leadership::default())));
+        let Some(from) = lane.pull.as_ref().map(|pull| pull.from) else { break };
+        let reply = MatchReply::Gone(Position(5000));
+        let answer = LaneAnswer::Match(MatchAnswer { number, reply, end: Position(9000) });
+        lane.handle(now, LaneInput::Answered { from, answer });
+        told.extend(outputs(&mut lane));
+        now = now.max(lane.deadline());
+        lane.handle(now, LaneInput::Tick);
+    }
+    told
+}
+
+#[test]
+fn no_snapshot_takes_the_place_of_a_log_of_another_generation() {
+    let older = Leadership { generation: Generation { counter: 0, random: 5 }, term: Term(3) };
+    let resumed = |told: &[LaneOutput]| told.iter().any(|o| matches!(o, LaneOutput::Resume(_)));
+    let why = CatchUpFailure::OtherGeneration;
+    let named = |told: &[LaneOutput]| {
+        let of = |o: &LaneOutput| matches!(o, LaneOutput::Event(Event::CatchUpFailed { why: said, .. }) if *said == why);
+        told.iter().filter(|o| of(o)).count()
+    };
+    let told = all_gone(older, 100);
+    assert!(!resumed(&told) && named(&told) == 3, "once of each: {told:?}");
+    // Of this generation, or empty.
+    for (own, end) in [(leadership(2), 100), (older, 0)] {
+        let told = all_gone(own, end);
+        assert!(resumed(&told) && named(&told) == 0, "{told:?}");
+    }
+    // The same before it leads itself.
+    let mut lane = new();
+    let recency = Recency { last: leadership(2), tail: Tail(Position(9000)) };
+    lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
+    let (number, purpose, end) = (lane.number, Purpose::LeaderSync, Position(100));
+    let question = MatchQuestion { number, purpose, leadership: older, end, chain: Chain(9) };
+    core(&mut lane, Nanos(0), LaneFact::Asks(question));
+    outputs(&mut lane);
+    let reply = MatchReply::Gone(Position(5000));
+    let answer = LaneAnswer::Match(MatchAnswer { number, reply, end: Position(9000) });
+    lane.handle(Nanos(0), LaneInput::Answered { from: SOURCE, answer });
+    let failed = LaneOutput::Event(Event::CatchUpFailed { from: SOURCE, why });
+    assert_eq!(outputs(&mut lane), [failed, LaneOutput::Ended(false)]);
 }
 
 #[test]
