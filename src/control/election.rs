@@ -759,7 +759,7 @@ impl Election {
         // Nodes without state may have logs (of a backup, say). What they found is above all that a log holds: of the
         // generation that they know of, others may live who went on after it. Terms never go down in a log.
         let log = self.glance.recency.last;
-        let term = Term(base.term.0.max(log.term.0) + 1);
+        let term = Term(base.term.0.max(log.term.0).saturating_add(1)); // no datagram brings the last one
         if base.generation.counter == 0 || (!self.is_founded() && base.generation <= log.generation)
         {
             let random = self.settings.generation_random;

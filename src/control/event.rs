@@ -220,6 +220,8 @@ pub enum CatchUpFailure {
     Gone,
     /// Its snapshot is damaged.
     Damaged,
+    /// The log that is needed has left it, and this node's own is of another generation.
+    OtherGeneration,
     /// The logs do not fit together.
     Refused,
 }
@@ -459,6 +461,10 @@ impl fmt::Display for CatchUpFailure {
             Self::NothingMore => write!(f, "it has no more than this node"),
             Self::Gone => write!(f, "the log that is needed has left it"),
             Self::Damaged => write!(f, "its snapshot is damaged"),
+            Self::OtherGeneration => write!(
+                f,
+                "the log that is needed has left it, and the one that is here is of another generation"
+            ),
             Self::Refused => write!(f, "its log does not fit this one"),
         }
     }

@@ -120,6 +120,8 @@ pub enum LaneOutput {
     Ended(bool),
     /// Say what of a snapshot is here: [`LaneInput::Fetched`].
     Resume(u64),
+    /// Keep nothing of a snapshot that came in. What cannot be removed is reported, and thrown away, again.
+    Discard,
     /// All of the snapshot at this position is here: stop, and start with it. If not: [`LaneInput::NotInstalled`].
     Install(Position),
     /// Tell the operator.
@@ -171,6 +173,9 @@ struct Behind {
 struct Pull {
     from: NodeId,
     purpose: Purpose,
+    /// What the log that is taken over ends with, and what this node's does; none: it is empty, or the core did not say.
+    last: Leadership,
+    own: Option<Leadership>,
     patience: Patience,
     /// Where it ends: of a leader sync fixed, else as the source last said.
     goal: Position,
@@ -392,6 +397,8 @@ impl Lane {
         self.pull = Some(Pull {
             from,
             purpose,
+            last,
+            own: None,
             patience: if sync { SYNC_PATIENCE } else { CATCH_UP_PATIENCE },
             goal: Position(0),
             step: Step::Core,
@@ -417,6 +424,9 @@ impl Lane {
             }
             LaneFact::Asks(question) if question.number == self.number => {
                 if let Some(pull) = &mut self.pull {
+                    // It asks for older ones later.
+                    let own = Some(question.leadership).filter(|_| question.end > Position(0));
+                    pull.own = pull.own.or(own);
                     (pull.step, pull.ask_at, pull.moved) = (Step::Match(question), now, now);
                 }
             }
@@ -440,6 +450,7 @@ impl Lane {
         leader: NodeId,
         lowest: Position,
     ) {
+        self.gone.are_of(leadership.generation);
         let catching_up = self.pull.as_ref().map(|pull| pull.purpose);
         let known = self.behind.filter(|behind| behind.leadership == leadership);
         let retry_at = known.map_or(now, |behind| behind.retry_at);
@@ -701,7 +712,8 @@ impl Lane {
     }
 
     fn fail_sync(&mut self, pull: &Pull, why: CatchUpFailure) {
-        if matches!(pull.step, Step::Fetching(_)) {
+        let other = why == CatchUpFailure::OtherGeneration;
+        if other || matches!(pull.step, Step::Fetching(_)) {
             if why == CatchUpFailure::NothingMore {
                 self.gone.forget(pull.from);
             }

@@ -339,7 +339,9 @@ impl Envelope {
         if wire.group.get() != group.0 {
             return Err(ControlError::Group(GroupId(wire.group.get())));
         }
-        let message = wire.message().ok_or(ControlError::Garbage)?;
+        // The last term has none above it, which the next leadership would need.
+        let last = [&wire.term, &wire.last_term].iter().any(|term| term.get() == u32::MAX);
+        let message = wire.message().filter(|_| !last).ok_or(ControlError::Garbage)?;
         let leadership = Leadership {
             generation: Generation::from_u64(wire.generation.get()),
             term: Term(wire.term.get()),
@@ -363,7 +365,7 @@ impl ControlDatagram {
     }
 
     fn term_to_come(&self) -> Option<Term> {
-        u32::try_from(self.first.get()).ok().map(Term)
+        u32::try_from(self.first.get()).ok().filter(|&term| term < u32::MAX).map(Term)
     }
 
     fn message(&self) -> Option<Message> {
@@ -469,7 +471,7 @@ mod tests {
             },
             Message::Stand,
             Message::Founded,
-            Message::Reserve { term: Term(u32::MAX), candidate: NodeId(u16::MAX) },
+            Message::Reserve { term: Term(u32::MAX - 1), candidate: NodeId(u16::MAX) },
             Message::Reserved { term: Term(4) },
             Message::Readmit { incarnation: Incarnation(u32::MAX), needed: Position(64) },
         ] {
@@ -482,6 +484,28 @@ mod tests {
                 Envelope::decode(&wire.as_bytes()[1..], GroupId(5)),
                 Err(ControlError::Garbage)
             );
+        }
+    }
+
+    #[test]
+    fn the_last_term_of_all_is_refused_as_none_could_follow() {
+        let of = |term| Leadership { term: Term(term), ..Leadership::default() };
+        let tail = Tail(Position(4096));
+        let judged = |leadership, message| {
+            let envelope = Envelope { from: NodeId(2), leadership, message };
+            let wire = envelope.encode(GroupId(5), &GroupConstants::from_fn(|_| 0));
+            Envelope::decode(wire.as_bytes(), GroupId(5)).map(|(envelope, _)| envelope.leadership)
+        };
+        let vote = |term| {
+            let recency = Recency { last: of(term), tail };
+            Message::VoteRequest { recency, instance: 7, transfer: false }
+        };
+        let (last, high) = (u32::MAX, u32::MAX - 1);
+        assert_eq!(judged(of(high), vote(high)), Ok(of(high)));
+        let reserved = Message::Reserved { term: Term(last) };
+        let wrong = [(last, Message::Stand), (last, vote(1)), (1, vote(last)), (1, reserved)];
+        for (term, message) in wrong {
+            assert_eq!(judged(of(term), message), Err(ControlError::Garbage), "{term} {message:?}");
         }
     }
 }

@@ -15,7 +15,8 @@ pub const STEP_NS: i64 = 500_000_000;
 /// Slew: nanoseconds corrected per microsecond passed, at most (500 parts per million).
 const SLEW_NS_PER_US: f64 = 0.5;
 
-/// The monotonic clock of the host: one time for all processes on it, from its start.
+/// The monotonic clock of the host: one time for all processes on it, from its start. It stands still while the host is
+/// suspended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HostClock;
 

@@ -275,6 +275,13 @@ pub fn set_aside<D: Disk>(disk: &D, position: Position) -> io::Result<String> {
     Ok(kept)
 }
 
+/// Moves a snapshot to `quarantine/` that cannot be used because of what it is; returns its name there. What the host could
+/// not read now may be read later: that one stays.
+pub fn set_aside_for<D: Disk>(disk: &D, position: Position, why: &SnapshotError) -> Option<String> {
+    let damaged = !matches!(why, SnapshotError::Host(_));
+    damaged.then(|| set_aside(disk, position).ok()).flatten()
+}
+
 /// Writes one: give it the state, then [`SnapshotWriter::finish`].
 pub struct SnapshotWriter<'a, D: Disk> {
     disk: &'a D,

@@ -680,9 +680,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             return true; // it waits already
         }
         let session = ingress.session;
-        // Until the term is open, what was committed before it is not known.
         let commit = match &self.work {
-            Work::Leader(leading) if !leading.opened => leading.term_opened,
+            Work::Leader(leading) => leading.vouches_for(self.commit),
             _ => self.commit.0,
         };
         self.clients.queries.push_back(PendingQuery { lane, session, since: now.at, commit });

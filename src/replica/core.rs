@@ -190,6 +190,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     /// One duty cycle. Returns how much was done; 0 means that the thread may idle until [`Core::deadlines`].
     pub fn step(&mut self, now: Now) -> usize {
+        self.locals.cycle_begins(now.at);
         let mut work = self.take_mail(now);
         if self.cutting.is_none() {
             work += self.work(now);

@@ -21,7 +21,7 @@ use crate::stream::datagram::{
 use crate::stream::lanes::LaneIndex;
 use crate::stream::network::{Destination, Network};
 use crate::stream::{Pace, Report, Sender, SenderSettings, Transmit};
-use crate::types::{Incarnation, Leadership, Nanos, NodeId, Position, Tail};
+use crate::types::{Commit, Incarnation, Leadership, Nanos, NodeId, Position, Tail};
 
 /// Bytes handed to the network in one piece: as many datagrams as segmentation offload takes at once.
 const SEND_BYTES_MAX: usize = 60 * 1024;
@@ -85,6 +85,12 @@ impl Leading {
     /// It has a quorum, or has not led for long enough to know that it has none.
     pub(super) fn accepts(&self, now: Nanos) -> bool {
         !self.over && (self.quorum || now.since(self.since) < self.young_ns)
+    }
+
+    /// Where everything ends that anybody was told of until now. Until the term is open, what was committed before it is not
+    /// known; but a commit position may be far beyond what is applied here, and followers are told it at once.
+    pub(super) fn vouches_for(&self, commit: Commit) -> Position {
+        if self.opened { commit.0 } else { commit.0.max(self.term_opened) }
     }
 }
 

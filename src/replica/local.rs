@@ -39,6 +39,8 @@ const RETRY_NS: u64 = 2 * Nanos::MILLISECOND;
 #[derive(Debug)]
 pub(super) struct Locals {
     waiting: Vec<Waiting>,
+    /// One of them came in the duty cycle before this one.
+    came: bool,
     /// Places of questions that are free.
     free: Vec<usize>,
     questions: Box<[u8]>,
@@ -68,7 +70,8 @@ struct Waiting {
     number: U64,
     within_ns: u64,
     at_least: Sequence,
-    since: Nanos,
+    /// A moment after it came. None in the duty cycle that took it.
+    since: Option<Nanos>,
     until: Nanos,
     place: usize,
     length: usize,
@@ -88,8 +91,8 @@ enum Asking {
     No,
     /// The leader is asked, which may be this node: then a quorum is waited for.
     Leader(Asked),
-    /// It was answered, and the state is not there yet.
-    Answered(Known),
+    /// It was answered in this leadership, and the state is not there yet.
+    Answered(Known, Leadership),
 }
 
 /// A question to the leader.
@@ -120,8 +123,8 @@ enum Taken {
 
 impl Waiting {
     /// Whether an answer with this knowledge is as fresh as was asked.
-    fn is_satisfied(&self, known: Option<Known>) -> bool {
-        let oldest = Nanos(self.since.0.saturating_sub(self.within_ns));
+    fn is_satisfied(&self, since: Nanos, known: Option<Known>) -> bool {
+        let oldest = Nanos(since.0.saturating_sub(self.within_ns));
         self.within_ns == ANY_AGE_NS || known.is_some_and(|known| known.since >= oldest)
     }
 }
@@ -138,6 +141,7 @@ impl Locals {
         let hot = log.predecessor_at(applied).map(|before| before.term);
         Self {
             waiting: Vec::with_capacity(LOCAL_QUERIES_MAX),
+            came: false,
             free: (0..LOCAL_QUERIES_MAX).rev().collect(),
             questions: vec![0; LOCAL_QUERIES_MAX * LOCAL_QUESTION_BYTES_MAX].into_boxed_slice(),
             reply: vec![0; LOCAL_REPLY_BYTES_MAX].into_boxed_slice(),
@@ -166,7 +170,8 @@ impl Locals {
             known.from == from && known.nonce == nonce && known.number == number
         };
         if let Some(known) = self.waiting.iter_mut().find(same) {
-            known.until = until; // it came again, and waits still
+            // It came again, and waits still; but not for longer than one may.
+            known.until = known.since.map_or(until, |since| until.min(since.plus(WAIT_NS_MAX)));
             return Taken::Waits;
         }
         let Some(place) = self.free.pop() else {
@@ -183,21 +188,34 @@ impl Locals {
             number,
             within_ns,
             at_least,
-            since: now,
+            since: None,
             until,
             place,
             length,
         });
+        self.came = true;
         Taken::Waits
+    }
+
+    /// A duty cycle begins. What the one before took has come by now; its own reading of the clock was taken before it looked
+    /// at the network, and whoever stood still in between would state too small an age.
+    pub(super) fn cycle_begins(&mut self, now: Nanos) {
+        if core::mem::take(&mut self.came) {
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.since.is_none()) {
+                waiting.since = Some(now);
+            }
+        }
     }
 
     /// When something is due: a question to the leader again, the end of a client's patience.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let retry = match self.asking {
             Asking::Leader(asked) => asked.retry_at,
-            Asking::No | Asking::Answered(_) => None,
+            Asking::No | Asking::Answered(..) => None,
         };
-        self.waiting.iter().map(|waiting| waiting.until).chain(retry).min()
+        // What has just come is looked at in the next cycle.
+        let due = |waiting: &Waiting| waiting.since.map_or(Nanos(0), |_| waiting.until);
+        self.waiting.iter().map(due).chain(retry).min()
     }
 
     /// Nobody asks, and nothing is to be found out.
@@ -209,7 +227,9 @@ impl Locals {
     fn wants_to_know(&self, now: Nanos, young_ns: u64) -> bool {
         let old = self.known.is_none_or(|known| now.since(known.since) >= young_ns);
         (self.curious && old)
-            || self.waiting.iter().any(|waiting| !waiting.is_satisfied(self.known))
+            || self.waiting.iter().any(|waiting| {
+                waiting.since.is_some_and(|since| !waiting.is_satisfied(since, self.known))
+            })
     }
 }
 
@@ -243,7 +263,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         why: LocalOutcome,
     ) {
         self.counters.local_refusals += 1;
-        let answer = self.local_answer(now, body.nonce, body.number, why);
+        let mut answer = self.local_answer(now, body.nonce, body.number, why);
+        answer.lag = U64::new(ANY_AGE_NS); // it came after this cycle's time, nobody knows how long
         let header = self.header(DatagramKind::LocalAnswer, now);
         self.send(Destination::Address(from), &header, answer.as_bytes());
     }
@@ -274,11 +295,12 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
 
     /// What can be said to a question now. None: it waits.
     fn local_outcome(&self, now: Now, waiting: &Waiting) -> Option<LocalOutcome> {
+        let since = waiting.since?;
         if matches!(self.work, Work::Halted) {
             return Some(LocalOutcome::Stopping);
         }
         let there = self.state.sequence() >= waiting.at_least || self.planted(Mutant::IgnoreDemand);
-        if there && waiting.is_satisfied(self.locals.known) {
+        if there && waiting.is_satisfied(since, self.locals.known) {
             return Some(LocalOutcome::Answered);
         }
         let why = if there { LocalOutcome::TooStale } else { LocalOutcome::Behind };
@@ -349,12 +371,17 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             self.locals.known = None;
         }
         match self.locals.asking {
-            Asking::Answered(known) => {
+            // First of all: what is applied says nothing of a position in another history.
+            Asking::Answered(known, _) if known.generation != generation => {
+                self.locals.asking = Asking::No;
+            }
+            Asking::Answered(known, leadership) => {
                 let applied = self.applied.0 >= known.commit;
                 if applied || self.planted(Mutant::FreshUnapplied) {
                     self.locals.known = Some(known);
                     self.locals.asking = Asking::No;
-                } else if known.generation != generation {
+                } else if leadership != self.fence {
+                    // The log of whoever leads now may end below it, and stay there.
                     self.locals.asking = Asking::No;
                 }
             }
@@ -428,8 +455,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         if leading.over || leading.term_opened == Position(u64::MAX) {
             return false; // whoever asked asks again
         }
-        // Until the term is open, what was committed before it is not known.
-        let commit = if leading.opened { self.commit.0 } else { leading.term_opened };
+        let commit = leading.vouches_for(self.commit);
         if self.locals.asked_in != self.fence {
             // What was committed when somebody asked in another leadership says nothing of this one.
             self.locals.askers = [None; NODES_MAX];
@@ -488,7 +514,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let Asking::Leader(asked) = self.locals.asking else { return };
         if asked.number == to && asked.leadership == self.fence {
             let (since, generation) = (asked.since, self.fence.generation);
-            self.locals.asking = Asking::Answered(Known { since, commit, generation });
+            let known = Known { since, commit, generation };
+            self.locals.asking = Asking::Answered(known, asked.leadership);
         }
     }
 }

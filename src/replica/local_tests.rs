@@ -5,15 +5,16 @@ use std::rc::Rc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::core::Work;
 use super::tests::{Faults, GROUP, STEP_NS, TestNetwork, World, address, leadership};
 use crate::client::{Client, ClientSettings, ClientState, Demand, Lag, ReadOutcome, Reader};
 use crate::limits::LOCAL_QUERIES_MAX;
 use crate::link::ControlToCore;
 use crate::mutants::{Mutant, Mutants};
 use crate::stream::datagram::{DatagramHeader, DatagramKind, parse};
-use crate::stream::local::{LocalAnswerBody, LocalOutcome, LocalQueryBody};
+use crate::stream::local::{CommitAnswer, LocalAnswerBody, LocalOutcome, LocalQueryBody};
 use crate::stream::network::{Destination, Network};
-use crate::types::{Leadership, Nanos, NodeId, Position, Sequence};
+use crate::types::{Commit, Leadership, Nanos, NodeId, Position, Sequence};
 
 const MS: u64 = Nanos::MILLISECOND;
 
@@ -257,10 +258,8 @@ fn g136_a_state_is_as_fresh_as_what_is_applied_to_it() {
         let mut world = whole(8);
         world.nodes[2].core.settings.mutants = mutants;
         // Node 2 hears what is committed, and not the entries.
-        let data = |flying: &mut Flying| {
-            let kind = parse(&flying.4, GROUP).map(|(_, kind, _)| kind);
-            flying.3 == address(2) && kind == Ok(DatagramKind::Data)
-        };
+        let data =
+            |flying: &mut Flying| is_of(flying, DatagramKind::Data) && flying.3 == address(2);
         world.append(10, 100);
         let mut reader = reader(&world);
         let mut end = None;
@@ -306,6 +305,176 @@ fn g136_what_was_certain_before_a_change_of_leader_still_is() {
     world.run(2, |_| false);
     let (outcome, lag, _) = ask(&mut world, &mut reader, 2, fresh(u64::MAX - 1));
     assert_eq!((outcome, lag.lag_ns), (ReadOutcome::TooStale, None));
+}
+
+#[test]
+fn g136_a_leader_whose_term_is_not_open_yet_vouches_for_what_it_has_committed_beyond_it() {
+    let mut world = whole(11);
+    world.append(20, 100);
+    assert!(world.run(5000, |world| world.all_applied()));
+    let mut reader = reader(&world);
+    let answers = |world: &World| {
+        let mut said = Vec::new();
+        for flying in &world.wire.borrow().flying {
+            if let Ok((_, DatagramKind::CommitAnswer, body)) = parse(&flying.4, GROUP) {
+                let (answer, _) = CommitAnswer::read_from_prefix(body).expect("an answer");
+                said.push(Position(answer.commit.get()));
+            }
+        }
+        said
+    };
+    // What is applied lies behind by more than one duty cycle's share.
+    let opened = Position(64);
+    reader.ask(world.now, address(1), b"", fresh(0)).expect("room");
+    let mut said = Vec::new();
+    assert!(world.run(5000, |world| {
+        let Work::Leader(leading) = &mut world.nodes[0].core.work else { unreachable!() };
+        (leading.opened, leading.term_opened) = (false, opened);
+        assert_eq!(leading.vouches_for(Commit(Position(0))), opened);
+        assert_eq!(leading.vouches_for(Commit(Position(128))), Position(128));
+        reader.poll(world.now, |_| {});
+        said = answers(world);
+        !said.is_empty()
+    }));
+    assert_eq!(said, [committed(&world)], "and not only the beginning of its term");
+}
+
+fn is_of(flying: &Flying, kind: DatagramKind) -> bool {
+    parse(&flying.4, GROUP).is_ok_and(|(_, is, _)| is == kind)
+}
+
+#[test]
+fn g136_an_answer_of_a_leader_whose_log_was_longer_than_the_next_ones_is_asked_for_anew() {
+    let mut world = whole(12);
+    let mut reader = reader(&world);
+    // Node 0 opens term 2 above entries that nobody else has or gets.
+    let nobody_gets = |world: &mut World| {
+        let data = |flying: &mut Flying| is_of(flying, DatagramKind::Data);
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+    };
+    world.append(20, 200);
+    world.led_by(0, 2);
+    let demand = Demand { wait_ns: 9 * Nanos::SECOND, ..fresh(0) };
+    reader.ask(world.now, address(2), b"", demand).expect("room");
+    let mut answered = false;
+    let heard = world.run(20_000, |world| {
+        nobody_gets(world);
+        reader.poll(world.now, |_| answered = true);
+        let flying = &world.wire.borrow().flying;
+        flying.iter().any(|flying| is_of(flying, DatagramKind::CommitAnswer))
+    });
+    assert!(heard && !answered);
+    world.run(5, |world| {
+        nobody_gets(world);
+        false
+    });
+    // It dies; the next one has a shorter log, and there is nothing to do.
+    let longer = world.nodes[0].core.log.tail().position;
+    world.wire.borrow_mut().cut_off = vec![address(0)];
+    world.led_by(1, 3);
+    let mut end = None;
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some(reading.outcome));
+        end.is_some()
+    }));
+    assert_eq!(end, Some(ReadOutcome::Answered));
+    assert!(world.nodes[2].core.applied.0 < longer);
+}
+
+#[test]
+fn g136_a_process_that_stood_still_between_its_clock_and_its_socket_states_an_age_that_counts_it() {
+    let mut world = whole(13);
+    let mut reader = reader(&world);
+    assert_eq!(ask(&mut world, &mut reader, 1, fresh(0)).0, ReadOutcome::Answered);
+    world.wire.borrow_mut().parted = vec![[address(0), address(1)]];
+    for within_ns in [20 * MS, u64::MAX] {
+        // The question is sent when the cycle that takes it has begun 50 ms ago by its clock.
+        let demand = Demand { within_ns, wait_ns: 0, ..Demand::default() };
+        let taken = world.nodes[1].core.counters.local_answers;
+        reader.ask(world.now, address(1), b"", demand).expect("room");
+        world.run(1, |_| false);
+        let asked = |flying: &Flying| flying.2 == address(1000) && flying.3 == address(1);
+        assert!(!world.wire.borrow().flying.iter().any(asked), "it was taken");
+        assert_eq!(world.nodes[1].core.counters.local_answers, taken, "not in that cycle");
+        world.now = world.now.plus(50 * MS);
+        let mut end = None;
+        assert!(world.run(5, |world| {
+            reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+            end.is_some()
+        }));
+        let (outcome, lag) = end.expect("it ended");
+        let lag_ns = lag.and_then(|lag| lag.lag_ns).expect("from before");
+        assert!(lag_ns >= 50 * MS, "{lag_ns}");
+        let bounded = within_ns != u64::MAX;
+        assert_eq!(outcome == ReadOutcome::TooStale, bounded, "{outcome:?}");
+    }
+}
+
+#[test]
+fn g136_what_was_answered_of_one_history_is_void_in_the_next_though_the_state_gets_as_far() {
+    let mut world = whole(14);
+    let mut reader = reader(&world);
+    // Node 2 gets no entries until it was told what is committed.
+    let data = |flying: &mut Flying| is_of(flying, DatagramKind::Data) && flying.3 == address(2);
+    world.append(10, 100);
+    let end_of_log = world.nodes[0].core.log.tail().position;
+    let mut steps = 0;
+    world.run(200, |world| {
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+        false
+    });
+    assert_eq!(committed(&world), end_of_log);
+    reader.ask(world.now, address(2), b"", fresh(u64::MAX - 1)).expect("room");
+    let mut end = None;
+    world.run(20_000, |world| {
+        drop(world.wire.borrow_mut().flying.extract_if(.., data).collect::<Vec<_>>());
+        let told = |flying: &Flying| is_of(flying, DatagramKind::CommitAnswer);
+        steps += usize::from(steps > 0 || world.wire.borrow().flying.iter().any(told));
+        steps > 5
+    });
+    assert!(world.nodes[2].core.applied.0 < end_of_log);
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+        world.nodes[2].core.applied.0 >= end_of_log
+    }));
+    assert!(end.is_none());
+    let mut other = leadership(1);
+    other.generation.counter += 1;
+    world.nodes[2].order(ControlToCore::Fence(other));
+    assert!(world.run(20_000, |world| {
+        reader.poll(world.now, |reading| end = Some((reading.outcome, reading.lag)));
+        end.is_some()
+    }));
+    let (outcome, lag) = end.expect("it ended");
+    let lag_ns = lag.and_then(|lag| lag.lag_ns);
+    assert_eq!((outcome, lag_ns), (ReadOutcome::TooStale, None));
+}
+
+#[test]
+fn a_question_that_comes_again_and_again_does_not_wait_for_ever() {
+    let mut world = whole(15);
+    let mut stranger = network(&world, 1000);
+    let begun = world.now;
+    let mut heard = 0;
+    while heard == 0 && world.now.since(begun) < 30 * Nanos::SECOND {
+        let kind = DatagramKind::LocalQuery;
+        let header = DatagramHeader::new(kind, GROUP, None, Leadership::default());
+        let body = LocalQueryBody {
+            nonce: 1.into(),
+            number: 1.into(),
+            within: u64::MAX.into(),
+            at_least: u64::MAX.into(),
+            wait: u64::MAX.into(),
+        };
+        stranger.send(Destination::Address(address(1)), &header, body.as_bytes(), &[]);
+        world.run(4, |_| {
+            heard += stranger.poll();
+            false
+        });
+        world.now = world.now.plus(Nanos::SECOND);
+    }
+    let waited = world.now.since(begun);
+    assert!((10..13).contains(&(waited / Nanos::SECOND)), "{waited}");
 }
 
 #[test]

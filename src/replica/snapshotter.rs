@@ -16,7 +16,7 @@ use crate::journal::Disk;
 use crate::journal::reader::Trouble;
 use crate::journal::snapshot::{
     SnapshotError, SnapshotReader, SnapshotWriter, Stamp, remove_unfinished, set_aside,
-    snapshot_name, snapshots, verify,
+    set_aside_for, snapshot_name, snapshots, verify,
 };
 use crate::link::Shared;
 use crate::service::Service;
@@ -244,10 +244,13 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
             blocks_crc: 0,
         })?;
         // Others leave because of it: so it is read back first.
-        if let Err(error) = verify(&self.disk, self.settings.group, position, pace) {
-            let error = io::Error::new(io::ErrorKind::InvalidData, error);
-            let _ = set_aside(&self.disk, position);
-            return Err(error);
+        match verify(&self.disk, self.settings.group, position, pace) {
+            Ok(_) => {}
+            Err(SnapshotError::Host(error)) => return Err(error), // it may be good
+            Err(error) => {
+                let _ = set_aside(&self.disk, position);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
         }
         (self.newest, self.lost) = (position, false);
         self.events.push_back(SnapshotEvent::Taken { stamp, answers: self.answers });
@@ -291,8 +294,7 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
 
     /// One that cannot be used is in nobody's way any more.
     fn refuse(&mut self, position: Position, error: SnapshotError) {
-        let lost = !matches!(error, SnapshotError::Host(_));
-        let kept_at = lost.then(|| set_aside(&self.disk, position).ok()).flatten();
+        let kept_at = set_aside_for(&self.disk, position, &error);
         self.events.push_back(SnapshotEvent::Damaged { position, error, kept_at });
     }
 

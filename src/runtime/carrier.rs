@@ -65,6 +65,8 @@ pub(super) enum CarrierOrder {
     Answer(NodeId, MatchAnswer),
     /// Say what of a snapshot is here, for this take-over.
     Resume(u64),
+    /// Keep nothing of a snapshot that came in.
+    Discard,
 }
 
 /// Control's ends.
@@ -277,6 +279,9 @@ impl<D: Disk> Carrier<D> {
                 let taken = self.incoming.resume(&self.disk);
                 let what = taken.map_or(Fetched::Failed, Fetched::from);
                 self.tell(LaneInput::Fetched { number, what });
+            }
+            CarrierOrder::Discard => {
+                let _ = self.incoming.discard(&self.disk); // what stays is reported, and thrown away, again
             }
         }
     }

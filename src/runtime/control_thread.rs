@@ -443,7 +443,8 @@ impl<E: Storage> ControlThread<E> {
                     self.machine.handle(now, Input::Pulled(whole));
                     news = true;
                 }
-                LaneOutput::Resume(number) => self.lane.resume(number),
+                LaneOutput::Resume(number) => self.lane.snapshot(CarrierOrder::Resume(number)),
+                LaneOutput::Discard => self.lane.snapshot(CarrierOrder::Discard),
                 LaneOutput::Install(position) => self.renewal.asked = Some(position),
                 LaneOutput::Event(event) => self.events.event(&event),
             }

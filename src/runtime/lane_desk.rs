@@ -64,10 +64,10 @@ impl LaneDesk {
         }
     }
 
-    /// Has it looked up what of a snapshot is here.
-    pub(super) fn resume(&mut self, number: u64) {
+    /// Has it look up what of a snapshot is here, or throw it away.
+    pub(super) fn snapshot(&mut self, order: CarrierOrder) {
         if let Some(link) = &self.carrier {
-            let _ = link.orders.try_send(CarrierOrder::Resume(number)); // else it is given up, and begun again
+            let _ = link.orders.try_send(order); // else it is given up, and begun again
             // The only error is a full eventfd counter: then it is awake already.
             let _ = link.waker.wake();
         }

@@ -31,7 +31,7 @@ use crate::io::network_error::NetworkError;
 use crate::journal::node_state::NodeStateError;
 use crate::journal::reader::Trouble;
 use crate::journal::recovery::RecoveryError;
-use crate::journal::snapshot::set_aside;
+use crate::journal::snapshot::set_aside_for;
 use crate::link::{Outlet, Shared, SharedWords};
 use crate::replica::snapshotter::Snapshotter;
 use crate::replica::{ReplayLog, Replayed};
@@ -233,7 +233,7 @@ fn bring_up<E: Storage, S: Service>(
         NodeError::Replay { directory, trouble, refused: refused.collect() }
     })?;
     for (position, error) in &replayed.refused {
-        let kept = set_aside(disk, *position).ok();
+        let kept = set_aside_for(disk, *position, error);
         events.line(1131, &damaged(*position, error, kept.as_deref()));
     }
     if let Some(stamp) = &replayed.snapshot {

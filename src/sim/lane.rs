@@ -114,6 +114,7 @@ impl World {
                     self.process(node).control.handle(local, Input::Pulled(whole));
                 }
                 LaneOutput::Resume(number) => self.resume_snapshot(node, number),
+                LaneOutput::Discard => self.discard_snapshot(node),
                 LaneOutput::Install(position) => self.install_snapshot(node, position),
                 LaneOutput::Event(event) => {
                     self.coverage.hit("caught-up", u64::from(matches!(event, CaughtUp { .. })));

@@ -26,7 +26,7 @@ use crate::journal::mender::Mender;
 use crate::journal::node_state::{BootId, NodeStateStore};
 use crate::journal::recovery::{Boot, Recovered, RecoveryError, RecoverySettings, recover};
 use crate::journal::scrub::ScrubSettings;
-use crate::journal::snapshot::{SNAPSHOT_FOLDER, set_aside};
+use crate::journal::snapshot::{SNAPSHOT_FOLDER, set_aside_for};
 use crate::journal::syncer::{Syncer, SyncerSettings};
 use crate::journal::{HeapHotTier, HeapMemory, HeapView};
 use crate::link::{
@@ -283,8 +283,8 @@ impl Machine {
         let log = ReplayLog { disk: &self.disk, group: GROUP, segment_bytes: plan.segment_bytes };
         let replayed = log.replay(recovered.known_commit, recovered.tail.position, &mut state);
         let replayed = replayed.expect("recovery has read the same files");
-        for (position, _) in &replayed.refused {
-            let _ = set_aside(&self.disk, *position); // one that cannot be moved is refused again
+        for (position, error) in &replayed.refused {
+            let _ = set_aside_for(&self.disk, *position, error); // one that cannot be moved is refused again
         }
         let applied = replayed.at.before.position;
         let commit = recovered.known_commit.max(Commit(applied));

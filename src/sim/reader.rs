@@ -162,7 +162,7 @@ impl super::world::World {
                 },
                 1,
             );
-            self.checks.read(&read, lives[read.asked.node], certain)?;
+            self.checks.read(self.now, &read, lives[read.asked.node], certain)?;
         }
         self.transmit(Endpoint::Client(self.plan.clients + reader));
         let at = self.readers[reader].wake_at.max(self.now.plus(10_000));

@@ -119,6 +119,11 @@ impl World {
         self.tell_lane(node, LaneInput::Fetched { number, what });
     }
 
+    pub(super) fn discard_snapshot(&mut self, node: usize) {
+        let disk = self.machines[node].disk.clone();
+        let _ = self.process(node).incoming.discard(&disk); // what stays is reported, and thrown away, again
+    }
+
     /// All of a snapshot is here: the process stops for it, in order, unless its own log goes further.
     pub(super) fn install_snapshot(&mut self, node: usize, position: Position) {
         let process = self.process(node);

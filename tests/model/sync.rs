@@ -423,6 +423,7 @@ impl Sync {
                     LaneOutput::Answer(..) => unreachable!("node {asker} asks only"),
                     LaneOutput::Ask(_, LaneRequest::Snapshot(_))
                     | LaneOutput::Resume(_)
+                    | LaneOutput::Discard
                     | LaneOutput::Install(_) => unreachable!("no log begins later"),
                 }
             }

@@ -16,7 +16,7 @@ use super::{
 use crate::control::event::{CatchUpFailure, Event};
 use crate::limits::{LANE_PIECE_BYTES, LANE_PIECES_MAX};
 use crate::link::{Purpose, SnapshotTaken};
-use crate::types::{Nanos, NodeId, Position};
+use crate::types::{Generation, Leadership, Nanos, NodeId, Position};
 
 /// What a piece of a snapshot came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,11 +70,20 @@ impl Ceiling {
 /// Which nodes were asked in vain since this one fell behind, and what they said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct GoneSources {
+    /// Of the leadership that this node fell behind in.
+    generation: Generation,
     failed: Vec<NodeId>,
     gone: VecDeque<Ceiling>,
 }
 
 impl GoneSources {
+    /// What was said in another generation does not count.
+    pub(super) fn are_of(&mut self, generation: Generation) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+    }
+
     /// Where its log begins.
     fn note(&mut self, node: NodeId, first: Position) {
         match self.gone.iter_mut().find(|known| known.node == node) {
@@ -119,10 +128,11 @@ impl GoneSources {
         }
     }
 
-    /// The snapshot at `position` is of no use there.
+    /// The snapshot at `position`, which it sent, is of no use there.
     fn lower(&mut self, node: NodeId, position: Position) {
+        let below = Position(position.0.saturating_sub(1));
         let known = self.gone.iter_mut().filter(|known| known.node == node);
-        known.for_each(|known| known.at_most = Position(position.0.saturating_sub(1)));
+        known.for_each(|known| known.at_most = known.at_most.min(below));
     }
 }
 
@@ -132,6 +142,8 @@ pub(super) struct Fetch {
     ceiling: Ceiling,
     /// What is here of it was said.
     resumed: bool,
+    /// What was here has left its source: this is the second attempt, with nothing here.
+    anew: bool,
     /// Position of the one that comes; none: the source was not asked yet.
     position: Option<Position>,
     total: u64,
@@ -153,6 +165,7 @@ impl Fetch {
         Self {
             ceiling,
             resumed: false,
+            anew: false,
             position: None,
             total: 0,
             end: 0,
@@ -165,11 +178,21 @@ impl Fetch {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn lower(&mut self, at_most: Position) {
+        self.ceiling.at_most = at_most;
+    }
+
     /// What is asked for will not come: asked for again from `at` on.
     pub(super) fn forget_asks(&mut self, at: Nanos) {
         self.asked = self.end;
         self.asks.clear();
         self.hold_until = at;
+    }
+
+    /// Whether a snapshot there is one that this source is asked for.
+    fn fits(&self, position: Position) -> bool {
+        position >= self.ceiling.first && position <= self.ceiling.at_most
     }
 
     fn wants_more(&self) -> bool {
@@ -214,8 +237,7 @@ impl Fetch {
 
     /// So much is here; whether that is more than before.
     fn stands(&mut self, now: Nanos, position: Position, total: u64, end: u64) -> bool {
-        if position > self.ceiling.at_most || position < self.ceiling.first {
-            // What is here from before is of no use: the source's own is asked for.
+        if !self.fits(position) {
             return false;
         }
         let another = self.position != Some(position);
@@ -253,7 +275,17 @@ impl Fetch {
 
 impl Lane {
     /// The log that is needed has left this source.
+    ///
+    /// Nothing is cut for a newer generation, and a snapshot takes the place of all that is here: whether this node's log leads
+    /// up to it nobody can tell any more. If bytes were taken already it does.
     pub(super) fn on_gone(&mut self, now: Nanos, from: NodeId, first: Position) {
+        let other = |pull: &Pull| {
+            let generation = pull.own.map_or(pull.last.generation, |own| own.generation);
+            matches!(pull.step, Step::Match(_)) && generation != pull.last.generation
+        };
+        if self.pull.as_ref().is_some_and(other) {
+            return self.fail(now, CatchUpFailure::OtherGeneration);
+        }
         self.gone.note(from, first);
         let sync = self.pull.as_ref().is_some_and(|pull| pull.purpose == Purpose::LeaderSync);
         match self.gone.of(from).filter(|_| sync) {
@@ -268,6 +300,8 @@ impl Lane {
         self.pull = Some(Pull {
             from: ceiling.node,
             purpose,
+            last: Leadership::default(), // the core has no part in it
+            own: None,
             patience: CATCH_UP_PATIENCE,
             goal: Position(0),
             step: Step::Fetching(Fetch::new(now, ceiling)),
@@ -286,14 +320,21 @@ impl Lane {
         let Some(pull) = self.pull.as_mut().filter(|_| own) else { return };
         let from = pull.from;
         let Step::Fetching(fetch) = &mut pull.step else { return };
-        let first = fetch.ceiling.first;
+        let asked = core::mem::replace(&mut fetch.resumed, true);
         match what {
-            Fetched::Part { position, total, end } => {
-                let asked = core::mem::replace(&mut fetch.resumed, true);
-                if position < first && asked {
-                    // It begins before its log does: of no use to anybody.
-                    return self.fail(now, CatchUpFailure::NothingMore);
+            Fetched::Part { position, .. } | Fetched::Whole(position)
+                if !asked && !fetch.fits(position) =>
+            {
+                // What is here from before is of no use: the source's own is asked for.
+                if position > Position(0) {
+                    self.discard();
                 }
+            }
+            Fetched::Part { position, .. } if position < fetch.ceiling.first => {
+                // It begins before its log does: of no use to anybody.
+                self.fail(now, CatchUpFailure::NothingMore);
+            }
+            Fetched::Part { position, total, end } => {
                 if fetch.stands(now, position, total, end) {
                     pull.moved = now;
                     if asked {
@@ -301,25 +342,41 @@ impl Lane {
                     }
                 }
             }
-            Fetched::Whole(position) if position >= first => {
+            Fetched::Whole(position) if fetch.fits(position) => {
                 (fetch.whole, pull.moved) = (true, now);
                 fetch.asks.clear();
                 self.tell_fetched(from, position);
                 self.outputs.push_back(LaneOutput::Install(position));
             }
             Fetched::Whole(position) | Fetched::Damaged(position) => {
+                self.discard();
                 self.gone.lower(from, position);
                 self.fail(now, CatchUpFailure::Damaged);
             }
-            Fetched::Nothing => self.fail(now, CatchUpFailure::NothingMore),
-            Fetched::Failed => {
-                let Some(pull) = &mut self.pull else { return };
-                if let Step::Fetching(fetch) = &mut pull.step {
-                    fetch.resumed = true;
-                    fetch.forget_asks(now.plus(ASK_AGAIN_NS));
-                }
-            }
+            Fetched::Nothing => self.on_nothing(now),
+            Fetched::Failed => fetch.forget_asks(now.plus(ASK_AGAIN_NS)),
         }
+    }
+
+    /// The source has none that it could go on with. If some of one is here, that one has left it: its newest is asked for,
+    /// once, under another number, as other answers about the old one are on their way.
+    fn on_nothing(&mut self, now: Nanos) {
+        let Some(pull) = &self.pull else { return };
+        let Step::Fetching(fetch) = &pull.step else { return };
+        let (purpose, ceiling) = (pull.purpose, fetch.ceiling);
+        if fetch.position.is_none() || fetch.anew {
+            return self.fail(now, CatchUpFailure::NothingMore);
+        }
+        self.discard();
+        self.fetch(now, purpose, ceiling);
+        if let Some(Pull { step: Step::Fetching(fetch), .. }) = &mut self.pull {
+            fetch.anew = true;
+        }
+    }
+
+    /// Nothing of a snapshot that came in is kept: it would be found again by every later attempt.
+    fn discard(&mut self) {
+        self.outputs.push_back(LaneOutput::Discard);
     }
 
     /// Once for each.
@@ -333,6 +390,7 @@ impl Lane {
 
     /// The node goes on with what it has.
     pub(super) fn not_installed(&mut self, now: Nanos) {
+        self.discard();
         if self.pull.as_ref().is_some_and(|pull| matches!(pull.step, Step::Fetching(_))) {
             self.fail(now, CatchUpFailure::NothingMore);
         }

@@ -225,7 +225,9 @@ fn a4_a_source_that_has_no_more_or_is_silent_or_does_not_fit_is_left_for_the_nex
                 lane.handle(now, LaneInput::Tick);
                 outputs(&mut lane)
             }
-            CatchUpFailure::Gone | CatchUpFailure::Damaged => unreachable!("not in the list"),
+            CatchUpFailure::Gone | CatchUpFailure::Damaged | CatchUpFailure::OtherGeneration => {
+                unreachable!("not in the list")
+            }
         };
         let failed = LaneOutput::Event(Event::CatchUpFailed { from: source, why });
         assert!(told.contains(&failed), "{told:?}");
@@ -280,7 +282,50 @@ fn a_leader_sync_takes_a_snapshot_where_the_log_has_left() {
     assert!(whole.contains(&LaneOutput::Install(Position(6000))), "{whole:?}");
     // The node's own log goes further all the same: it looks again.
     lane.handle(Nanos(3 * MS), LaneInput::NotInstalled);
-    assert!(outputs(&mut lane).contains(&LaneOutput::Ended(false)));
+    let told = outputs(&mut lane);
+    assert!(told.contains(&LaneOutput::Ended(false)));
+    assert_eq!(told[0], LaneOutput::Discard, "a newer one may come next time");
+}
+
+#[test]
+fn a_snapshot_that_leaves_its_source_half_way_is_thrown_away_and_the_newest_is_asked_for() {
+    let (mut lane, number) = syncing_from_a_short_log();
+    let part = Fetched::Part { position: Position(6000), total: 9 * PIECE, end: 200 };
+    let asks = fetched(&mut lane, Nanos(0), number, part);
+    assert_eq!(asked_at_most(&asks), Some(Position(6000)), "that one");
+    let told = fetched(&mut lane, Nanos(MS), number, Fetched::Nothing);
+    assert_eq!(told, [LaneOutput::Discard, LaneOutput::Resume(number + 1)]);
+    assert_eq!(fetched(&mut lane, Nanos(MS), number, Fetched::Nothing), [], "about the old one");
+    let asks = fetched(&mut lane.clone(), Nanos(MS), number + 1, NOTHING);
+    assert_eq!(asked_at_most(&asks), Some(Position(u64::MAX)), "the newest");
+    // Once: also if it could not be thrown away.
+    for here in [NOTHING, part] {
+        let mut lane = lane.clone();
+        fetched(&mut lane, Nanos(MS), number + 1, here);
+        let told = fetched(&mut lane, Nanos(2 * MS), number + 1, Fetched::Nothing);
+        assert!(told.contains(&LaneOutput::Ended(false)), "{told:?}");
+    }
+}
+
+#[test]
+fn what_is_here_from_before_and_does_not_fit_is_thrown_away_and_not_held_against_the_source() {
+    let part = |position| Fetched::Part { position, total: 300, end: 200 };
+    let (below, above) = (Position(4999), Position(7000));
+    for here in [part(below), Fetched::Whole(below), part(above), Fetched::Whole(above)] {
+        let (mut lane, number) = syncing_from_a_short_log();
+        let Some(Pull { step: Step::Fetching(fetch), .. }) = &mut lane.pull else { panic!() };
+        fetch.lower(Position(6999));
+        let told = fetched(&mut lane, Nanos(0), number, here);
+        assert_eq!(told[0], LaneOutput::Discard, "{here:?}");
+        assert_eq!(asked_at_most(&told), Some(Position(6999)), "{here:?}");
+        assert_eq!(lane.gone.of(SOURCE).map(gone::Ceiling::at_most), Some(Position(u64::MAX)));
+    }
+    // What the source itself sent is.
+    let (mut lane, number) = syncing_from_a_short_log();
+    fetched(&mut lane, Nanos(0), number, NOTHING);
+    let told = fetched(&mut lane, Nanos(MS), number, Fetched::Whole(below));
+    assert!(told.starts_with(&[LaneOutput::Discard]), "{told:?}");
+    assert_eq!(lane.gone.of(SOURCE).map(gone::Ceiling::at_most), Some(Position(4998)));
 }
 
 #[test]
@@ -293,9 +338,9 @@ fn a_leader_sync_that_gets_no_snapshot_ends_by_name_and_asks_for_an_older_one_ne
         let (mut lane, number) = syncing_from_a_short_log();
         fetched(&mut lane, Nanos(0), number, NOTHING);
         let ended = fetched(&mut lane, Nanos(MS), number, what);
-        assert_eq!(ended, [failed(why), LaneOutput::Ended(false)]);
-        assert_eq!(lane.deadline(), Nanos(u64::MAX), "nothing is left of it");
         let damaged = why == CatchUpFailure::Damaged;
+        assert_eq!(ended[usize::from(damaged)..], [failed(why), LaneOutput::Ended(false)]);
+        assert_eq!(lane.deadline(), Nanos(u64::MAX), "nothing is left of it");
         let at_most = lane.gone.of(SOURCE).map(gone::Ceiling::at_most);
         assert_eq!(at_most, damaged.then_some(Position(5999)));
     }
@@ -305,6 +350,70 @@ fn a_leader_sync_that_gets_no_snapshot_ends_by_name_and_asks_for_an_older_one_ne
     lane.handle(Nanos(CATCH_UP_PATIENCE.stall_ns), LaneInput::Tick);
     let ended = [failed(CatchUpFailure::Silent), LaneOutput::Ended(false)];
     assert_eq!(outputs(&mut lane), ended);
+}
+
+/// Whoever is asked says that the log has left, to a node whose own ends with `own`; what came of it in the end.
+fn all_gone(own: Leadership, end: u64) -> Vec<LaneOutput> {
+    let mut lane = new();
+    let mut now = Nanos(MS);
+    behind(&mut lane, now, 3 * PIECE);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let number = lane.number;
+        told.extend(outputs(&mut lane));
+        if told.contains(&LaneOutput::Resume(number)) {
+            break; // the core has no part in it
+        }
+        let end = Position(end);
+        let question = |leadership| MatchQuestion {
+            number,
+            purpose: CATCH_UP(),
+            leadership,
+            end,
+            chain: Chain(9),
+        };
+        core(&mut lane, now, LaneFact::Asks(question(own)));
+        core(&mut lane, now, LaneFact::Asks(question(Leadership::default())));
+        let Some(from) = lane.pull.as_ref().map(|pull| pull.from) else { break };
+        let reply = MatchReply::Gone(Position(5000));
+        let answer = LaneAnswer::Match(MatchAnswer { number, reply, end: Position(9000) });
+        lane.handle(now, LaneInput::Answered { from, answer });
+        told.extend(outputs(&mut lane));
+        now = now.max(lane.deadline());
+        lane.handle(now, LaneInput::Tick);
+    }
+    told
+}
+
+#[test]
+fn no_snapshot_takes_the_place_of_a_log_of_another_generation() {
+    let older = Leadership { generation: Generation { counter: 0, random: 5 }, term: Term(3) };
+    let resumed = |told: &[LaneOutput]| told.iter().any(|o| matches!(o, LaneOutput::Resume(_)));
+    let why = CatchUpFailure::OtherGeneration;
+    let named = |told: &[LaneOutput]| {
+        let of = |o: &LaneOutput| matches!(o, LaneOutput::Event(Event::CatchUpFailed { why: said, .. }) if *said == why);
+        told.iter().filter(|o| of(o)).count()
+    };
+    let told = all_gone(older, 100);
+    assert!(!resumed(&told) && named(&told) == 3, "once of each: {told:?}");
+    // Of this generation, or empty.
+    for (own, end) in [(leadership(2), 100), (older, 0)] {
+        let told = all_gone(own, end);
+        assert!(resumed(&told) && named(&told) == 0, "{told:?}");
+    }
+    // The same before it leads itself.
+    let mut lane = new();
+    let recency = Recency { last: leadership(2), tail: Tail(Position(9000)) };
+    lane.handle(Nanos(0), LaneInput::Pull { from: SOURCE, recency });
+    let (number, purpose, end) = (lane.number, Purpose::LeaderSync, Position(100));
+    let question = MatchQuestion { number, purpose, leadership: older, end, chain: Chain(9) };
+    core(&mut lane, Nanos(0), LaneFact::Asks(question));
+    outputs(&mut lane);
+    let reply = MatchReply::Gone(Position(5000));
+    let answer = LaneAnswer::Match(MatchAnswer { number, reply, end: Position(9000) });
+    lane.handle(Nanos(0), LaneInput::Answered { from: SOURCE, answer });
+    let failed = LaneOutput::Event(Event::CatchUpFailed { from: SOURCE, why });
+    assert_eq!(outputs(&mut lane), [failed, LaneOutput::Ended(false)]);
 }
 
 #[test]

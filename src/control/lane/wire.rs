@@ -31,6 +31,10 @@ const KIND_GONE: u8 = 5;
 const KIND_SNAPSHOT: u8 = 6;
 const KIND_PART: u8 = 7;
 
+/// Positions of snapshots, at most: far above what a log comes to, and so far below the end of the numbers that a segment's
+/// length can be added.
+const PART_POSITION_MAX: Position = Position(1 << 63);
+
 const PURPOSE_LEADER_SYNC: u8 = 1;
 const PURPOSE_CATCH_UP: u8 = 2;
 const PURPOSE_REPAIR: u8 = 3;
@@ -414,6 +418,9 @@ fn message(header: &CatchUpHeader, body: &[u8]) -> Option<LaneMessage> {
                 return None;
             }
             let position = Position(head.position.get());
+            if position > PART_POSITION_MAX {
+                return None;
+            }
             let piece = Piece { position, total, from, bytes: bytes.to_vec() };
             LaneMessage::Answer(LaneAnswer::Part { number, piece })
         }
@@ -654,6 +661,21 @@ mod tests {
             assert_eq!(decode(&good, end, &other), told);
             let wrong_way = if end == LaneEnd::Source { LaneEnd::Asker } else { LaneEnd::Source };
             assert_eq!(decode(&good, wrong_way, &nodes(2)), Err(LaneError::Garbage));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_at_a_position_that_no_log_comes_to_is_refused() {
+        let judged = |position| {
+            let piece = Piece { position: Position(position), total: 9, from: 0, bytes: vec![1] };
+            let message = LaneMessage::Answer(LaneAnswer::Part { number: 1, piece });
+            let mut frame = Vec::new();
+            encode(&mut frame, &message, NodeId(2), &nodes(1));
+            decode(&frame, LaneEnd::Asker, &nodes(2))
+        };
+        assert!(matches!(judged(1 << 63), Ok(Some(_))));
+        for position in [(1 << 63) + 1, u64::MAX - 4096, u64::MAX] {
+            assert_eq!(judged(position), Err(LaneError::Garbage), "{position}");
         }
     }
 

@@ -147,3 +147,16 @@ fn what_is_set_aside_keeps_its_bytes_and_never_covers_another() {
     kept.sort();
     assert_eq!(disk.list().unwrap(), kept);
 }
+
+#[test]
+fn what_the_host_could_not_read_is_not_set_aside() {
+    let disk = MemoryDisk::new();
+    write(&disk, b"one").unwrap();
+    let name = snapshot_name(before().position);
+    disk.fail_reads(&name, 0..1 << 20);
+    let error = verify(&disk, GROUP, before().position, &mut |_| Ok(())).unwrap_err();
+    assert_eq!(set_aside_for(&disk, before().position, &error), None, "{error}");
+    assert_eq!(disk.list().unwrap(), [name]);
+    let damaged = SnapshotError::State(io::Error::from(ErrorKind::InvalidData));
+    assert!(set_aside_for(&disk, before().position, &damaged).is_some());
+}

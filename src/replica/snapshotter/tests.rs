@@ -362,3 +362,27 @@ fn a_full_disk_is_told_and_tried_again_later() {
     worker.ask(2);
     assert!(matches!(run(&mut worker).as_slice(), [SnapshotEvent::Taken { answers: 2, .. }]));
 }
+
+#[test]
+fn a_snapshot_that_could_not_be_read_back_stays_where_it_is() {
+    let mut world = World::new();
+    let mut worker = world.worker(0, 2);
+    worker.ask(1);
+    let disk = world.rig.disk.clone();
+    // The node ends while it is read back.
+    let mut pace = |_| match snapshots(&disk).unwrap().len() {
+        0 => Ok(()),
+        _ => Err(io::Error::from(io::ErrorKind::Interrupted)),
+    };
+    while worker.step(Nanos(0), &mut pace) > 0 && worker.events.is_empty() {}
+    let event = worker.poll_event();
+    assert!(matches!(event, Some(SnapshotEvent::Failed { answers: 1, .. })), "{event:?}");
+    let quarantined = |name: &String| name.starts_with("quarantine/");
+    assert!(!disk.list().unwrap().iter().any(quarantined));
+    let (state, replayed) = world.start();
+    assert!(replayed.snapshot.is_some() && replayed.refused.is_empty());
+    assert_eq!(state.state_hash(), world.hash_of_the_log());
+    // The same worker takes it again.
+    worker.ask(2);
+    assert!(matches!(run(&mut worker).as_slice(), [SnapshotEvent::Taken { answers: 2, .. }]));
+}

@@ -190,9 +190,14 @@ impl History {
                 format!("{:?} sent at {}, when {known} were known", ended.told, ended.sent_at);
             return Err(Violation::new("linearizable", text));
         }
+        self.told(now, reached);
+        Ok(())
+    }
+
+    /// Somebody was told that so many commands had taken effect.
+    pub(super) fn told(&mut self, now: Nanos, reached: u64) {
         let highest = self.told.last().map_or(0, |(_, reached)| *reached);
         self.told.push((now, highest.max(reached)));
-        Ok(())
     }
 
     /// Everything that was acknowledged has its place still, on every node that has applied as much.

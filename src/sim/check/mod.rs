@@ -17,6 +17,7 @@ use super::coverage::Coverage;
 use super::machine::{Process, SimCore, Started};
 use super::plan::Plan;
 use super::reader::Read;
+use crate::client::ReadOutcome;
 use crate::control::message::Standing;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::link::{Promise, Shared};
@@ -248,8 +249,18 @@ impl Checks {
     }
 
     /// A reader was told something by a node whose process is in this life now.
-    pub(super) fn read(&mut self, read: &Read, life: u64, certain: Option<Nanos>) -> Checked {
-        self.locals.ended(&self.history, read, life, certain)
+    pub(super) fn read(
+        &mut self,
+        now: Nanos,
+        read: &Read,
+        life: u64,
+        certain: Option<Nanos>,
+    ) -> Checked {
+        self.locals.ended(&self.history, read, life, certain)?;
+        if let (ReadOutcome::Answered, Some((count, _))) = (read.outcome, read.told) {
+            self.history.told(now, count);
+        }
+        Ok(())
     }
 
     /// The end: everything acknowledged is there.
