@@ -175,7 +175,11 @@ impl Mutant {
         (Self::KeepCleanMark, "keep-clean-mark", &["promise_lost"]),
         (Self::LateChunk, "late-chunk", &["fence"]),
         (Self::EchoOnArrival, "echo-on-arrival", &["check_quorum"]),
-        (Self::OpenEarly, "open-early", &["linearizable", "answered_too_early", "assertion"]),
+        (
+            Self::OpenEarly,
+            "open-early",
+            &["linearizable", "local_lag", "answered_too_early", "assertion"],
+        ),
         (Self::ForgetVote, "forget-vote", &["one_vote", "fence"]),
         (Self::MatchTwice, "match-twice", &["committed_cut", "committed_on_a_quorum", "liveness"]),
         (

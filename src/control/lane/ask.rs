@@ -67,7 +67,8 @@ pub enum LaneAnswer {
         /// Where the log begins.
         first: Position,
     },
-    /// To [`LaneRequest::Snapshot`]. Whoever can write to the disk takes it, and says what it came to: [`LaneInput::Fetched`].
+    /// To [`LaneRequest::Snapshot`]. Whoever can write to the disk takes it, and says what it came to:
+    /// [`LaneInput::Fetched`](super::LaneInput::Fetched).
     Part {
         /// Of the take-over.
         number: u64,
