@@ -19,7 +19,7 @@ const SNAPSHOTS: usize = 2;
 /// Segment files held open at once, lest they leave before their turn: those that leave first.
 const HELD_MAX: usize = 256;
 /// How often it is tried before it is said that files leave too fast.
-const ATTEMPTS_MAX: u32 = 4;
+const ATTEMPTS_MAX: u32 = 8;
 
 /// What is to be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,9 @@ pub fn take<S: Disk, T: Disk>(
     Err(BackupError::Left { attempts: ATTEMPTS_MAX })
 }
 
+/// A segment or a snapshot that is held open, and its position.
+type Opened<S> = (Position, <S as Disk>::File);
+
 struct Attempt<'a, 'p, S, T> {
     from: &'a S,
     to: &'a T,
@@ -92,15 +95,23 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
         bases.retain(|&base| base < limit);
         bases.sort_unstable();
         let Some(&lowest) = bases.first() else { return Err(BackupError::Nothing) };
-        let Some(stamps) = self.snapshots(lowest)? else { return Ok(None) };
+        let Some(opened) = self.open_snapshots(lowest)? else { return Ok(None) };
+        let base_of = |at| seal_base(at, lowest, segment_bytes).max(lowest);
+        // What will be needed if they are good is held before they are copied, which takes its time.
+        let needed = opened.get(SNAPSHOTS - 1).map_or(lowest, |&(at, _)| base_of(at));
+        let mut held = self.hold(bases.iter().copied().filter(|&base| base >= needed))?;
+        let stamps = self.snapshots(opened)?;
         let oldest = stamps.first().filter(|_| stamps.len() == SNAPSHOTS);
-        let first = oldest.map_or(lowest, |&at| seal_base(at, lowest, segment_bytes).max(lowest));
+        let first = oldest.map_or(lowest, |&at| base_of(at));
         if first > Position(0) && stamps.is_empty() {
             return Err(BackupError::NoStart { first });
         }
         bases.retain(|&base| base >= first);
         let mut ends: BTreeMap<_, _> = stamps.iter().map(|&at| (at, None)).collect();
-        let Some((files, end)) = self.segments(&bases, &mut ends)? else { return Ok(None) };
+        if first != needed {
+            held.clear();
+        }
+        let Some((files, end)) = self.segments(&bases, held, &mut ends)? else { return Ok(None) };
         let mut manifest = Manifest {
             group,
             segment_bytes,
@@ -123,9 +134,8 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
         Ok(Some(manifest))
     }
 
-    /// Copies the newest good snapshots; their positions, oldest first. None: one left before it was opened, or all of them
-    /// for such that lie above the limit.
-    fn snapshots(&mut self, lowest: Position) -> Result<Option<Vec<Position>>, BackupError> {
+    /// Opens the snapshots, newest first. None: one left before it was opened, or all of them for such that lie above the limit.
+    fn open_snapshots(&self, lowest: Position) -> Result<Option<Vec<Opened<S>>>, BackupError> {
         let mut positions = snapshots(self.from).map_err(failed("listing", "the snapshots"))?;
         positions.retain(|&at| at >= lowest);
         let all = positions.len();
@@ -143,6 +153,28 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
                 Err(error) => return Err(failed("opening", &name)(error)),
             }
         }
+        Ok(Some(opened))
+    }
+
+    /// Opens segments, as many as are held at once. One that has left is not among them.
+    fn hold(
+        &self,
+        bases: impl Iterator<Item = Position>,
+    ) -> Result<VecDeque<Opened<S>>, BackupError> {
+        let mut held = VecDeque::new();
+        for base in bases.take(HELD_MAX) {
+            let name = segment_name(base);
+            match self.from.open(&name) {
+                Ok(file) => held.push_back((base, file)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("opening", &name)(error)),
+            }
+        }
+        Ok(held)
+    }
+
+    /// Copies the newest good snapshots; their positions, oldest first.
+    fn snapshots(&mut self, opened: Vec<Opened<S>>) -> Result<Vec<Position>, BackupError> {
         let mut kept = Vec::new();
         for (position, file) in opened {
             if kept.len() < SNAPSHOTS && self.snapshot(position, &file)? {
@@ -150,7 +182,7 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
             }
         }
         kept.reverse();
-        Ok(Some(kept))
+        Ok(kept)
     }
 
     /// Copies one, and reads the copy to its end. False: it is damaged, and not kept.
@@ -177,10 +209,13 @@ impl<S: Disk, T: Disk> Attempt<'_, '_, S, T> {
     fn segments(
         &mut self,
         bases: &[Position],
+        mut held: VecDeque<Opened<S>>,
         ends: &mut BTreeMap<Position, Option<Predecessor>>,
     ) -> Result<Option<(Vec<FileSum>, Place)>, BackupError> {
-        let mut waiting = bases.iter().copied();
-        let mut held = VecDeque::new();
+        if held.iter().zip(bases).any(|((base, _), wanted)| base != wanted) {
+            return Ok(None);
+        }
+        let mut waiting = bases.iter().copied().skip(held.len());
         let mut files = Vec::new();
         let mut end: Option<Place> = None;
         loop {
