@@ -312,11 +312,11 @@ fn main() {
     nodes.leader();
     let (options, watch) =
         (ConnectOptions::of(&nodes.group.nodes[0].settings, "watched"), Watch::default());
-    let mut catch_ups = Vec::new();
+    let (mut catch_ups, mut cycles) = (Vec::new(), [Cycles::default(); KINDS.len()]);
     thread::scope(|scope| {
         scope.spawn(|| send(options, rate, &watch));
         for round in 0..rounds as usize {
-            catch_ups.push(play(&mut nodes, &watch, round, (seconds, megabytes)));
+            catch_ups.push(play(&mut nodes, &watch, round, (seconds, megabytes), &mut cycles));
         }
         watch.over.store(true, Ordering::Release);
     });
@@ -325,7 +325,42 @@ fn main() {
          intended time"
     );
     report(&watch.windows.into_inner().unwrap(), rounds as usize);
+    println!(
+        "the leader's core: duty cycles in all, over 0.1 ms, over 1 ms; the longest since it started, at the end"
+    );
+    for (kind, cycles) in KINDS.iter().zip(cycles) {
+        let Cycles { all, over_100us, over_1ms, longest_ns } = cycles;
+        println!("{kind:>10} {all:>12} {over_100us:>9} {over_1ms:>9} {:>9} us", longest_ns / 1_000);
+    }
     println!("catching up: {}", catch_ups.join("; "));
+}
+
+/// What the leader's core says of its duty cycles.
+#[derive(Clone, Copy, Default)]
+struct Cycles {
+    all: u64,
+    over_100us: u64,
+    over_1ms: u64,
+    longest_ns: u64,
+}
+
+impl Cycles {
+    fn of(status: &Value) -> Self {
+        let word = |name: &str| status["counters"][name].as_u64().unwrap();
+        Self {
+            all: word("duty_cycles"),
+            over_100us: word("cycles_over_100us"),
+            over_1ms: word("cycles_over_1ms"),
+            longest_ns: word("longest_cycle_ns"),
+        }
+    }
+
+    fn add(&mut self, before: Self, after: Self) {
+        self.all += after.all - before.all;
+        self.over_100us += after.over_100us - before.over_100us;
+        self.over_1ms += after.over_1ms - before.over_1ms;
+        self.longest_ns = self.longest_ns.max(after.longest_ns);
+    }
 }
 
 fn play(
@@ -333,30 +368,28 @@ fn play(
     watch: &Watch,
     round: usize,
     (seconds, megabytes): (u64, u64),
+    cycles: &mut [Cycles; KINDS.len()],
 ) -> String {
-    let window = |kind: usize| {
-        thread::sleep(REST);
-        watch.window.store(round * KINDS.len() + kind + 1, Ordering::Release);
-    };
-    let close = || watch.window.store(0, Ordering::Release);
     let leader = nodes.leader();
-    window(0);
-    thread::sleep(Duration::from_secs(seconds));
-    close();
-    window(1);
-    nodes.snapshot(&[leader]);
-    close();
-    window(2);
-    nodes.snapshot(&[0, 1, 2]);
-    close();
+    let mut window = |nodes: &mut Nodes, kind: usize, during: &dyn Fn(&mut Nodes)| {
+        thread::sleep(REST);
+        let before = Cycles::of(&nodes.group.status(leader).unwrap());
+        watch.window.store(round * KINDS.len() + kind + 1, Ordering::Release);
+        during(nodes);
+        watch.window.store(0, Ordering::Release);
+        cycles[kind].add(before, Cycles::of(&nodes.group.status(leader).unwrap()));
+    };
+    window(nodes, 0, &|_| thread::sleep(Duration::from_secs(seconds)));
+    window(nodes, 1, &|nodes| nodes.snapshot(&[leader]));
+    window(nodes, 2, &|nodes| nodes.snapshot(&[0, 1, 2]));
     let follower = (leader + 1) % usize::from(NODES);
     nodes.kill(follower);
     nodes.load(megabytes);
     let before = nodes.group.events_with(follower, "Q-1120");
     nodes.start(follower);
-    window(3);
-    wait("the follower has caught up", || nodes.group.events_with(follower, "Q-1120") > before);
-    close();
+    window(nodes, 3, &|nodes| {
+        wait("the follower has caught up", || nodes.group.events_with(follower, "Q-1120") > before);
+    });
     nodes.leader();
     let events = nodes.group.events(follower);
     let last = events.lines().rev().find(|line| line.contains("Q-1120")).unwrap();

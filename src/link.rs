@@ -717,6 +717,12 @@ shared_words! {
     duty_cycles,
     /// Duty cycles with work (core).
     busy_cycles,
+    /// Duty cycles that took longer than 0.1 ms, whatever the host did in between (core).
+    cycles_over_100us,
+    /// Duty cycles that took longer than 1 ms (core).
+    cycles_over_1ms,
+    /// The longest duty cycle, ns (core).
+    longest_cycle_ns,
     /// Batches synced (sync).
     syncs,
     /// Bytes synced (sync).

@@ -27,6 +27,8 @@ const MEMORY_GROUP_DELAY_NS: u64 = 5 * Nanos::MILLISECOND;
 const ROLE_LEADER: u64 = 2;
 /// Longest sleep of the keeper, ns: it looks by itself whether the log has grown.
 const KEEPER_SLEEP_NS: u64 = 2 * Nanos::MILLISECOND;
+/// Duty cycles of the core that are counted for their length, ns.
+const LONG_CYCLES_NS: [u64; 2] = [Nanos::MILLISECOND / 10, Nanos::MILLISECOND];
 /// After silence the keeper looks less often, ns.
 const KEEPER_QUIET_SLEEP_NS: u64 = 20 * Nanos::MILLISECOND;
 
@@ -74,7 +76,9 @@ impl<E: Environment, S: Service> CoreThread<E, S> {
             let release = self.core.network().next_release();
             let soft = [deadlines.soft, release].into_iter().flatten().min();
             let deadlines = Deadlines { sharp: deadlines.sharp, soft };
+            let began = at;
             at = self.clock.now();
+            cycles.took(at.since(began));
             let (core, network) = (&self.core, self.core.network());
             let mail = || core.has_mail() || network.waits();
             self.idler.idle(work, deadlines, at, network.descriptors(), mail);
@@ -90,10 +94,24 @@ impl<E: Environment, S: Service> CoreThread<E, S> {
 struct Cycles {
     all: u64,
     busy: u64,
+    /// Of those that took longer than that, ns.
+    long: [u64; LONG_CYCLES_NS.len()],
+    longest_ns: u64,
     share_at: Nanos,
 }
 
 impl Cycles {
+    /// One has ended, and took so long.
+    fn took(&mut self, ns: u64) {
+        if ns <= LONG_CYCLES_NS[0] {
+            return;
+        }
+        for (count, least) in self.long.iter_mut().zip(LONG_CYCLES_NS) {
+            *count += u64::from(ns > least);
+        }
+        self.longest_ns = self.longest_ns.max(ns);
+    }
+
     fn count(&mut self, work: usize, now: Nanos, network: &impl LiveNetwork, shared: &Shared) {
         self.all += 1;
         self.busy += u64::from(work > 0);
@@ -104,6 +122,10 @@ impl Cycles {
         let (words, network) = (shared.words(), network.counters());
         words.duty_cycles.store(self.all, Ordering::Relaxed);
         words.busy_cycles.store(self.busy, Ordering::Relaxed);
+        let [over_100us, over_1ms] = self.long;
+        words.cycles_over_100us.store(over_100us, Ordering::Relaxed);
+        words.cycles_over_1ms.store(over_1ms, Ordering::Relaxed);
+        words.longest_cycle_ns.store(self.longest_ns, Ordering::Relaxed);
         words.datagrams_sent.store(network.datagrams_sent, Ordering::Relaxed);
         words.bytes_sent.store(network.bytes_sent, Ordering::Relaxed);
         words.send_failures.store(network.send_failures, Ordering::Relaxed);
