@@ -5,16 +5,32 @@
 
 mod args;
 mod backup;
+mod cursor;
 mod decode;
+mod decoder;
+mod diff;
 mod dump;
+mod find;
+mod gaps;
+mod get;
+mod grep;
+mod hash;
 mod info;
+mod latency;
+mod list;
 mod ls;
+mod members;
+mod parse;
 mod problem;
 mod render;
 mod resume;
 mod select;
+mod sessions;
+mod snapshots;
 mod stats;
 mod tail;
+mod terms;
+mod trace;
 mod verify;
 mod walk;
 
@@ -41,6 +57,18 @@ enum Verb {
     Ls(ls::Args),
     Dump(dump::Args),
     Tail(tail::Args),
+    Get(get::Args),
+    Find(find::Args),
+    Grep(grep::Args),
+    Gaps(gaps::Args),
+    Hash(hash::Args),
+    Diff(diff::Args),
+    Sessions(sessions::Args),
+    Terms(terms::Args),
+    Snapshots(snapshots::Args),
+    Members(members::Args),
+    Trace(trace::Args),
+    Latency(latency::Args),
     Verify(verify::Args),
     Stats(stats::Args),
 }
@@ -51,6 +79,18 @@ fn main() -> ExitCode {
         Verb::Ls(args) => ls::run(&args),
         Verb::Dump(args) => dump::run(&args),
         Verb::Tail(args) => tail::run(&args),
+        Verb::Get(args) => get::run(&args),
+        Verb::Find(args) => find::run(&args),
+        Verb::Grep(args) => grep::run(&args),
+        Verb::Gaps(args) => gaps::run(&args),
+        Verb::Hash(args) => hash::run(&args),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Sessions(args) => sessions::run(&args),
+        Verb::Terms(args) => terms::run(&args),
+        Verb::Snapshots(args) => snapshots::run(&args),
+        Verb::Members(args) => members::run(&args),
+        Verb::Trace(args) => trace::run(&args),
+        Verb::Latency(args) => latency::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Stats(args) => stats::run(&args),
     };

@@ -26,6 +26,10 @@ const SESSIONS_SHOWN: usize = 5;
 
 /// Counts entries and bytes by kind, terms, sessions, sizes and rates
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log stats group/node-0
+  quorate-log stats group/node-0 --session 2 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,

@@ -22,6 +22,10 @@ use crate::walk::{End, Step, Why, walk};
 
 /// Checks every frame, header page and seal, of a backup every file; exit code 1 for a torn tail or stray bytes, 3 for damage
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log verify group/node-0
+  quorate-log verify group/node-0 --uncommitted --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
