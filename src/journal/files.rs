@@ -11,6 +11,17 @@ use crate::frame::Predecessor;
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::types::{Chain, GroupId, Position};
 
+/// What the files say of a place in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// An entry ends there.
+    Entry(Predecessor),
+    /// The place is within an entry.
+    Nothing,
+    /// They do not say: what stands below it in its segment has left, is damaged, or is not there.
+    Unknown,
+}
+
 /// The segment files of a directory. The last one read stays open.
 #[derive(Debug)]
 pub struct LogFiles<'a, D: Disk> {
@@ -65,7 +76,7 @@ impl<'a, D: Disk> LogFiles<'a, D> {
     }
 
     /// What stands before the entry at `position`: one segment is walked for it. None: no entry starts or ends there, or what
-    /// stands there has left.
+    /// stands there has left, or is damaged.
     ///
     /// # Errors
     /// The host's.
@@ -74,6 +85,17 @@ impl<'a, D: Disk> LogFiles<'a, D> {
         group: GroupId,
         position: Position,
     ) -> io::Result<Option<Predecessor>> {
+        Ok(match self.look_at(group, position)? {
+            Standing::Entry(before) => Some(before),
+            Standing::Nothing | Standing::Unknown => None,
+        })
+    }
+
+    /// What stands before the entry at `position`, and whether the files can tell.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn look_at(&self, group: GroupId, position: Position) -> io::Result<Standing> {
         let base = seal_base(position, Position(0), self.segment_bytes);
         let before = if base == Position(0) {
             Predecessor::genesis(group)
@@ -85,18 +107,21 @@ impl<'a, D: Disk> LogFiles<'a, D> {
                 }
                 before => before,
             };
-            let Some(before) = before else { return Ok(None) };
+            let Some(before) = before else { return Ok(Standing::Unknown) };
             before
         };
         let mut walker = Walker::new(self, self.segment_bytes, before);
         loop {
-            if walker.before().position >= position {
-                return Ok(Some(walker.before()).filter(|found| found.position == position));
+            let found = walker.before();
+            if found.position >= position {
+                let there = found.position == position;
+                return Ok(if there { Standing::Entry(found) } else { Standing::Nothing });
             }
             match walker.next_frame(position) {
                 Ok(Some(_)) => {}
                 Err(Trouble { cause: Cause::Host(error), .. }) => return Err(error),
-                Ok(None) | Err(_) => return Ok(None),
+                Ok(None) => return Ok(Standing::Nothing), // within an entry
+                Err(_) => return Ok(Standing::Unknown),
             }
         }
     }

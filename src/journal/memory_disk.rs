@@ -124,6 +124,11 @@ impl MemoryDisk {
         world.failing_syncs.extend(id);
     }
 
+    /// No sync fails any more.
+    pub fn syncs_succeed(&self) {
+        self.lock().failing_syncs.clear();
+    }
+
     /// Reading any of these bytes of the file that has this name now fails.
     pub fn fail_reads(&self, name: &str, range: Range<u64>) {
         let mut world = self.lock();

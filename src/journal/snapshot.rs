@@ -126,6 +126,11 @@ pub enum SnapshotError {
         /// In the log, if it goes there at all.
         log: Option<Predecessor>,
     },
+    /// The log does not say whether it is a state of this log: what stands below it there has left, or is damaged.
+    Unconfirmed {
+        /// In the stamp.
+        stamped: Predecessor,
+    },
     /// Bytes of it are missing or damaged, or are no state of this service.
     State(io::Error),
     /// The host could not read.
@@ -158,6 +163,13 @@ impl fmt::Display for SnapshotError {
             ),
             Self::OtherLog { stamped, log: None } => {
                 write!(f, "not of this log, where no entry ends at {}", stamped.position)
+            }
+            Self::Unconfirmed { stamped } => {
+                write!(
+                    f,
+                    "the log cannot be read up to {}: nothing says whose state it is",
+                    stamped.position
+                )
             }
             Self::State(error) | Self::Host(error) => error.fmt(f),
         }
@@ -211,14 +223,10 @@ pub fn verify<D: Disk>(
     position: Position,
     pace: &mut dyn FnMut(usize) -> io::Result<()>,
 ) -> Result<Stamp, SnapshotError> {
-    let judge = |error: io::Error| match error.kind() {
-        ErrorKind::InvalidData => SnapshotError::State(error),
-        _ => SnapshotError::Host(error),
-    };
     let mut reader = SnapshotReader::open(disk, group, position)?;
     let mut piece = vec![0; SNAPSHOT_BLOCK_BYTES];
     loop {
-        match reader.read(&mut piece).map_err(judge)? {
+        match reader.read(&mut piece).map_err(SnapshotError::of_reading)? {
             0 => break,
             read => pace(read).map_err(SnapshotError::Host)?,
         }
@@ -275,11 +283,27 @@ pub fn set_aside<D: Disk>(disk: &D, position: Position) -> io::Result<String> {
     Ok(kept)
 }
 
-/// Moves a snapshot to `quarantine/` that cannot be used because of what it is; returns its name there. What the host could
-/// not read now may be read later: that one stays.
+impl SnapshotError {
+    /// What became of a read: [`SnapshotReader`] says of what is damaged, and only of that, that its data is invalid.
+    fn of_reading(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidData => Self::State(error),
+            _ => Self::Host(error),
+        }
+    }
+
+    /// What the host could not read now may be read later, and a log that is damaged may be repaired: then nothing is wrong
+    /// with the snapshot.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Host(_) | Self::Unconfirmed { .. })
+    }
+}
+
+/// Moves a snapshot to `quarantine/` that cannot be used because of what it is; returns its name there. One that may be used
+/// later stays.
 pub fn set_aside_for<D: Disk>(disk: &D, position: Position, why: &SnapshotError) -> Option<String> {
-    let damaged = !matches!(why, SnapshotError::Host(_));
-    damaged.then(|| set_aside(disk, position).ok()).flatten()
+    (!why.may_pass()).then(|| set_aside(disk, position).ok()).flatten()
 }
 
 /// Writes one: give it the state, then [`SnapshotWriter::finish`].

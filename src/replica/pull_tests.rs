@@ -121,6 +121,25 @@ fn what_a_deposed_leader_has_alone_is_cut_before_it_takes_a_log_over() {
 }
 
 #[test]
+fn r3_what_was_acknowledged_since_the_canvass_is_not_cut_for_a_log_that_lacks_it() {
+    let mut world = World::new(3, Faults { loss: 0, duplicate: 0, reorder_ns: 0 }, 1);
+    assert_eq!(world.elect(1, &[0, 1, 2]), 0);
+    assert!(world.run(20_000, |w| w.tail(1) == w.tail(0) && w.tail(2) == w.tail(0)));
+    world.append_at(0, 5, 500);
+    assert!(world.run(20_000, |world| world.all_applied()));
+    world.cut_off(&[1]);
+    let before = world.tail(1);
+    world.append_at(0, 1, 500);
+    assert!(world.run(20_000, |w| w.tail(2) != before));
+    // Node 2 has acknowledged it, and does not know that it is committed. Control saw node 1 ahead, before it came.
+    world.cut_off(&[0]);
+    let tail = world.tail(2);
+    assert!(world.nodes[2].core.observe().commit.0 < tail.position);
+    assert!(!world.take_over(2, 1));
+    assert_eq!((world.tail(1), world.tail(2), world.cuts(2)), (before, tail, 0));
+}
+
+#[test]
 fn d7_a_chunk_that_comes_after_the_fence_is_refused() {
     let mut world = behind();
     let (last, tail) = (leadership(1), world.tail(1));

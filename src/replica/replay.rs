@@ -1,9 +1,11 @@
 //! Bringing the state up to what is known to be committed, before the threads start: the newest snapshot that is good and
 //! of this log, then the log from there on. Without one, the log from its start: the log is the state.
 
+use std::io;
+
 use crate::frame::Predecessor;
 use crate::journal::Disk;
-use crate::journal::files::{LogFiles, gone_below};
+use crate::journal::files::{LogFiles, Standing, gone_below};
 use crate::journal::reader::{Cause, Trouble, Walker};
 use crate::journal::snapshot::{SnapshotError, SnapshotReader, Stamp, snapshots};
 use crate::service::Service;
@@ -161,7 +163,7 @@ impl<D: Disk> ReplayLog<'_, D> {
         let mut reader = SnapshotReader::open(self.disk, self.group, position)?;
         let stamp = reader.stamp().clone();
         self.confirm(&stamp)?;
-        state.restore(&mut reader).map_err(SnapshotError::State)?;
+        state.restore(&mut reader).map_err(unreadable)?;
         reader.finish().map_err(SnapshotError::State)?;
         let stamped = (stamp.before.sequence, stamp.state_hash);
         if (state.sequence(), state.state_hash()) != stamped {
@@ -182,10 +184,20 @@ impl<D: Disk> ReplayLog<'_, D> {
     fn confirm(&self, stamp: &Stamp) -> Result<(), SnapshotError> {
         let stamped = stamp.before;
         let log = LogFiles::new(self.disk, self.segment_bytes);
-        let found = log.predecessor_at(self.group, stamped.position);
+        let found = log.look_at(self.group, stamped.position);
         match found.map_err(SnapshotError::Host)? {
-            Some(found) if found == stamped => Ok(()),
-            log => Err(SnapshotError::OtherLog { stamped, log }),
+            Standing::Entry(found) if found == stamped => Ok(()),
+            Standing::Entry(found) => Err(SnapshotError::OtherLog { stamped, log: Some(found) }),
+            Standing::Nothing => Err(SnapshotError::OtherLog { stamped, log: None }),
+            Standing::Unknown => Err(SnapshotError::Unconfirmed { stamped }),
         }
+    }
+}
+
+/// What a restore ended with: what the host could not read says nothing about the snapshot.
+fn unreadable(error: io::Error) -> SnapshotError {
+    match error.raw_os_error() {
+        Some(_) => SnapshotError::Host(error),
+        None => SnapshotError::State(error),
     }
 }

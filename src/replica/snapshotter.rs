@@ -292,8 +292,12 @@ impl<D: Disk, S: Service + Clone> Snapshotter<D, S> {
         Ok(())
     }
 
-    /// One that cannot be used is in nobody's way any more.
+    /// One that cannot be used is in nobody's way any more. One that may be used later is not spoken of: what is in its way is
+    /// met again by what is done instead.
     fn refuse(&mut self, position: Position, error: SnapshotError) {
+        if matches!(error, SnapshotError::Unconfirmed { .. }) {
+            return;
+        }
         let kept_at = set_aside_for(&self.disk, position, &error);
         self.events.push_back(SnapshotEvent::Damaged { position, error, kept_at });
     }

@@ -137,7 +137,7 @@ impl TakeOver {
             }
             // What the source has above the match point and answers for takes the place of what is cut here. If it has
             // nothing, it may only be behind: what this node acknowledged is not cut for that.
-            Verdict::Match(at) if self.purpose == Purpose::LeaderSync || end > at.position => {
+            Verdict::Match(at) if end > at.position && self.is_newer(log) => {
                 self.phase = Phase::Cutting;
                 Reply::Cut(at)
             }
@@ -148,6 +148,13 @@ impl TakeOver {
                 Reply::Refuse
             }
         }
+    }
+
+    /// Whether the log that is taken is still the more recent one. Control chose it for what it knew of this log before the
+    /// role was given up: until then the core went on, and may have acknowledged what of the same leadership the source
+    /// lacks.
+    fn is_newer<M: SegmentMemory>(&self, log: &HotLog<M>) -> bool {
+        self.purpose != Purpose::LeaderSync || log.last_leadership() < self.last
     }
 
     /// A cut has ended. Whether it was the one that this take-over asked for: then bytes are taken from the tail on.

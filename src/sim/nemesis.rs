@@ -389,6 +389,7 @@ impl World {
         self.paths.heal();
         for node in 0..self.plan.nodes {
             self.machines[node].disk.set_space(None);
+            self.machines[node].disk.syncs_succeed();
             self.machines[node].paused_until = [Nanos(0); 4];
             self.machines[node].disk_stalls_until = Nanos(0);
             self.dies_voting[node] = None;

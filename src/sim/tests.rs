@@ -153,3 +153,25 @@ fn k2_seed_1000476_a_late_word_of_an_earlier_life_does_not_keep_a_node_out() {
     let outcome = run(&Plan::draw(1_000_476, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// A node with the higher priority heard its leader late: control saw a restarted node ahead of it, and took over that one's log
+/// when its core had long acknowledged more.
+#[test]
+fn r3_seed_20002832_what_was_acknowledged_since_the_canvass_is_not_cut() {
+    let outcome = run(&Plan::draw(20_002_832, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+/// The log rotted below the one snapshot that a node had been given: it was thrown away for that, and no other could be taken.
+#[test]
+fn r14_seed_20000048_a_snapshot_outlasts_damage_to_the_log_below_it() {
+    let outcome = run(&Plan::draw(20_000_048, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+/// A sync that was to fail had not come yet when the faults ended: a node of the quorum that was healed failed 6 ms later.
+#[test]
+fn seed_20005578_no_sync_fails_when_the_faults_are_over() {
+    let outcome = run(&Plan::draw(20_005_578, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

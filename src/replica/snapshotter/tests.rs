@@ -3,6 +3,7 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::frame::Kind;
 use crate::frame::payload::{CommandPrefix, SessionOpen};
+use crate::journal::memory::segment_name;
 use crate::journal::memory_disk::MemoryDisk;
 use crate::journal::rig::{GROUP, Rig, SEGMENT};
 use crate::journal::snapshot::SNAPSHOT_FOLDER;
@@ -213,6 +214,33 @@ fn r14_a_damaged_snapshot_falls_back_to_the_older_one_and_the_log() {
         "{events:?}"
     );
     assert_eq!(snapshots(&world.rig.disk).unwrap(), [world.rig.tail().position]);
+}
+
+#[test]
+fn r14_a_snapshot_outlasts_damage_to_the_log_below_it() {
+    let mut world = World::new();
+    world.fill_to(SEGMENT + SEGMENT / 2);
+    let at = world.snapshot();
+    world.commands(3);
+    let rot = |world: &World, offset| {
+        world.rig.disk.rot(&segment_name(Position(SEGMENT)), offset, |bytes| bytes[0] ^= 1);
+    };
+    // In an entry below it: nothing says any more that it is of this log, and nothing can be taken in its place.
+    rot(&world, 4096 + 300);
+    let mut worker = world.worker(0, 9);
+    worker.ask(1);
+    let events = run(&mut worker);
+    assert!(matches!(events.as_slice(), [SnapshotEvent::Failed { .. }]), "{events:?}");
+    assert_eq!(snapshots(&world.rig.disk).unwrap(), [at], "it is as good as before");
+    rot(&world, 4096 + 300);
+    // In the header page of its segment: the log can be read from its birth.
+    rot(&world, 20);
+    let second = world.snapshot();
+    rot(&world, 20);
+    // Repaired: the next one stands on it.
+    world.commands(3);
+    let third = world.snapshot();
+    assert_eq!(snapshots(&world.rig.disk).unwrap(), [at, second, third]);
 }
 
 #[test]
