@@ -325,3 +325,50 @@ fn diff_of_two_equal_logs_of_10_gib_reads_their_header_pages() {
     let read: u64 = read.parse().unwrap();
     assert!(read < 16 << 20, "{read} bytes of 20 GiB");
 }
+
+/// Whatever is done to the files: one core and several say the same, byte for byte.
+#[test]
+fn what_is_found_does_not_depend_on_the_number_of_cores() {
+    let folder = Folder::new();
+    let made = Log::with_commands(6000);
+    assert!(made.starts.len() > 6);
+    let path = folder.file("");
+    let name = |index: usize| format!("{:016x}.qlog", made.starts[index].position.0);
+    let rot = |index: usize, at: usize| folder.change(&name(index), |file| file[at] ^= 1);
+    let cases: [&dyn Fn(); 9] = [
+        &|| {},
+        &|| rot(2, 9000),
+        // The first frame of a segment, and the padding at the end of one.
+        &|| rot(3, 4096 + 33),
+        &|| rot(3, log_files::offset(made.starts[4].position) + 65536 - 20),
+        // A header page that is no good, and one that lies.
+        &|| rot(4, 20),
+        &|| {
+            let mut lies = made.header(5);
+            lies.before.chain.0 ^= 1;
+            folder.change(&name(5), |file| lies.encode_into(&mut file[..4096]));
+        },
+        &|| fs::remove_file(folder.0.join(name(3))).unwrap(),
+        &|| folder.change(&name(2), |file| file.truncate(20_000)),
+        &|| folder.change(&name(2), |file| file[60_000..].fill(0)),
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        made.write(&folder.0, made.tail.position);
+        case();
+        for verb in
+            [&["verify"][..], &["stats"], &["grep", "command 5[0-9]*$"], &["grep", "-v", "0$"]]
+        {
+            let run = |jobs| {
+                let output =
+                    log(&[&[verb[0], &path], &verb[1..], &["--json", "--jobs", jobs]].concat());
+                (out(&output), err(&output), code(&output))
+            };
+            let one = run("1");
+            assert!(one.2 == 0 || number > 0, "{one:?}");
+            for jobs in ["2", "3", "16"] {
+                let several = run(jobs);
+                assert!(one == several, "case {number}, {verb:?} on {jobs}: {one:?} {several:?}");
+            }
+        }
+    }
+}

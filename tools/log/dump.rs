@@ -4,14 +4,13 @@ use std::io::{self, Write};
 
 use quorate::error::EXIT_FAILURE;
 use quorate::io::log_reader::LogReader;
-use quorate::journal::reader::Found;
 use quorate::runtime::terminal::{complain, with_stdout};
 use quorate::service::ServiceKind;
 
 use crate::args::Source;
 use crate::decode::Commands;
 use crate::decoder::Decoder;
-use crate::list::{Listing, Visit};
+use crate::list::{Entry, Listing, Visit};
 use crate::problem::Problem;
 use crate::render;
 use crate::walk::{End, Why};
@@ -66,8 +65,8 @@ pub(crate) struct Print<'a> {
 }
 
 impl Visit for Print<'_> {
-    fn entry(&mut self, out: &mut dyn Write, found: &Found<'_>) -> io::Result<bool> {
-        render::entry(out, self.show, found).map(|()| true)
+    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> io::Result<bool> {
+        render::entry(out, self.show, &entry.found).map(|()| true)
     }
 
     fn problem(&mut self, out: &mut dyn Write, problem: &Problem) -> io::Result<()> {

@@ -33,10 +33,17 @@ pub(crate) struct Listing {
     cursors: Cursors,
 }
 
+/// An entry, and what stands before it.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) before: Predecessor,
+    pub(crate) found: Found<'a>,
+}
+
 /// What is done with what is met. It returns whether an entry counted: one that is not wanted after all does not.
 pub(crate) trait Visit {
     /// An entry that the selection wants.
-    fn entry(&mut self, out: &mut dyn Write, found: &Found<'_>) -> io::Result<bool>;
+    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> io::Result<bool>;
     /// A range that cannot be decoded.
     fn problem(&mut self, out: &mut dyn Write, problem: &Problem) -> io::Result<()>;
 }
@@ -58,6 +65,21 @@ impl Listing {
     /// The newest entries of a selection, newest first.
     pub(crate) fn newest(selection: Selection, most: Option<u64>) -> Self {
         Self { selection, most, reverse: true, cursors: Cursors::default() }
+    }
+
+    /// The same, padding included.
+    pub(crate) fn with_padding(&self) -> Self {
+        Self { selection: self.selection.with_padding(), ..self.clone() }
+    }
+
+    /// Which entries.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Whether it goes through all of them in order, from no cursor and to none.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.most.is_none() && !self.reverse && !self.cursors.are_used()
     }
 
     /// Gives every entry that is wanted to `visit`.
@@ -122,11 +144,11 @@ impl Listing {
                 Step::Frame(_, found) if self.selection.is_over(&found) => {
                     return Ok(ControlFlow::Break(()));
                 }
-                Step::Frame(_, found) => {
+                Step::Frame(before, found) => {
                     if found.header.kind() != Some(Kind::Padding) {
                         last = Some(Cursor::of(group, &found));
                     }
-                    if self.selection.wants(&found) && visit.entry(out, &found)? {
+                    if self.selection.wants(&found) && visit.entry(out, Entry { before, found })? {
                         listed.entries += 1;
                     }
                 }
@@ -193,8 +215,9 @@ impl Listing {
                 {
                     return Ok(ControlFlow::Break(()));
                 }
-                Step::Frame(_, found) => {
-                    self.selection.wants(&found) && visit.entry(&mut text, &found)?
+                Step::Frame(before, found) => {
+                    self.selection.wants(&found)
+                        && visit.entry(&mut text, Entry { before, found })?
                 }
             };
             if !text.is_empty() || counts {

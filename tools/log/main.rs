@@ -3,6 +3,7 @@
 //! Every verb takes a node's data directory, a directory of copied segments, one segment file, or a file of `quarantine/`.
 //! What cannot be read is said exactly (file, offset, position, the rule that is broken), and the rest is decoded.
 
+mod about;
 mod args;
 mod backup;
 mod cursor;
@@ -10,17 +11,21 @@ mod decode;
 mod decoder;
 mod diff;
 mod dump;
+mod export;
 mod find;
 mod gaps;
 mod get;
 mod grep;
 mod hash;
+mod import;
 mod info;
 mod latency;
 mod list;
 mod ls;
 mod members;
+mod parallel;
 mod parse;
+mod pcap;
 mod problem;
 mod render;
 mod resume;
@@ -36,7 +41,7 @@ mod walk;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Looks into the log of a node, live or dead. Never writes to it.
 ///
@@ -69,6 +74,10 @@ enum Verb {
     Members(members::Args),
     Trace(trace::Args),
     Latency(latency::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Completions(about::Completions),
+    Man(about::Manual),
     Verify(verify::Args),
     Stats(stats::Args),
 }
@@ -91,6 +100,10 @@ fn main() -> ExitCode {
         Verb::Members(args) => members::run(&args),
         Verb::Trace(args) => trace::run(&args),
         Verb::Latency(args) => latency::run(&args),
+        Verb::Export(args) => export::run(&args),
+        Verb::Import(args) => import::run(&args),
+        Verb::Completions(args) => about::completions(&args, Cli::command()),
+        Verb::Man(args) => about::manual(&args, &Cli::command()),
         Verb::Verify(args) => verify::run(&args),
         Verb::Stats(args) => stats::run(&args),
     };
@@ -99,7 +112,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

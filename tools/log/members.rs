@@ -5,13 +5,12 @@ use std::io::{self, Write};
 use quorate::error::EXIT_FINDINGS;
 use quorate::frame::Kind;
 use quorate::io::log_reader::LogReader;
-use quorate::journal::reader::Found;
 use quorate::runtime::terminal::{complain, with_stdout};
 
 use crate::args::Source;
 use crate::decode::Commands;
 use crate::dump::say_end;
-use crate::list::{Listing, Visit};
+use crate::list::{Entry, Listing, Visit};
 use crate::problem::Problem;
 use crate::render;
 use crate::select::Selection;
@@ -35,8 +34,8 @@ struct Lists {
 }
 
 impl Visit for Lists {
-    fn entry(&mut self, out: &mut dyn Write, found: &Found<'_>) -> io::Result<bool> {
-        render::entry(out, self.show, found).map(|()| true)
+    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> io::Result<bool> {
+        render::entry(out, self.show, &entry.found).map(|()| true)
     }
 
     fn problem(&mut self, out: &mut dyn Write, problem: &Problem) -> io::Result<()> {

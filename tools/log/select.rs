@@ -52,6 +52,9 @@ pub(crate) struct Selection {
     /// The same, looked for in the bytes' hexadecimal digits
     #[arg(long, value_name = "REGEX", value_parser = pattern, help_heading = SELECTION)]
     hex: Option<Regex>,
+    /// Padding, too, where no kinds are named.
+    #[arg(skip)]
+    padding: bool,
 }
 
 /// Heading over these flags in `--help`.
@@ -63,6 +66,11 @@ impl Selection {
         Self { kind: vec![kind], ..Self::default() }
     }
 
+    /// The same, padding included.
+    pub(crate) fn with_padding(&self) -> Self {
+        Self { padding: true, ..self.clone() }
+    }
+
     /// Whether an entry is wanted.
     pub(crate) fn wants(&self, found: &Found<'_>) -> bool {
         let header = &found.header;
@@ -71,7 +79,7 @@ impl Selection {
         };
         let kind = header.kind();
         let kinds = if self.kind.is_empty() {
-            kind != Some(Kind::Padding)
+            self.padding || kind != Some(Kind::Padding)
         } else {
             kind.is_some_and(|kind| self.kind.contains(&kind))
         };
