@@ -40,6 +40,7 @@ const CALLS: &[(&str, &[&str], [u8; 5])] = &[
     ("members", &[], [2, 1, 1, 3, 1]),
     ("trace", &["4"], [2, 1, 0, 0, 0]),
     ("latency", &[], [2, 0, 0, 3, 0]),
+    ("retention", &["--size", "1"], [2, 0, 0, 0, 0]),
     ("export", &[], [2, 0, 0, 3, 0]),
     // A directory is no file of lines.
     ("import", &["NEW"], [3, 3, 3, 3, 3]),

@@ -270,8 +270,56 @@ fn snapshots_are_listed_and_read() {
     let (folder, made) = (Folder::new(), Log::with_commands(30));
     made.write(&folder.0, made.tail.position);
     let path = folder.file("");
+    snapshot(&folder, made.before(20));
+    let text = out(&log(&["snapshots", &path, "--deep"]));
+    assert!(text.contains(" 1.c0ffee00  echo 1   100000  000000000000abcd  2026-"), "{text}");
+    let (lines, status) = json(&["snapshots", &path]);
+    assert_eq!((&lines[0]["sequence"], status), (&19.into(), 0));
+    // It holds what command 9 did; the trace says so.
+    let (lines, _) = json(&["trace", &path, "11"]);
+    assert_eq!(lines.last().unwrap()["event"], "in a snapshot");
+    let file = lines_file(&folder);
+    folder.change(&file, |bytes| bytes[5000] ^= 1);
+    assert_eq!(json(&["snapshots", &path]).1, 0, "the stamp is whole");
+    let (lines, status) = json(&["snapshots", &path, "--deep"]);
+    assert!(lines[0]["problem"].is_string() && status == 3, "{lines:?}");
+}
+
+#[test]
+fn retention_says_what_would_leave_and_why_the_rest_stays() {
+    let (folder, made) = (Folder::new(), Log::with_commands(5000));
+    made.write(&folder.0, made.tail.position);
+    let path = folder.file("");
+    let leaves = |args: &[&str]| {
+        let (lines, status) = json(&[&["retention", &path], args].concat());
+        assert_eq!((lines.len(), status), (made.starts.len(), 0));
+        let leaving = lines.iter().filter(|line| line["leaves"] == true).count();
+        (leaving, lines[0]["why"].as_str().unwrap().to_owned())
+    };
+    let snapshots = "too few good snapshots lie above it".to_owned();
+    assert_eq!(leaves(&["--size", "1"]), (0, snapshots));
+    // Two snapshots, the older one in the fourth segment.
+    snapshot(&folder, made.before(made.starts[3].sequence.0 + 100));
+    snapshot(&folder, made.before(made.starts[4].sequence.0 + 100));
+    assert_eq!(leaves(&["--size", "1"]), (3, "not needed any more".to_owned()));
+    let two = (2 * log_files::SEGMENT).to_string();
+    let member = format!("1={two}");
+    assert_eq!(leaves(&["--size", "1", "--member", &member]).0, 2);
+    assert_eq!(leaves(&["--size", "1", "--member", &member, "--member-size", "1"]).0, 3);
+    assert_eq!(leaves(&["--size", "1GiB"]), (0, "within the limits".to_owned()));
+    // Those whose next one began before half past the first second of the day before.
+    let (day, at) = ("1 day", "2026-11-23T09:00:01.5Z");
+    let old = made.starts[1..].iter().filter(|next| next.sequence.0 + 1 < 1500).count();
+    assert!((1..3).contains(&old), "{old}");
+    assert_eq!(leaves(&["--age", day, "--at", at]).0, old);
+    let text = out(&log(&["retention", &path, "--size", "1"]));
+    let bytes = 3 * (log_files::SEGMENT + 4096);
+    assert!(text.ends_with(&format!("3 segments of {bytes} bytes would leave\n")), "{text}");
+    assert_eq!(code(&log(&["retention", &path])), 2, "no limit");
+}
+
+fn snapshot(folder: &Folder, before: quorate::frame::Predecessor) {
     let disk = HostDisk::open(&folder.0).unwrap();
-    let before = made.before(20);
     let stamp = Stamp {
         group: GROUP,
         generation: GENERATION,
@@ -287,18 +335,6 @@ fn snapshots_are_listed_and_read() {
     let mut writer = SnapshotWriter::create(&disk, before, &mut pace).unwrap();
     writer.write_all(&vec![7; 100_000]).unwrap();
     writer.finish(stamp).unwrap();
-    let text = out(&log(&["snapshots", &path, "--deep"]));
-    assert!(text.contains(" 1.c0ffee00  echo 1   100000  000000000000abcd  2026-"), "{text}");
-    let (lines, status) = json(&["snapshots", &path]);
-    assert_eq!((&lines[0]["sequence"], status), (&19.into(), 0));
-    // It holds what command 9 did; the trace says so.
-    let (lines, _) = json(&["trace", &path, "11"]);
-    assert_eq!(lines.last().unwrap()["event"], "in a snapshot");
-    let file = lines_file(&folder);
-    folder.change(&file, |bytes| bytes[5000] ^= 1);
-    assert_eq!(json(&["snapshots", &path]).1, 0, "the stamp is whole");
-    let (lines, status) = json(&["snapshots", &path, "--deep"]);
-    assert!(lines[0]["problem"].is_string() && status == 3, "{lines:?}");
 }
 
 fn lines_file(folder: &Folder) -> String {

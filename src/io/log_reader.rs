@@ -366,6 +366,12 @@ impl LogReader {
         self.seek_from(&starts, number, |_, header| header.timestamp() >= time)
     }
 
+    /// Time of the frame that starts a segment. None: it cannot be read.
+    #[must_use]
+    pub fn time_at(&self, start: Position) -> Option<Timestamp> {
+        self.walker.source().time_at(start)
+    }
+
     /// What stands before the last segment whose first frame is older than `time`: an entry of that time, or the first one
     /// after it, is not looked for further down. None: no segment begins so early.
     #[must_use]

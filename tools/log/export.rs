@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use quorate::error::EXIT_DONE;
 use quorate::frame::{Kind, Predecessor};
 use quorate::io::log_reader::LogReader;
 use quorate::runtime::terminal::with_stdout;
@@ -86,7 +85,7 @@ fn export(
     if let Some(end) = listed.end {
         say_end(reader, end);
     }
-    Ok(EXIT_DONE.max(listed.code).max(decoder_code(decoder)))
+    Ok(listed.code.max(decoder_code(decoder)))
 }
 
 /// What entries do not say of their log.

@@ -29,6 +29,7 @@ mod pcap;
 mod problem;
 mod render;
 mod resume;
+mod retention;
 mod select;
 mod sessions;
 mod snapshots;
@@ -74,6 +75,7 @@ enum Verb {
     Members(members::Args),
     Trace(trace::Args),
     Latency(latency::Args),
+    Retention(retention::Args),
     Export(export::Args),
     Import(import::Args),
     Completions(about::Completions),
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Verb::Members(args) => members::run(&args),
         Verb::Trace(args) => trace::run(&args),
         Verb::Latency(args) => latency::run(&args),
+        Verb::Retention(args) => retention::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Import(args) => import::run(&args),
         Verb::Completions(args) => about::completions(&args, Cli::command()),

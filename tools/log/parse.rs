@@ -79,6 +79,17 @@ pub(crate) fn duration(text: &str) -> Result<SignedDuration, String> {
     ago(text).ok_or_else(|| "a length of time such as 100ms, 5s, 2h".to_owned())
 }
 
+/// A number of bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("", 0)];
+    let found = units.iter().find_map(|(unit, shift)| {
+        let number = text.strip_suffix(unit)?.trim_end();
+        Some((number.parse::<u64>().ok()?, *shift))
+    });
+    let bytes = found.and_then(|(number, shift)| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "bytes, such as 4096, 64MiB, 10GiB".to_owned())
+}
+
 /// A pattern that is looked for in bytes.
 pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
     // The parser's own message is several lines with a picture; its last line says what is wrong.
@@ -98,6 +109,16 @@ mod tests {
         assert_eq!(range("5"), Ok(5..6));
         for bad in ["", "x", "7..3", "3-7", "1...2", "-1"] {
             assert!(range(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("10 GiB"), Ok(10 << 30));
+        for bad in ["", "KiB", "1KB", "-1", "99999999999TiB"] {
+            assert!(size(bad).is_err(), "{bad}");
         }
     }
 
