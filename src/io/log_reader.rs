@@ -5,7 +5,9 @@
 //! anew, or this is a copy), at the last commit position that the files themselves record. [`ReadOptions::uncommitted`]
 //! lifts that, and a single file is read to its end.
 
-use core::cell::RefCell;
+mod place;
+
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -22,6 +24,8 @@ use crate::journal::segment_header::{Content, HeaderError, SegmentHeader};
 use crate::journal::segment_name;
 use crate::limits::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::types::{Commit, GroupId, Position, Sequence, Timestamp};
+
+pub use place::{Reads, Target};
 
 /// What to read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -162,15 +166,24 @@ impl LogReader {
         };
         let first = segments.iter().find_map(|segment| segment.header.ok());
         let first = first.ok_or_else(|| OpenError::NoSegments { path: path.into() })?;
-        let files = Files {
-            segment_bytes: first.segment_bytes,
-            place: if single {
-                Place::File(path.into(), first.before.position)
-            } else {
-                Place::Directories(directories(path, tier.as_deref(), options))
-            },
-            open: RefCell::new(None),
+        let place = if single {
+            Place::File(path.into(), first.before.position)
+        } else {
+            Place::Directories(directories(path, tier.as_deref(), options))
         };
+        let files = Files::new(first.segment_bytes, place);
+        Ok(Self::over(path, options, segments, tier, first, files))
+    }
+
+    /// A reader of these files, which starts behind what `first` says stands before it.
+    fn over(
+        path: &Path,
+        options: ReadOptions,
+        segments: Vec<SegmentFile>,
+        tier: Option<PathBuf>,
+        first: SegmentHeader,
+        files: Files,
+    ) -> Self {
         let mut reader = Self {
             path: path.into(),
             options,
@@ -182,7 +195,7 @@ impl LogReader {
             walker: Walker::new(files, first.segment_bytes, first.before),
         };
         reader.find_page();
-        Ok(reader)
+        reader
     }
 
     /// Whose log it is.
@@ -349,10 +362,30 @@ impl LogReader {
     /// [`Trouble`] on the way.
     pub fn seek_time(&mut self, time: Timestamp) -> Result<bool, Trouble> {
         let starts = self.starts();
+        let number = self.number_before(&starts, time).saturating_sub(1);
+        self.seek_from(&starts, number, |_, header| header.timestamp() >= time)
+    }
+
+    /// Time of the frame that starts a segment. None: it cannot be read.
+    #[must_use]
+    pub fn time_at(&self, start: Position) -> Option<Timestamp> {
+        self.walker.source().time_at(start)
+    }
+
+    /// What stands before the last segment whose first frame is older than `time`: an entry of that time, or the first one
+    /// after it, is not looked for further down. None: no segment begins so early.
+    #[must_use]
+    pub fn segment_before(&self, time: Timestamp) -> Option<Predecessor> {
+        let starts = self.starts();
+        let number = self.number_before(&starts, time);
+        starts.get(number.checked_sub(1)?).copied()
+    }
+
+    /// How many of these segments begin before `time`.
+    fn number_before(&self, starts: &[Predecessor], time: Timestamp) -> usize {
         let files = self.walker.source();
         let earlier = |start: &Predecessor| files.time_at(start.position).is_some_and(|t| t < time);
-        let number = starts.partition_point(earlier).saturating_sub(1);
-        self.seek_from(&starts, number, |_, header| header.timestamp() >= time)
+        starts.partition_point(earlier)
     }
 
     fn seek_from(
@@ -399,6 +432,7 @@ struct Files {
     place: Place,
     /// The file read last, and the base of its payload.
     open: RefCell<Option<(Position, File)>>,
+    reads: Cell<Reads>,
 }
 
 #[derive(Debug)]
@@ -410,6 +444,10 @@ enum Place {
 }
 
 impl Files {
+    fn new(segment_bytes: u64, place: Place) -> Self {
+        Self { segment_bytes, place, open: RefCell::new(None), reads: Cell::default() }
+    }
+
     fn open(&self, position: Position) -> io::Result<Option<(Position, File)>> {
         let directories = match &self.place {
             Place::File(path, base) => return File::open(path).map(|file| Some((*base, file))),
@@ -464,6 +502,7 @@ impl LogBytes for Files {
         }
         let Some((base, file)) = open.as_ref() else { return Ok(0) };
         let Some(offset) = position.0.checked_sub(base.0) else { return Ok(0) };
+        Reads::count(&self.reads, bytes.len());
         read_full(file, bytes, SEGMENT_HEADER_BYTES as u64 + offset)
     }
 }

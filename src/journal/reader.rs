@@ -3,6 +3,8 @@
 //! Nothing is believed but what chains. A walk stops with the exact position and the exact rule that was broken; whether
 //! that is the end of the log, a torn tail or damage is for the caller to say, who knows what was promised.
 
+pub mod proof;
+
 use core::fmt;
 use std::io;
 

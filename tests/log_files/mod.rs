@@ -1,6 +1,8 @@
 //! Logs made by hand from the format alone, to be read, damaged and read again.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test program uses a part of it
 
+pub mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -213,3 +215,32 @@ pub fn offset(position: Position) -> usize {
 
 /// The entries of [`Log::with_commands`] that are commands have these sequences.
 pub const FIRST_COMMAND: u64 = 3;
+
+/// Writes a log of segments of `segment_bytes` with holes: each holds `entries` commands, then padding. All is committed.
+pub fn write_sparse(folder: &Path, segment_bytes: u64, segments: u64, entries: u64) {
+    let mut made = Log::new();
+    made.tail.term = Term(1);
+    for number in 0..segments {
+        let before = made.tail;
+        let header = SegmentHeader { segment_bytes, before, ..made.header(0) };
+        made.bytes.clear();
+        for entry in 1..=entries {
+            let prefix = Log::prefix(2, number * entries + entry);
+            made.frame(Kind::Command, 32 + 30, &[prefix.as_bytes(), b"sparse"].concat());
+        }
+        let left = before.position.plus(segment_bytes).since(made.tail.position);
+        made.frame(Kind::Padding, left as u32, &[]);
+        let mut file = header.encode().to_vec();
+        if number + 1 == segments {
+            let (certain, commit) = (made.tail, Commit(made.tail.position));
+            let epoch = CutEpoch(0);
+            let seal = Seal { number: 1, epoch, certain, claimed: certain, known_commit: commit };
+            file[seal.offset()..][..512].copy_from_slice(&seal.encode(GROUP));
+        }
+        file.extend_from_slice(&made.bytes);
+        let path = folder.join(segment_name(before.position));
+        fs::write(&path, &file).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(SEGMENT_HEADER_BYTES as u64 + segment_bytes).unwrap();
+    }
+}

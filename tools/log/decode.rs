@@ -5,31 +5,44 @@ use zerocopy::FromBytes;
 
 use quorate::frame::Kind;
 use quorate::frame::payload::{
-    CommandPrefix, GroupSetting, Member, SETTING_DURABILITY, SessionClose, SessionOpen, TermStart,
-    batch_items,
+    CommandPrefix, EventCursor, GroupSetting, Member, SETTING_DURABILITY, SessionClose,
+    SessionOpen, TermStart, TimerFired, batch_items,
 };
 use quorate::journal::reader::Found;
 use quorate::service::{CloseReason, ServiceKind};
 use quorate::types::Generation;
+
+use crate::decoder::Decoder;
+use crate::select::digits;
 
 /// Bytes of a command that are shown unless all are wanted.
 const SHOWN_BYTES: usize = 32;
 
 /// How commands are shown.
 #[derive(Clone, Copy)]
-pub(crate) struct Commands {
+pub(crate) struct Commands<'a> {
     /// Whose they are; none: anybody's.
     pub(crate) service: Option<ServiceKind>,
     /// All bytes, not the first ones only.
     pub(crate) whole: bool,
+    /// The bytes below the line, in hexadecimal digits and as text.
+    pub(crate) hexdump: bool,
     /// For programs: fields. For people: one line of text.
     pub(crate) json: bool,
+    /// What reads commands, in place of a service.
+    pub(crate) decoder: Option<&'a Decoder>,
+}
+
+impl Commands<'_> {
+    /// As bytes, for people, without colours.
+    pub(crate) const PLAIN: Self =
+        Self { service: None, whole: false, hexdump: false, json: false, decoder: None };
 }
 
 type Fields = Vec<(&'static str, Value)>;
 
 /// The fields of an entry's payload, in order. What does not fit its kind is said so and shown as bytes.
-pub(crate) fn fields(found: &Found<'_>, show: Commands) -> Fields {
+pub(crate) fn fields(found: &Found<'_>, show: Commands<'_>) -> Fields {
     let payload = found.payload;
     let fields = match found.header.kind() {
         Some(Kind::Padding) => Some(Vec::new()),
@@ -38,6 +51,8 @@ pub(crate) fn fields(found: &Found<'_>, show: Commands) -> Fields {
         Some(Kind::SessionClose) => session_close(payload),
         Some(Kind::Command) => command(payload, show),
         Some(Kind::CommandBatch) => batch(payload, show),
+        Some(Kind::Timer) => timer(payload),
+        Some(Kind::EventCursor) => event_cursor(payload),
         Some(Kind::Membership) => membership(payload),
         Some(Kind::GroupSetting) => group_setting(payload),
         _ => None,
@@ -77,6 +92,16 @@ fn session_close(payload: &[u8]) -> Option<Fields> {
     Some(vec![("session", json!(close.session.get())), ("reason", reason)])
 }
 
+fn timer(payload: &[u8]) -> Option<Fields> {
+    let (timer, _) = TimerFired::read_from_prefix(payload).ok()?;
+    Some(vec![("timer", json!(timer.id.get())), ("schedule", json!(timer.schedule.get()))])
+}
+
+fn event_cursor(payload: &[u8]) -> Option<Fields> {
+    let (cursor, _) = EventCursor::read_from_prefix(payload).ok()?;
+    Some(vec![("events_through", json!(cursor.through.get()))])
+}
+
 fn prefix(payload: &[u8]) -> Option<(Fields, &[u8])> {
     let (prefix, rest) = CommandPrefix::read_from_prefix(payload).ok()?;
     let fields = vec![
@@ -87,13 +112,13 @@ fn prefix(payload: &[u8]) -> Option<(Fields, &[u8])> {
     Some((fields, rest))
 }
 
-fn command(payload: &[u8], show: Commands) -> Option<Fields> {
+fn command(payload: &[u8], show: Commands<'_>) -> Option<Fields> {
     let (mut fields, command) = prefix(payload)?;
     fields.push(("command", one(command, show)));
     Some(fields)
 }
 
-fn batch(payload: &[u8], show: Commands) -> Option<Fields> {
+fn batch(payload: &[u8], show: Commands<'_>) -> Option<Fields> {
     let (mut fields, commands) = prefix(payload)?;
     let commands: Vec<_> = batch_items(commands)
         .map(|item| item.map_or_else(|_| json!("malformed"), |item| one(item, show)))
@@ -102,7 +127,11 @@ fn batch(payload: &[u8], show: Commands) -> Option<Fields> {
     Some(fields)
 }
 
-fn one(command: &[u8], show: Commands) -> Value {
+fn one(command: &[u8], show: Commands<'_>) -> Value {
+    if let Some(line) = show.decoder.and_then(|decoder| decoder.decode(command)) {
+        let fields = serde_json::from_str(&line).ok().filter(|_| show.json);
+        return fields.unwrap_or(Value::String(line));
+    }
     let Some(service) = show.service else { return bytes(command, show.whole) };
     let description = service.describe_command(command);
     if show.json {
@@ -159,8 +188,8 @@ fn bytes(bytes: &[u8], whole: bool) -> Value {
     if let Some(text) = core::str::from_utf8(&bytes[..shown]).ok().filter(printable) {
         return json!(format!("{text:?}{more}"));
     }
-    let digits: Vec<_> = bytes[..shown].iter().map(|byte| format!("{byte:02x}")).collect();
-    json!(format!("{}{more}", digits.concat()))
+    let digits = String::from_utf8_lossy(&digits(&bytes[..shown])).into_owned();
+    json!(format!("{digits}{more}"))
 }
 
 #[cfg(test)]
@@ -172,7 +201,7 @@ mod tests {
         let mut command = Vec::new();
         let line = b"new buy 100 @ 585.33 id 7";
         assert_eq!(ServiceKind::Book.encode(1, line, &mut command), Ok(true));
-        let show = |service, json| one(&command, Commands { service, whole: false, json });
+        let show = |service, json| one(&command, Commands { service, json, ..Commands::PLAIN });
         assert_eq!(show(Some(ServiceKind::Book), false), json!("new buy 100 @ 585.33 id 7"));
         assert_eq!(show(Some(ServiceKind::Book), true)["order"], 7);
         assert!(show(None, true).as_str().is_some_and(|text| text.starts_with("0101")));

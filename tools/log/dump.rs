@@ -1,31 +1,33 @@
 //! `quorate-log dump`: entries, decoded.
 
-use core::ops::ControlFlow;
 use std::io::{self, Write};
 
-use quorate::error::EXIT_DONE;
+use quorate::error::EXIT_FAILURE;
 use quorate::io::log_reader::LogReader;
 use quorate::runtime::terminal::{complain, with_stdout};
 use quorate::service::ServiceKind;
 
 use crate::args::Source;
 use crate::decode::Commands;
+use crate::decoder::Decoder;
+use crate::list::{Entry, Listing, Visit};
+use crate::problem::Problem;
 use crate::render;
-use crate::select::Selection;
-use crate::walk::{End, Step, Why, walk};
+use crate::walk::{End, Why};
 
 /// Shows entries, decoded; says in their place what cannot be decoded
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log dump group/node-0 --kind command -n 20 --service book
+  quorate-log dump group/node-0 --since '2 hours ago' --cursor-file seen --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    selection: Selection,
+    listing: Listing,
     #[command(flatten)]
     look: Look,
-    /// At most so many entries
-    #[arg(short = 'n', value_name = "N")]
-    count: Option<u64>,
 }
 
 /// How commands are shown.
@@ -33,55 +35,75 @@ pub(crate) struct Args {
 pub(crate) struct Look {
     /// Whose commands they are (book, echo, sequencer): shown as that service reads them
     #[arg(long, value_name = "NAME")]
-    service: Option<ServiceKind>,
+    pub(crate) service: Option<ServiceKind>,
+    /// A command line that reads commands: one in hexadecimal digits to a line in, one line (text or JSON) out for each
+    #[arg(long, value_name = "CMD", conflicts_with = "service")]
+    decoder: Option<String>,
     /// Show all bytes of each command
     #[arg(long)]
     whole: bool,
+    /// Show the bytes below each entry, in hexadecimal digits and as text
+    #[arg(short = 'x', long, conflicts_with = "json")]
+    hexdump: bool,
 }
 
 impl Look {
-    pub(crate) fn commands(&self, json: bool) -> Commands {
-        Commands { service: self.service, whole: self.whole, json }
+    /// Starts the decoder, if there is one.
+    pub(crate) fn decoder(&self) -> Result<Option<Decoder>, u8> {
+        self.decoder.as_deref().map(Decoder::start).transpose()
+    }
+
+    pub(crate) fn commands<'a>(&self, json: bool, decoder: Option<&'a Decoder>) -> Commands<'a> {
+        let Self { service, whole, hexdump, .. } = *self;
+        Commands { service, whole, hexdump, json, decoder }
+    }
+}
+
+/// Writes entries and problems as they come.
+pub(crate) struct Print<'a> {
+    pub(crate) show: Commands<'a>,
+}
+
+impl Visit for Print<'_> {
+    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> io::Result<bool> {
+        render::entry(out, self.show, &entry.found).map(|()| true)
+    }
+
+    fn problem(&mut self, out: &mut dyn Write, problem: &Problem) -> io::Result<()> {
+        render::problem(out, self.show.json, problem)
     }
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    match args.source.open() {
-        Ok(mut reader) => with_stdout(|out| dump(out, args, &mut reader)),
+    let opened = args.source.open().and_then(|reader| Ok((reader, args.look.decoder()?)));
+    match opened {
+        Ok((mut reader, decoder)) => {
+            with_stdout(|out| dump(out, args, decoder.as_ref(), &mut reader))
+        }
         Err(code) => code,
     }
 }
 
-fn dump(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
-    let show = args.look.commands(args.source.json);
-    args.selection.start(reader);
+fn dump(
+    out: &mut dyn Write,
+    args: &Args,
+    decoder: Option<&Decoder>,
+    reader: &mut LogReader,
+) -> io::Result<u8> {
+    let show = args.look.commands(args.source.json, decoder);
     render::heading(out, show)?;
-    let mut left = args.count.unwrap_or(u64::MAX);
-    let mut code = EXIT_DONE;
-    if left == 0 {
-        return Ok(code);
-    }
-    let end = walk(reader, |step| {
-        match step {
-            Step::Problem(problem) => {
-                render::problem(out, show.json, problem)?;
-                code = code.max(problem.what.code(false));
-            }
-            Step::Frame(_, found) if args.selection.is_over(&found) => {
-                return Ok(ControlFlow::Break(()));
-            }
-            Step::Frame(_, found) if args.selection.wants(&found) => {
-                render::entry(out, show, &found)?;
-                left -= 1;
-            }
-            Step::Frame(..) => {}
-        }
-        Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
+    let listed = args.listing.list(out, show.json, reader, &mut Print { show })?;
     // Behind the data, where both go to one terminal.
     out.flush()?;
-    say_end(reader, end);
-    Ok(code)
+    if let Some(end) = listed.end {
+        say_end(reader, end);
+    }
+    Ok(listed.code.max(decoder_code(decoder)))
+}
+
+/// The exit code that a decoder earned.
+pub(crate) fn decoder_code(decoder: Option<&Decoder>) -> u8 {
+    if decoder.is_some_and(Decoder::failed) { EXIT_FAILURE } else { 0 }
 }
 
 /// Says that there is more than was shown, if so.

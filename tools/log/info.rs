@@ -17,10 +17,15 @@ use quorate::types::Generation;
 
 use crate::args::Source;
 use crate::ls::saved;
+use crate::render::print_fields;
 use crate::walk::{End, lowest, start_at, walk};
 
 /// Says whose log it is, how far it goes, and what the node says of itself
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log info group/node-0
+  quorate-log info group/node-0 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -49,14 +54,7 @@ fn info(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
         writeln!(out, "{}", Value::Object(object))?;
         return Ok(code);
     }
-    let width = fields.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
-    for (key, value) in fields {
-        match value {
-            Value::String(text) => writeln!(out, "{key:<width$}  {text}")?,
-            Value::Null => writeln!(out, "{key:<width$}  -")?,
-            other => writeln!(out, "{key:<width$}  {other}")?,
-        }
-    }
+    print_fields(out, &fields)?;
     Ok(code)
 }
 
@@ -168,6 +166,7 @@ fn state_fields(state: &NodeState, number: u64) -> Fields {
         ("may_ack_memory", json!(state.may_ack_memory)),
         ("provisional", json!(state.provisional)),
         ("founded", json!(state.founded)),
+        ("won_founding", json!(state.won_founding)),
         ("clean_mark", json!(mark)),
         ("last_cut_at", json!(cut)),
     ]

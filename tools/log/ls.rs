@@ -19,6 +19,10 @@ const QUARANTINE: &str = "quarantine";
 
 /// Lists the files of a log, hot and durable, and what was cut from it
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log ls group/node-0
+  quorate-log ls group/node-0 --durable --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,

@@ -3,24 +3,46 @@
 //! Every verb takes a node's data directory, a directory of copied segments, one segment file, or a file of `quarantine/`.
 //! What cannot be read is said exactly (file, offset, position, the rule that is broken), and the rest is decoded.
 
+mod about;
 mod args;
 mod backup;
+mod cursor;
 mod decode;
+mod decoder;
+mod diff;
 mod dump;
+mod export;
+mod find;
+mod gaps;
+mod get;
+mod grep;
+mod hash;
+mod import;
 mod info;
+mod latency;
+mod list;
 mod ls;
+mod members;
+mod parallel;
+mod parse;
+mod pcap;
 mod problem;
 mod render;
 mod resume;
+mod retention;
 mod select;
+mod sessions;
+mod snapshots;
 mod stats;
 mod tail;
+mod terms;
+mod trace;
 mod verify;
 mod walk;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Looks into the log of a node, live or dead. Never writes to it.
 ///
@@ -41,6 +63,23 @@ enum Verb {
     Ls(ls::Args),
     Dump(dump::Args),
     Tail(tail::Args),
+    Get(get::Args),
+    Find(find::Args),
+    Grep(grep::Args),
+    Gaps(gaps::Args),
+    Hash(hash::Args),
+    Diff(diff::Args),
+    Sessions(sessions::Args),
+    Terms(terms::Args),
+    Snapshots(snapshots::Args),
+    Members(members::Args),
+    Trace(trace::Args),
+    Latency(latency::Args),
+    Retention(retention::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Completions(about::Completions),
+    Man(about::Manual),
     Verify(verify::Args),
     Stats(stats::Args),
 }
@@ -51,6 +90,23 @@ fn main() -> ExitCode {
         Verb::Ls(args) => ls::run(&args),
         Verb::Dump(args) => dump::run(&args),
         Verb::Tail(args) => tail::run(&args),
+        Verb::Get(args) => get::run(&args),
+        Verb::Find(args) => find::run(&args),
+        Verb::Grep(args) => grep::run(&args),
+        Verb::Gaps(args) => gaps::run(&args),
+        Verb::Hash(args) => hash::run(&args),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Sessions(args) => sessions::run(&args),
+        Verb::Terms(args) => terms::run(&args),
+        Verb::Snapshots(args) => snapshots::run(&args),
+        Verb::Members(args) => members::run(&args),
+        Verb::Trace(args) => trace::run(&args),
+        Verb::Latency(args) => latency::run(&args),
+        Verb::Retention(args) => retention::run(&args),
+        Verb::Export(args) => export::run(&args),
+        Verb::Import(args) => import::run(&args),
+        Verb::Completions(args) => about::completions(&args, Cli::command()),
+        Verb::Man(args) => about::manual(&args, &Cli::command()),
         Verb::Verify(args) => verify::run(&args),
         Verb::Stats(args) => stats::run(&args),
     };
@@ -59,7 +115,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

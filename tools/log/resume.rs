@@ -3,10 +3,9 @@
 //! Two things prove a predecessor again: the header page of a later segment, which names what stands before it; and a frame
 //! that chains to the checksum of the one in front of it, whatever that one looks like itself.
 
-use zerocopy::FromBytes;
-
-use quorate::frame::{FRAME_VERSION, FrameHeader, Kind, Predecessor, check_frame};
+use quorate::frame::Predecessor;
 use quorate::io::log_reader::LogReader;
+use quorate::journal::reader::proof::chained_pair;
 use quorate::limits::{FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use quorate::types::Position;
 
@@ -46,41 +45,13 @@ fn within(reader: &LogReader, before: Predecessor, end: Position) -> Option<Pred
         }
         let piece = &bytes[..read];
         for offset in (0..read.min(PIECE_BYTES)).step_by(FRAME_ALIGNMENT) {
-            let found =
-                proven(reader.segment_bytes(), before, at.plus(offset as u64), piece, offset);
-            if found.is_some() {
-                return found;
+            let place = at.plus(offset as u64);
+            let found = chained_pair(reader.segment_bytes(), before, place, piece, offset);
+            if let Some((_, behind)) = found {
+                return Some(behind);
             }
         }
         at = at.plus(PIECE_BYTES as u64);
     }
     None
-}
-
-/// If something like a header stands at `offset` of `bytes` (position `at`), and the frame behind it chains to its checksum:
-/// what stands before that frame.
-fn proven(
-    segment_bytes: u64,
-    before: Predecessor,
-    at: Position,
-    bytes: &[u8],
-    offset: usize,
-) -> Option<Predecessor> {
-    let (header, _) = FrameHeader::read_from_prefix(&bytes[offset..]).ok()?;
-    // Each entry takes an aligned piece, so that so many fit at most between the two.
-    let entries_max = at.since(before.position) / FRAME_ALIGNMENT as u64 + 1;
-    let plausible = header.version.get() == FRAME_VERSION
-        && header.flags == 0
-        && header.kind().is_some_and(|kind| kind != Kind::Padding)
-        && (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&(header.length() as usize))
-        && header.sequence() > before.sequence
-        && header.sequence().0 - before.sequence.0 <= entries_max
-        && header.term() >= before.term;
-    if !plausible {
-        return None;
-    }
-    let start = Predecessor { position: at, ..before }.after(&header);
-    let next = bytes.get(offset + header.span() as usize..)?;
-    let word = u32::from_le_bytes(*next.first_chunk()?);
-    check_frame(start, segment_bytes, word, next).is_ok().then_some(start)
 }

@@ -1,47 +1,76 @@
-//! Which entries: by position, sequence, term, kind, session, time and number.
+//! Which entries: by position, sequence, term, kind, session, client's number, time and bytes.
 
 use core::ops::Range;
-use core::str::FromStr;
-use std::time::SystemTime;
-
-use jiff::{SignedDuration, Timestamp as Time, civil, tz::TimeZone};
 
 use quorate::frame::payload::{CommandPrefix, SessionClose};
 use quorate::frame::{Kind, Predecessor};
 use quorate::io::log_reader::LogReader;
 use quorate::journal::reader::Found;
+use quorate::limits::COMMAND_PREFIX_BYTES;
 use quorate::types::{Position, Sequence, Timestamp};
+use regex::bytes::Regex;
 use zerocopy::FromBytes;
 
+use crate::parse::{kind, pattern, range, time};
 use crate::walk::start_at;
+
+/// Cluster time only grows along a log, and where it does not, that is what somebody may be looking for: so much of it on
+/// both sides of what was asked for is read, too.
+const TIME_SLACK_NS: u64 = 60_000_000_000;
 
 /// Which entries; what is left out does not matter.
 #[derive(clap::Args, Clone, Default)]
 pub(crate) struct Selection {
     /// Only entries that stand in this range: `A..B`, `A..`, `..B`, or `A` for the one that holds it
-    #[arg(long, value_name = "RANGE", value_parser = range)]
+    #[arg(long, value_name = "RANGE", value_parser = range, help_heading = SELECTION)]
     position: Option<Range<u64>>,
     /// Only these entry numbers: `A..B` (B not included), `A..`, `..B`, or `A`
-    #[arg(long, value_name = "RANGE", value_parser = range)]
+    #[arg(long, value_name = "RANGE", value_parser = range, help_heading = SELECTION)]
     sequence: Option<Range<u64>>,
     /// Only entries of these terms
-    #[arg(long, value_name = "RANGE", value_parser = range)]
+    #[arg(long, value_name = "RANGE", value_parser = range, help_heading = SELECTION)]
     term: Option<Range<u64>>,
     /// Only entries of these kinds; padding is shown only when it is named
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
+    #[arg(help_heading = SELECTION)]
     kind: Vec<Kind>,
     /// Only entries of this client's session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = SELECTION)]
     session: Option<u64>,
-    /// Only entries from then on: 2026-11-22T09:30:00Z, 09:30 today (UTC), nanoseconds since 1970, or `5m` ago
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Only commands that their clients gave these numbers
+    #[arg(long, value_name = "RANGE", value_parser = range, help_heading = SELECTION)]
+    client_sequence: Option<Range<u64>>,
+    /// Only entries from then on: 2026-11-22T09:30:00Z, 09:30 today (UTC), nanoseconds since 1970, `5m` or `2 hours ago`
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = SELECTION)]
     since: Option<Timestamp>,
     /// Only entries before then
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = SELECTION)]
     until: Option<Timestamp>,
+    /// Only entries whose bytes (of a command: the command's own) hold this pattern
+    #[arg(long, value_name = "REGEX", value_parser = pattern, help_heading = SELECTION)]
+    text: Option<Regex>,
+    /// The same, looked for in the bytes' hexadecimal digits
+    #[arg(long, value_name = "REGEX", value_parser = pattern, help_heading = SELECTION)]
+    hex: Option<Regex>,
+    /// Padding, too, where no kinds are named.
+    #[arg(skip)]
+    padding: bool,
 }
 
+/// Heading over these flags in `--help`.
+const SELECTION: &str = "Which entries";
+
 impl Selection {
+    /// Entries of one kind.
+    pub(crate) fn of_kind(kind: Kind) -> Self {
+        Self { kind: vec![kind], ..Self::default() }
+    }
+
+    /// The same, padding included.
+    pub(crate) fn with_padding(&self) -> Self {
+        Self { padding: true, ..self.clone() }
+    }
+
     /// Whether an entry is wanted.
     pub(crate) fn wants(&self, found: &Found<'_>) -> bool {
         let header = &found.header;
@@ -50,7 +79,7 @@ impl Selection {
         };
         let kind = header.kind();
         let kinds = if self.kind.is_empty() {
-            kind != Some(Kind::Padding)
+            self.padding || kind != Some(Kind::Padding)
         } else {
             kind.is_some_and(|kind| self.kind.contains(&kind))
         };
@@ -64,10 +93,15 @@ impl Selection {
             && self.since.is_none_or(|since| header.timestamp() >= since)
             && self.until.is_none_or(|until| header.timestamp() < until)
             && self.session.is_none_or(|session| session_of(found) == Some(session))
+            && self.client_sequence.as_ref().is_none_or(|range| {
+                client_sequence_of(found).is_some_and(|number| range.contains(&number))
+            })
+            && self.text.as_ref().is_none_or(|text| text.is_match(own_bytes(found)))
+            && self.hex.as_ref().is_none_or(|hex| hex.is_match(&digits(own_bytes(found))))
     }
 
-    /// Whether no entry behind `found` can be wanted: positions, sequences and terms only grow. (So does cluster time, but a
-    /// tool that looks for what went wrong does not count on it.)
+    /// Whether no entry behind `found` can be wanted: positions, sequences and terms only grow, and so does cluster time,
+    /// give or take [`TIME_SLACK_NS`].
     pub(crate) fn is_over(&self, found: &Found<'_>) -> bool {
         let past = |range: &Option<Range<u64>>, value: u64| {
             range.as_ref().is_some_and(|range| value >= range.end)
@@ -75,18 +109,31 @@ impl Selection {
         past(&self.position, found.position.0)
             || past(&self.sequence, found.header.sequence().0)
             || past(&self.term, found.header.term().0.into())
+            || self.until.is_some_and(|until| {
+                found.header.timestamp().0 >= until.0.saturating_add(TIME_SLACK_NS)
+            })
     }
 
-    /// Whether positions or sequences are narrowed: then there is a segment to start in.
+    /// Whether nothing is wanted that ends at or below what stands before a segment.
+    pub(crate) fn is_under(&self, next: &Predecessor) -> bool {
+        self.position.as_ref().is_some_and(|range| next.position.0 <= range.start)
+            || self.sequence.as_ref().is_some_and(|range| next.sequence.0 < range.start)
+            || self.term.as_ref().is_some_and(|range| u64::from(next.term.0) < range.start)
+    }
+
+    /// Goes to the segment in which what is wanted begins, as far as positions, sequences, terms or times say so.
     pub(crate) fn start(&self, reader: &mut LogReader) {
         let position = self.position.as_ref().map(|range| Position(range.start));
         let sequence = self.sequence.as_ref().map(|range| Sequence(range.start));
-        if position.is_none() && sequence.is_none() {
+        let since = self.since.map(|since| Timestamp(since.0.saturating_sub(TIME_SLACK_NS)));
+        let earliest = since.and_then(|since| reader.segment_before(since));
+        if position.is_none() && sequence.is_none() && earliest.is_none() {
             return;
         }
         start_at(reader, |start: &Predecessor| {
             position.is_none_or(|position| start.position <= position)
                 && sequence.is_none_or(|sequence| start.sequence < sequence)
+                && (since.is_none() || earliest.is_some_and(|at| start.position <= at.position))
         });
     }
 
@@ -97,6 +144,9 @@ impl Selection {
             && self.sequence.is_none()
             && self.term.is_none()
             && self.session.is_none()
+            && self.client_sequence.is_none()
+            && self.text.is_none()
+            && self.hex.is_none()
             && self.since.is_none()
             && self.until.is_none()
     }
@@ -116,82 +166,25 @@ pub(crate) fn session_of(found: &Found<'_>) -> Option<u64> {
     }
 }
 
-fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
+/// The number that a client gave to a command.
+pub(crate) fn client_sequence_of(found: &Found<'_>) -> Option<u64> {
+    let is_command = matches!(found.header.kind(), Some(Kind::Command | Kind::CommandBatch));
+    let (prefix, _) = CommandPrefix::read_from_prefix(found.payload).ok().filter(|_| is_command)?;
+    Some(prefix.client_sequence.get())
 }
 
-fn range(text: &str) -> Result<Range<u64>, String> {
-    let wrong =
-        || "a number, or a range of numbers: A..B, A.., ..B (0x for hexadecimal)".to_owned();
-    let part = |part: &str, absent: u64| match part {
-        "" => Ok(absent),
-        _ => number(part).ok_or_else(wrong),
-    };
-    let range = if let Some((from, to)) = text.split_once("..") {
-        part(from, 0)?..part(to, u64::MAX)?
-    } else {
-        let only = number(text).ok_or_else(wrong)?;
-        only..only.checked_add(1).ok_or_else(wrong)?
-    };
-    if range.is_empty() { Err("an empty range".to_owned()) } else { Ok(range) }
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    let found = Kind::ALL.into_iter().find(|kind| kind.name() == text);
-    found.ok_or_else(|| format!("one of: {}", Kind::ALL.map(Kind::name).join(", ")))
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    let now = || Time::try_from(SystemTime::now()).map_err(|error| error.to_string());
-    let found = if let Ok(nanoseconds) = text.parse::<u64>() {
-        return Ok(Timestamp(nanoseconds));
-    } else if let Ok(time) = Time::from_str(text) {
-        time
-    } else if let Ok(time) = civil::DateTime::from_str(text) {
-        time.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?.timestamp()
-    } else if let Ok(time) = civil::Time::from_str(text) {
-        let today = now()?.to_zoned(TimeZone::UTC).date().to_datetime(time);
-        today.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?.timestamp()
-    } else if let Ok(ago) = SignedDuration::from_str(text) {
-        now()?.checked_sub(ago).map_err(|error| error.to_string())?
-    } else {
-        return Err(
-            "a time such as 2026-11-22T09:30:00Z, 09:30, 5m (ago), or nanoseconds".to_owned()
-        );
-    };
-    let nanoseconds = u64::try_from(found.as_nanosecond());
-    nanoseconds.map(Timestamp).map_err(|_| "a time from 1970 to 2554".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_half_open_and_a_number_is_itself() {
-        assert_eq!(range("3..7"), Ok(3..7));
-        assert_eq!(range("3.."), Ok(3..u64::MAX));
-        assert_eq!(range("..0x20"), Ok(0..32));
-        assert_eq!(range("5"), Ok(5..6));
-        for bad in ["", "x", "7..3", "3-7", "1...2", "-1"] {
-            assert!(range(bad).is_err(), "{bad}");
+/// What an entry carries; of commands what their client sent.
+pub(crate) fn own_bytes<'a>(found: &Found<'a>) -> &'a [u8] {
+    match found.header.kind() {
+        Some(Kind::Command | Kind::CommandBatch) => {
+            found.payload.get(COMMAND_PREFIX_BYTES..).unwrap_or(found.payload)
         }
+        _ => found.payload,
     }
+}
 
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        let nine = Timestamp(1_795_338_000_000_000_000);
-        assert_eq!(time("2026-11-22T09:00:00Z"), Ok(nine));
-        assert_eq!(time("2026-11-22T10:00:00+01:00"), Ok(nine));
-        assert_eq!(time("2026-11-22 09:00"), Ok(nine));
-        assert_eq!(time("1795338000000000000"), Ok(nine));
-        assert!(time("5m").unwrap() > nine || time("5m").is_ok());
-        assert!(time("09:30").is_ok());
-        for bad in ["", "yesterday", "1960-01-01T00:00:00Z"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
-    }
+/// Bytes as hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> Vec<u8> {
+    let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use quorate::error::EXIT_DONE;
-use quorate::frame::Kind;
+use quorate::frame::{Kind, Predecessor};
 use quorate::io::log_reader::LogReader;
 use quorate::journal::reader::Found;
 use quorate::limits::{COMMAND_PREFIX_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
@@ -17,20 +17,28 @@ use quorate::types::Timestamp;
 
 use crate::args::Source;
 use crate::dump::say_end;
+use crate::parallel::{Jobs, Pieces, each};
+use crate::problem::Problem;
 use crate::render::{self, table, time_text};
 use crate::select::{Selection, session_of};
-use crate::walk::{Step, walk};
+use crate::walk::{End, Step};
 
 /// Sessions that are named, busiest first.
 const SESSIONS_SHOWN: usize = 5;
 
 /// Counts entries and bytes by kind, terms, sessions, sizes and rates
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log stats group/node-0
+  quorate-log stats group/node-0 --session 2 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    jobs: Jobs,
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
@@ -96,6 +104,26 @@ impl Stats {
             }
             _ => {}
         }
+    }
+
+    /// What was counted elsewhere, too.
+    fn add(&mut self, more: Self) {
+        for (kind, (frames, bytes)) in more.kinds {
+            let here = self.kinds.entry(kind).or_default();
+            *here = (here.0 + frames, here.1 + bytes);
+        }
+        for (term, entries) in more.terms {
+            *self.terms.entry(term).or_default() += entries;
+        }
+        for (session, commands) in more.sessions {
+            *self.sessions.entry(session).or_default() += commands;
+        }
+        self.opened += more.opened;
+        self.closed += more.closed;
+        // Of the same bounds.
+        self.sizes.add(more.sizes).expect("the same bounds");
+        self.first = self.first.into_iter().chain(more.first).min();
+        self.last = self.last.max(more.last);
     }
 
     fn entries(&self) -> u64 {
@@ -199,29 +227,56 @@ impl Stats {
     }
 }
 
-fn stats(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
-    let mut stats = Stats::new();
-    let mut code = EXIT_DONE;
-    let mut problems = Vec::new();
-    args.selection.start(reader);
-    let end = walk(reader, |step| {
+/// Counts what a selection wants.
+struct Counting<'a>(&'a Selection);
+
+/// What was counted, problems, and the exit code that they earn.
+type Counted = (Stats, Vec<Problem>, u8);
+
+impl Pieces for Counting<'_> {
+    type Found = Counted;
+
+    fn empty(&self) -> Counted {
+        (Stats::new(), Vec::new(), EXIT_DONE)
+    }
+
+    fn step(&self, found: &mut Counted, step: Step<'_>) -> io::Result<ControlFlow<()>> {
+        let (stats, problems, code) = found;
         match step {
             Step::Problem(problem) => {
-                code = code.max(problem.what.code(false));
+                *code = (*code).max(problem.what.code(false));
                 problems.push(problem.clone());
             }
-            Step::Frame(_, found) if args.selection.is_over(&found) => {
+            Step::Frame(_, found) if self.0.is_over(&found) => {
                 return Ok(ControlFlow::Break(()));
             }
             Step::Frame(_, found) => {
                 let padding = found.header.kind() == Some(Kind::Padding);
-                let all = args.selection.is_everything();
-                if args.selection.wants(&found) || (padding && all) {
+                if self.0.wants(&found) || (padding && self.0.is_everything()) {
                     stats.count(&found);
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn done(&self, _: &mut Counted, _: &LogReader, _: End) {}
+
+    fn may_skip(&self, next: &Predecessor) -> bool {
+        self.0.is_under(next)
+    }
+}
+
+fn stats(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
+    let counting = Counting(&args.selection);
+    let (mut stats, mut problems, mut code) = counting.empty();
+    args.selection.start(reader);
+    let again = || LogReader::open(args.source.path(), args.source.options()).ok();
+    let end = each(reader, args.jobs, &counting, again, |(more, wrong, worst)| {
+        stats.add(more);
+        problems.extend(wrong);
+        code = code.max(worst);
+        Ok(())
     })?;
     if args.source.json {
         writeln!(out, "{}", stats.json(problems.len() as u64))?;

@@ -14,7 +14,7 @@ use quorate::types::Sequence;
 
 use crate::args::Source;
 use crate::decode::Commands;
-use crate::dump::{Look, say_end};
+use crate::dump::{Look, decoder_code, say_end};
 use crate::render;
 use crate::select::Selection;
 use crate::walk::{End, Step, Why, lowest, start_at, walk};
@@ -26,6 +26,10 @@ const PAUSES_PER_REFRESH: u32 = 5;
 
 /// Shows the last entries, and with -f those to come
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log tail group/node-0 -n 3
+  quorate-log tail group/node-0 --kind term-start,session-open --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -42,14 +46,23 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
-    match args.source.open() {
-        Ok(mut reader) => with_stdout(|out| tail(out, args, &mut reader)),
+    let opened = args.source.open().and_then(|reader| Ok((reader, args.look.decoder()?)));
+    match opened {
+        Ok((mut reader, decoder)) => with_stdout(|out| {
+            let show = args.look.commands(args.source.json, decoder.as_ref());
+            let code = tail(out, args, show, &mut reader)?;
+            Ok(code.max(decoder_code(decoder.as_ref())))
+        }),
         Err(code) => code,
     }
 }
 
-fn tail(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<u8> {
-    let show = args.look.commands(args.source.json);
+fn tail(
+    out: &mut dyn Write,
+    args: &Args,
+    show: Commands<'_>,
+    reader: &mut LogReader,
+) -> io::Result<u8> {
     render::heading(out, show)?;
     if args.selection.is_everything() {
         start_near_the_end(reader, args.count)?;
@@ -89,7 +102,7 @@ fn tail(out: &mut dyn Write, args: &Args, reader: &mut LogReader) -> io::Result<
 fn print(
     out: &mut dyn Write,
     args: &Args,
-    show: Commands,
+    show: Commands<'_>,
     code: &mut u8,
     step: Step<'_>,
 ) -> io::Result<ControlFlow<()>> {
@@ -112,7 +125,7 @@ fn print(
 type Lines = VecDeque<Vec<u8>>;
 
 /// The last lines from where the reader stands, problems in between included.
-fn last(args: &Args, show: Commands, reader: &mut LogReader) -> io::Result<(Lines, u8, End)> {
+fn last(args: &Args, show: Commands<'_>, reader: &mut LogReader) -> io::Result<(Lines, u8, End)> {
     let mut lines = Lines::new();
     let mut code = EXIT_DONE;
     let end = walk(reader, |step| {

@@ -16,15 +16,22 @@ use quorate::types::Position;
 
 use crate::args::{Source, is_live};
 use crate::backup;
+use crate::parallel::{Jobs, Pieces, each};
 use crate::problem::{Problem, What, contradiction};
 use crate::render;
-use crate::walk::{End, Step, Why, walk};
+use crate::walk::{End, Step, Why};
 
 /// Checks every frame, header page and seal, of a backup every file; exit code 1 for a torn tail or stray bytes, 3 for damage
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorate-log verify group/node-0
+  quorate-log verify group/node-0 --jobs 1 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    jobs: Jobs,
 }
 
 pub(crate) fn run(args: &Args) -> u8 {
@@ -44,43 +51,85 @@ pub(crate) fn run(args: &Args) -> u8 {
     }
     let mut opened = Vec::new();
     for (name, tiers) in passes {
-        match args.source.open_with(ReadOptions { uncommitted, tiers }) {
-            Ok(reader) => opened.push((name, reader)),
+        let options = ReadOptions { uncommitted, tiers };
+        match args.source.open_with(options) {
+            Ok(reader) => opened.push((name, reader, options)),
             Err(code) => return code,
         }
     }
     with_stdout(|out| {
         let mut code = EXIT_DONE;
-        for (name, reader) in &mut opened {
-            code = code.max(verify(out, args.source.json, name, reader)?);
+        for (name, reader, options) in &mut opened {
+            code = code.max(verify(out, args, name, reader, *options)?);
         }
         Ok(code)
     })
 }
 
-fn verify(out: &mut dyn Write, json: bool, name: &str, reader: &mut LogReader) -> io::Result<u8> {
+/// What was found in a piece, or in all of them.
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    entries: u64,
+    bytes: u64,
+    /// Padding whose body is to be looked at.
+    padding: Vec<(Position, u64)>,
+}
+
+impl Pieces for Marks {
+    type Found = Found;
+
+    fn empty(&self) -> Found {
+        Found::default()
+    }
+
+    fn step(&self, found: &mut Found, step: Step<'_>) -> io::Result<ControlFlow<()>> {
+        match step {
+            Step::Problem(problem) => found.problems.push(problem.clone()),
+            Step::Frame(before, frame) => {
+                let is_padding = frame.header.kind() == Some(Kind::Padding);
+                found.entries += u64::from(!is_padding);
+                found.bytes += frame.header.span();
+                if is_padding {
+                    found.padding.push((frame.position, frame.header.span()));
+                }
+                found.problems.extend(self.contradicted(before));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn done(&self, found: &mut Found, reader: &LogReader, _: End) {
+        let padding = found.padding.drain(..);
+        found.problems.extend(padding.filter_map(|(at, span)| stray(reader, at, span)));
+    }
+
+    fn may_skip(&self, _: &Predecessor) -> bool {
+        false
+    }
+}
+
+fn verify(
+    out: &mut dyn Write,
+    args: &Args,
+    name: &str,
+    reader: &mut LogReader,
+    options: ReadOptions,
+) -> io::Result<u8> {
+    let json = args.source.json;
     let marks = Marks::of(reader);
     let mut problems = Vec::new();
     let (mut entries, mut bytes) = (0_u64, 0_u64);
     let first = reader.before();
-    let mut padding = Vec::new();
-    let end = walk(reader, |step| {
-        match step {
-            Step::Problem(problem) => problems.push(problem.clone()),
-            Step::Frame(before, found) => {
-                entries += u64::from(found.header.kind() != Some(Kind::Padding));
-                bytes += found.header.span();
-                if found.header.kind() == Some(Kind::Padding) {
-                    padding.push((found.position, found.header.span()));
-                }
-                problems.extend(marks.contradicted(before));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+    let again = || LogReader::open(args.source.path(), options).ok();
+    let end = each(reader, args.jobs, &marks, again, |found| {
+        entries += found.entries;
+        bytes += found.bytes;
+        problems.extend(found.problems);
+        Ok(())
     })?;
     problems.extend(marks.contradicted(end.at));
     problems.extend(bad_headers(reader, end));
-    problems.extend(padding.into_iter().filter_map(|(at, span)| stray(reader, at, span)));
     problems.sort_by_key(|problem| problem.from);
     let code = problems.iter().map(|problem| problem.what.code(true)).max().unwrap_or(EXIT_DONE);
     for problem in &problems {

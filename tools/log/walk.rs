@@ -9,7 +9,7 @@ use quorate::journal::reader::{Cause, Found, Trouble};
 use quorate::journal::segment_name;
 use quorate::types::Position;
 
-use crate::problem::{Problem, judge};
+use crate::problem::{Problem, What, judge};
 use crate::resume::resume;
 
 /// What a walk meets.
@@ -75,6 +75,18 @@ pub(crate) fn walk(
             return ended(reader, Why::Enough);
         }
     }
+}
+
+/// What is wrong where a reader met trouble, for whoever goes no further. None: the log ends there, torn or not.
+pub(crate) fn damage(reader: &mut LogReader, trouble: &Trouble) -> Option<Problem> {
+    // A reader that was opened for one place knows few of the files. What it cannot see now, it says of what it knows.
+    let _ = reader.refresh();
+    if simply_ends(reader, trouble) {
+        return None;
+    }
+    let before = Predecessor { position: trouble.position, ..reader.before() };
+    let resumed = resume(reader, before, reader.limit());
+    Some(describe(reader, trouble, resumed)).filter(|problem| problem.what > What::Torn)
 }
 
 /// Nothing is published at the end of a log, nothing is behind it, and nobody promised that there would be.

@@ -416,3 +416,125 @@ fn d14_an_outside_reader_never_sees_an_uncommitted_byte() {
     assert!(sequences(&mut rest).1.unwrap().may_be_end());
     assert_eq!(rest.before(), node.log.tail());
 }
+
+/// A log of `segments` segments of `segment_bytes`, of which each holds `entries` commands and then padding: files with holes.
+struct Sparse {
+    folder: TestDirectory,
+    /// What stands before each entry.
+    before: Vec<Predecessor>,
+}
+
+impl Sparse {
+    fn new(name: &str, segment_bytes: u64, segments: u64, entries: u64) -> Self {
+        let folder = TestDirectory::new(name);
+        let mut at = Predecessor::genesis(GROUP);
+        at.term = Term(1);
+        let mut before = Vec::new();
+        for number in 0..segments {
+            let header = SegmentHeader {
+                content: Content::Segment,
+                group: GROUP,
+                generation: GENERATION,
+                segment_bytes,
+                before: at,
+                cut_epoch: CutEpoch(0),
+            };
+            let file_bytes = SEGMENT_HEADER_BYTES as u64 + segment_bytes;
+            let (base, mut file) = (at.position, header.encode().to_vec());
+            for _ in 0..entries {
+                before.push(at);
+                at = frame(&mut file, at, Kind::Command, 182, &[7; 150]);
+            }
+            let left = file_bytes - file.len() as u64;
+            at = frame(&mut file, at, Kind::Padding, left as u32, &[]);
+            if number + 1 == segments {
+                let certain = at;
+                let known_commit = Commit(at.position);
+                let epoch = CutEpoch(0);
+                let seal = Seal { number: 1, epoch, certain, claimed: certain, known_commit };
+                file[seal.offset()..][..512].copy_from_slice(&seal.encode(GROUP));
+            }
+            let path = folder.path().join(segment_name(base));
+            fs::write(&path, &file).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(file_bytes).unwrap();
+        }
+        Self { folder, before }
+    }
+}
+
+/// Appends a frame to a file; of padding the header alone.
+fn frame(
+    file: &mut Vec<u8>,
+    before: Predecessor,
+    kind: Kind,
+    length: u32,
+    payload: &[u8],
+) -> Predecessor {
+    let padding = kind == Kind::Padding;
+    let sequence = if padding { before.sequence } else { before.sequence.next() };
+    let time = Timestamp(1000 * sequence.0);
+    let mut header = FrameHeader::new(length, kind, before.term, sequence, time);
+    let chain = crate::frame::crc::chain(before.chain, &header, before.position, payload);
+    header.crc.set(chain.0);
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(payload);
+    file.resize(file.len().next_multiple_of(32), 0);
+    before.after(&header)
+}
+
+/// Looks for some entries in every way; returns the most that was read for one of them.
+fn most_read(sparse: &Sparse, wanted: impl Iterator<Item = usize>) -> Reads {
+    let mut most = Reads::default();
+    for number in wanted {
+        let before = sparse.before[number];
+        let sequence = before.sequence.next();
+        for target in [
+            Target::Sequence(sequence),
+            Target::Position(before.position.plus(1)),
+            Target::Time(Timestamp(1000 * sequence.0 - 1)),
+        ] {
+            let options = ReadOptions::default();
+            let mut reader = LogReader::open_for(sparse.folder.path(), options, target).unwrap();
+            assert!(reader.go_to(target).unwrap(), "{target:?}");
+            let mut found = reader.next_frame().unwrap().unwrap();
+            if found.header.kind() == Some(Kind::Padding) {
+                found = reader.next_frame().unwrap().unwrap();
+            }
+            assert_eq!((found.position, found.header.sequence()), (before.position, sequence));
+            let reads = reader.reads();
+            most = Reads { calls: most.calls.max(reads.calls), bytes: most.bytes.max(reads.bytes) };
+        }
+    }
+    most
+}
+
+#[test]
+fn one_entry_of_a_log_of_100_gib_is_found_with_a_handful_of_pages() {
+    let sparse = Sparse::new("sparse", 16 << 20, 6400, 3);
+    assert_eq!(sparse.before.len(), 3 * 6400);
+    let most = most_read(&sparse, [0, 1, 2, 3, 7000, 12_345, 19_197, 19_199].into_iter());
+    // 13 header pages to the segment and 7 at the ends, as many frames for a time, and one piece of what is read at once.
+    assert!(most.calls <= 64 && most.bytes <= 1 << 20, "{most:?}");
+    let absent = Target::Sequence(Sequence(19_201));
+    let options = ReadOptions::default();
+    let mut reader = LogReader::open_for(sparse.folder.path(), options, absent).unwrap();
+    assert!(!reader.go_to(absent).unwrap());
+}
+
+#[test]
+fn within_a_full_segment_an_entry_is_found_without_reading_what_is_before() {
+    let full = Sparse::new("full", 16 << 20, 2, 80_000);
+    let most =
+        most_read(&full, [0, 1, 39_999, 40_000, 79_999, 80_000, 100_001, 159_999].into_iter());
+    assert!(most.calls <= 64 && most.bytes <= 1 << 20, "{most:?}");
+}
+
+#[test]
+fn where_a_header_page_on_the_way_is_damaged_all_of_them_are_read() {
+    let sparse = Sparse::new("sparse-damaged", 1 << 20, 64, 2);
+    let path = sparse.folder.path().join(segment_name(Position(32 << 20)));
+    let mut page = fs::read(&path).unwrap();
+    page[20] ^= 1;
+    fs::write(&path, page).unwrap();
+    most_read(&sparse, [0, 30, 63, 66, 100, 127].into_iter());
+}

@@ -108,10 +108,10 @@ impl Manifest {
         self.files.iter().filter_map(|file| parse_segment_name(&file.name))
     }
 
-    /// Bytes of its files.
+    /// Bytes of its files; what nobody can hold counts as all there can be.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// As it stands in the file.
@@ -255,7 +255,8 @@ impl Manifest {
             if base != next || !base.0.is_multiple_of(self.segment_bytes) {
                 return Err(cannot_be("file", &format!("{:016x}", base.0)));
             }
-            next = base.plus(self.segment_bytes);
+            let end = base.0.checked_add(self.segment_bytes);
+            next = Position(end.ok_or_else(|| cannot_be("file", &format!("{:016x}", base.0)))?);
         }
         let last = next.0.checked_sub(self.segment_bytes).map(Position);
         if last.is_none_or(|last| last < self.first || self.end.position <= last)

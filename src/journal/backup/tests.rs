@@ -366,8 +366,18 @@ fn a_manifest_that_is_changed_or_cut_anywhere_is_none() {
     let mut other = manifest.clone();
     other.end.position = Position(9 * SEGMENT);
     assert!(Manifest::decode(other.encode().as_bytes()).is_err());
-    let mut other = manifest;
+    let mut other = manifest.clone();
     other.files.remove(0);
+    assert!(Manifest::decode(other.encode().as_bytes()).is_err());
+    // Numbers at their end: sizes that nobody can hold, and a segment behind which there is no position.
+    let mut other = manifest.clone();
+    other.files.iter_mut().for_each(|file| file.bytes = u64::MAX);
+    assert_eq!(Manifest::decode(other.encode().as_bytes()).unwrap().bytes(), u64::MAX);
+    let mut other = manifest;
+    other.first = Position(u64::MAX - SEGMENT + 1);
+    other.end.position = Position(u64::MAX);
+    other.files.truncate(1);
+    other.files[0].name = segment_name(other.first);
     assert!(Manifest::decode(other.encode().as_bytes()).is_err());
 }
 
