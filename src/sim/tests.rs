@@ -175,3 +175,10 @@ fn seed_20005578_no_sync_fails_when_the_faults_are_over() {
     let outcome = run(&Plan::draw(20_005_578, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// Votes for term 7 came when term 8 had committed: whoever leads late in an older term need not have that.
+#[test]
+fn seed_20021687_a_leader_that_is_elected_late_lacks_only_what_newer_terms_committed() {
+    let outcome = run(&Plan::draw(20_021_687, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

@@ -19,6 +19,8 @@ pub(super) struct Logs {
     nodes: Vec<Node>,
     /// Ends of all committed frames.
     committed: Vec<Predecessor>,
+    /// In which leaderships, and how many were committed at the end of each.
+    committed_in: Vec<(Leadership, usize)>,
     /// When each of them was.
     committed_at: Vec<Nanos>,
     /// How long the first committed entry that an observer lacked had been so, at most, ns.
@@ -95,6 +97,7 @@ impl Logs {
             plan: plan.clone(),
             nodes: (0..plan.nodes).map(|_| node()).collect(),
             committed: vec![Predecessor::genesis(GROUP)],
+            committed_in: Vec::new(),
             committed_at: vec![Nanos(0)],
             observer_lag_ns: 0,
             chains: BTreeMap::new(),
@@ -231,7 +234,14 @@ impl Logs {
             index += 1;
         }
         self.nodes[node].committed = index;
-        if self.committed.len() > from { self.newly_committed(node, observed) } else { Ok(()) }
+        if self.committed.len() == from {
+            return Ok(());
+        }
+        match self.committed_in.last_mut() {
+            Some((last, count)) if *last == observed.fence => *count = self.committed.len(),
+            _ => self.committed_in.push((observed.fence, self.committed.len())),
+        }
+        self.newly_committed(node, observed)
     }
 
     /// `node` is the first to know: it has counted.
@@ -266,9 +276,11 @@ impl Logs {
         there && (rung == Rung::Memory || known.durable >= end.position)
     }
 
-    /// A new leader's log holds everything that is committed.
+    /// A new leader's log holds everything that was committed in older leaderships. One that is elected late may lack what was
+    /// committed in a newer one: no quorum listens to it any more.
     pub(super) fn leader_is_complete(&self, node: usize, leadership: Leadership) -> Checked {
-        let index = self.committed.len() - 1;
+        let older = self.committed_in.iter().filter(|(of, _)| *of < leadership);
+        let Some(index) = older.map(|(_, count)| count - 1).max() else { return Ok(()) };
         if self.nodes[node].ends.get(index) == Some(&self.committed[index]) {
             return Ok(());
         }
