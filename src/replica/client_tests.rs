@@ -163,7 +163,10 @@ fn network(world: &World) -> TestNetwork {
 /// A client that numbers its commands as it likes, over a lane made by hand. Nothing is lost on its wire.
 struct Raw {
     network: TestNetwork,
+    /// The node that it speaks to.
+    node: u16,
     lane: LaneHeader,
+    welcomed: bool,
     sent_bytes: u64,
     /// Answers: to which command, and what.
     answers: Vec<(u64, AnswerKind)>,
@@ -171,23 +174,39 @@ struct Raw {
 
 impl Raw {
     fn open(world: &mut World) -> Self {
-        let lane = LaneHeader { session: 0.into(), epoch: 1.into() };
-        let mut raw = Self { network: network(world), lane, sent_bytes: 0, answers: vec![] };
+        let lane = LaneHeader { session: 0.into(), epoch: 0.into() };
+        let mut raw = Self {
+            network: network(world),
+            node: 0,
+            lane,
+            welcomed: false,
+            sent_bytes: 0,
+            answers: vec![],
+        };
+        raw.begin(world, 0);
+        raw
+    }
+    /// Another lane of its session, to this node.
+    fn begin(&mut self, world: &mut World, node: u16) {
+        let epoch = self.lane.epoch.get() + 1;
+        let session = self.lane.session;
+        (self.node, self.sent_bytes, self.welcomed) = (node, 0, false);
+        self.lane.epoch = epoch.into();
         let hello = HelloBody {
             nonce: 5.into(),
-            session: 0.into(),
-            epoch: 1.into(),
+            session,
+            epoch: epoch.into(),
             timeout: Nanos::SECOND.into(),
         };
-        raw.send(DatagramKind::Hello, 0, &[], hello.as_bytes());
-        assert!(world.run(1000, |_| raw.poll() && raw.lane.session.get() > 0), "welcomed");
-        raw
+        self.send(DatagramKind::Hello, 0, &[], hello.as_bytes());
+        assert!(world.run(1000, |_| self.poll() && self.welcomed), "welcomed");
+        self.answers.clear();
     }
     fn send(&mut self, kind: DatagramKind, flags: u8, prefix: &[u8], body: &[u8]) {
         let mut header = DatagramHeader::new(kind, GROUP, None, Leadership::default());
         header.flags = flags;
         header.position = self.sent_bytes.into();
-        self.network.send(Destination::Address(address(0)), &header, prefix, body);
+        self.network.send(Destination::Address(address(self.node)), &header, prefix, body);
     }
     fn command(&mut self, number: u64, payload: &[u8]) {
         let number = ClientSequence(number);
@@ -207,6 +226,7 @@ impl Raw {
             if kind == DatagramKind::Welcome {
                 let (welcome, _) = WelcomeBody::read_from_prefix(body).expect("whole");
                 self.lane.session = welcome.session;
+                self.welcomed = welcome.epoch == self.lane.epoch;
             } else if kind == DatagramKind::Data && header.flags & FLAG_LANE != 0 {
                 let mut rest = &body[size_of::<LaneHeader>()..];
                 while let Ok((answer, _)) = AnswerHeader::read_from_prefix(rest) {
@@ -249,6 +269,44 @@ fn d10_a_leader_logs_no_command_before_the_one_before_it() {
     world.assert_equal_logs();
     let tail = world.nodes[0].core.log.tail();
     assert_eq!(tail.sequence.0, before.sequence.0 + 2, "each once");
+}
+
+#[test]
+fn d10_what_a_leader_logged_too_early_is_taken_when_it_comes_again() {
+    let mut world = World::new(3, Faults::default(), 16);
+    world.lead(1);
+    assert!(world.run(1000, |world| world.all_applied() && world.nodes[0].core.commit.0.0 > 0));
+    let mut raw = Raw::open(&mut world);
+    raw.command(1, b"");
+    assert!(world.run(500, |_| raw.poll() && raw.answers == [(1, AnswerKind::Applied)]));
+    assert!(world.run(1000, |world| world.all_applied()));
+    // The next leader commits nothing for now: whether the client lacks a command that comes first here, it cannot know.
+    world.led_by(1, 2);
+    world.nodes.iter_mut().for_each(|node| node.stalled = true);
+    raw.begin(&mut world, 1);
+    let opened = world.nodes[1].core.log.tail().sequence.0;
+    for number in [3, 4, 6] {
+        raw.command(number, b"");
+    }
+    world.run(200, |_| !raw.poll());
+    assert_eq!(
+        world.nodes[1].core.log.tail().sequence.0,
+        opened + 2,
+        "but that 5 is missing it can"
+    );
+    world.nodes.iter_mut().for_each(|node| node.stalled = false);
+    let gaps = [(6, AnswerKind::Gap), (3, AnswerKind::Gap), (4, AnswerKind::Gap)];
+    let told = world.run(5000, |_| raw.poll() && gaps.iter().all(|gap| raw.answers.contains(gap)));
+    assert!(told, "{:?}", raw.answers);
+    raw.begin(&mut world, 1);
+    for number in 2..=4 {
+        raw.command(number, b"");
+        let answer = (number, AnswerKind::Applied);
+        let answered = world.run(500, |_| raw.poll() && raw.answers.contains(&answer));
+        assert!(answered, "{number}: {:?}", raw.answers);
+    }
+    assert!(world.run(1000, |world| world.all_applied()));
+    world.assert_equal_logs();
 }
 
 #[test]

@@ -76,6 +76,8 @@ struct Ingress {
     appended: ClientSequence,
     /// The last command whose answer was written to the lane.
     answered: ClientSequence,
+    /// A command of this lane was taken in or turned away: what follows is the next one, or misses it.
+    judged: bool,
     owes: bool,
     /// The message at the front is a query that waits.
     queries: bool,
@@ -179,6 +181,11 @@ impl Clients {
             }
             Outcome::Refused { session, client_sequence, why } => {
                 if let Some(lane) = self.lanes.find(session) {
+                    if let (Verdict::Gap { .. }, Some(info)) = (why, state.sessions().info(session))
+                    {
+                        // It is in the log, and took no effect: when it comes again, it is not there yet.
+                        self.ingress[lane.0 as usize].appended = info.last;
+                    }
                     let kind = refusal(why);
                     let header = AnswerHeader::new(kind, client_sequence, state.sequence());
                     // Without room the client learns it by asking again.
@@ -266,7 +273,7 @@ impl Clients {
             // What an older lane in this place asked is not in this one: its client asks again.
             self.queries.retain(|query| query.lane != lane);
             self.ingress[lane.0 as usize] =
-                Ingress { session, appended, answered: last, owes: false, queries: false };
+                Ingress { session, appended, answered: last, ..Ingress::default() };
         }
         Some(last)
     }
@@ -537,6 +544,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
             let Some(lane) = self.clients.lanes.next_ready() else { break };
             let Ok(Some(message)) = self.clients.lanes.message(lane) else { continue };
             let number = message.request().client_sequence();
+            self.clients.ingress[lane.0 as usize].judged = true;
             if !self.tell_client(lane, AnswerKind::NoQuorum, number) {
                 self.clients.lanes.put_back(lane);
                 break;
@@ -617,7 +625,8 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         let opened = matches!(&self.work, Work::Leader(leading) if leading.opened);
         // Before the term is open a client may have the answers of commands that are not applied here yet: what is missing
         // before this one is judged when it is applied.
-        if opened && command.0 != appended.0 + 1 && !again {
+        let judged = core::mem::replace(&mut self.clients.ingress[lane.0 as usize].judged, true);
+        if (opened || judged) && command.0 != appended.0 + 1 && !again {
             self.counters.gaps_refused += 1;
             return self.tell_client(lane, AnswerKind::Gap, command);
         }

@@ -489,6 +489,14 @@ impl World {
             let _ = write!(text, "\n    client: {state:?}, {more} answers since, ");
             text += if client.is_satisfied() { "nothing open" } else { "waits" };
         }
+        let damaged: Vec<_> = (0..self.plan.nodes).filter(|&node| !self.is_mended(node)).collect();
+        let contradicted = self.checks.is_contradicted();
+        let overdue = self.timers_are_overdue();
+        let _ = write!(
+            text,
+            "\n    not mended: {damaged:?}, contradicted: {contradicted}, timers overdue: {overdue}, all agree: {}",
+            self.all_agree()
+        );
         text
     }
 }

@@ -17,6 +17,8 @@ type Hashes = BTreeMap<u64, (Option<u64>, BTreeMap<NodeId, u64>)>;
 
 /// The history of all clients.
 pub(super) struct History {
+    /// Whose hashes make a majority.
+    voters: Vec<NodeId>,
     /// Commands in the order in which they took effect, and the same as a set.
     order: Vec<u64>,
     known: BTreeSet<u64>,
@@ -34,8 +36,9 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(super) fn new(nodes: usize, voters: Vec<NodeId>) -> Self {
         Self {
+            voters,
             order: Vec::new(),
             known: BTreeSet::new(),
             applied: vec![0; nodes],
@@ -90,9 +93,10 @@ impl History {
     }
 
     pub(super) fn is_contradicted(&self) -> bool {
-        let majority = self.applied.len() / 2 + 1;
+        let majority = self.voters.len() / 2 + 1;
         let contradicted = |(own, others): &(Option<u64>, BTreeMap<NodeId, u64>)| {
-            own.is_some() && others.values().filter(|hash| Some(**hash) != *own).count() >= majority
+            let others = others.iter().filter(|(node, _)| self.voters.contains(node));
+            own.is_some() && others.filter(|(_, hash)| Some(**hash) != *own).count() >= majority
         };
         self.diverged.iter().flatten().any(|hashes| hashes.values().any(contradicted))
     }

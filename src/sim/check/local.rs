@@ -106,7 +106,7 @@ mod tests {
         change(&mut read);
         let mut locals = Locals::default();
         locals.states.insert(Sequence(9), (1, 1));
-        let judged = locals.ended(&History::new(1), &read, life, certain);
+        let judged = locals.ended(&History::new(1, Vec::new()), &read, life, certain);
         judged.map_or_else(|violation| violation.checker, |()| "fine")
     }
 

@@ -108,7 +108,10 @@ impl Checks {
         Self {
             logs: Logs::new(plan),
             leaderships: Leaderships::new(plan),
-            history: History::new(plan.nodes),
+            history: History::new(
+                plan.nodes,
+                plan.voters().map(|node| NodeId(node as u16)).collect(),
+            ),
             locals: Locals::default(),
             effects: Effects::default(),
         }
