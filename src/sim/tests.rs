@@ -182,3 +182,11 @@ fn seed_20021687_a_leader_that_is_elected_late_lacks_only_what_newer_terms_commi
     let outcome = run(&Plan::draw(20_021_687, None), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// A leader without a quorum turned two commands away, and logged the three behind them before its term was open: refused when
+/// they were applied, they were held for logged when they came again, and their client waited for ever.
+#[test]
+fn a12_seed_20025396_what_was_logged_too_early_is_taken_when_it_comes_again() {
+    let outcome = run(&Plan::draw(20_025_396, None), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
