@@ -405,12 +405,12 @@ fn m6_off_no_leader_sync() {
     breaks("M6 off: leader sync", &Sync { mutants, ..Sync::THREE }, STUCK);
 }
 
-/// A take-over that was begun before a leader called, and goes on after it, cuts what was acknowledged to that leader: the
-/// order to follow must reach the core behind the order to take over, and end it.
+/// A take-over that was begun before a leader called, and goes on after it: it would cut what was acknowledged to that leader, did
+/// it not cut only for a log that is newer than its own when the answer comes. The shipped core ends it besides.
 #[test]
-fn m6_off_a_take_over_outlives_the_call_of_a_leader() {
+fn m6_a_take_over_that_outlives_the_call_of_a_leader_cuts_nothing() {
     let world = Sync { call_ends_take_over: false, ..Sync::THREE };
-    breaks("M6 off: a call ends a take-over", &world, LACKS);
+    holds("M6: a call does not end a take-over", &world);
 }
 
 /// Four nodes of which the first `voters` vote at first.

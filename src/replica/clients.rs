@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::early::EarlyHellos;
 use super::quorum;
 use super::settings::CoreSettings;
+use super::text::Text;
 use crate::frame::Kind;
 use crate::frame::payload::{CommandPrefix, SessionClose, SessionOpen};
 use crate::journal::SegmentMemory;
@@ -412,7 +413,7 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
     /// Tells a client where the leader is, as text; nothing when that is not known.
     pub(super) fn redirect(&mut self, now: Now, to: SocketAddr, lane: Option<LaneHeader>) {
         let leader = self.leader().and_then(|node| self.settings.index_of(node));
-        let mut text = Text { bytes: [0; 64], length: 0 };
+        let mut text = Text::default();
         if let Some(index) = leader {
             text.address(self.settings.peers[index].address);
         }
@@ -773,32 +774,5 @@ impl<N: Network, M: SegmentMemory, S: Service> Core<N, M, S> {
         {
             self.state.sessions_mut().touch(session, time); // tried again when it falls silent again
         }
-    }
-}
-
-/// An address as text, without allocating.
-struct Text {
-    bytes: [u8; 64],
-    length: usize,
-}
-
-impl Text {
-    fn address(&mut self, address: SocketAddr) {
-        use core::fmt::Write;
-        // An IPv6 address with zone and port takes 58 bytes at most.
-        let _ = write!(self, "{address}");
-    }
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl core::fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.length + text.len();
-        let space = self.bytes.get_mut(self.length..end).ok_or(core::fmt::Error)?;
-        space.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
     }
 }

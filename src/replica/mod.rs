@@ -41,6 +41,7 @@ pub mod snapshotter;
 pub mod take_over;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 
 pub use self::core::{Core, Deadlines, Now, Start};
 pub use self::observe::{Doing, Observation};
