@@ -405,8 +405,8 @@ fn m6_off_no_leader_sync() {
     breaks("M6 off: leader sync", &Sync { mutants, ..Sync::THREE }, STUCK);
 }
 
-/// A take-over that was begun before a leader called, and goes on after it: it would cut what was acknowledged to that leader, did
-/// it not cut only for a log that is newer than its own when the answer comes. The shipped core ends it besides.
+/// A take-over that was begun before a leader called, and goes on after it, would cut what was acknowledged to that leader,
+/// did it not cut only for a log that is newer than its own when the answer comes. The shipped core ends it besides.
 #[test]
 fn m6_a_take_over_that_outlives_the_call_of_a_leader_cuts_nothing() {
     let world = Sync { call_ends_take_over: false, ..Sync::THREE };
